@@ -1,1 +1,4 @@
-//! lib
+//! Ringmaster.
+
+pub mod balance;
+pub mod ring;
