@@ -1,4 +1,8 @@
 //! Ringmaster.
 
 pub mod balance;
+pub mod control;
+pub mod driver;
+pub mod fleet;
+pub mod proxy;
 pub mod ring;

@@ -1,0 +1,194 @@
+//! Scale commands and their answers.
+
+use super::ids::{Generation, ReplicaId, ReplicaName};
+use crate::ring::moves::Moves;
+
+/// Numbers the commands of one run of the balancer; chosen by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// A command, and whether it is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What to do.
+    pub command: ScaleCommand,
+    /// `true`: change nothing and answer what would change.
+    pub dry_run: bool,
+}
+
+/// Adds replicas, or removes them. Counts and names refer to the *desired* replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScaleCommand {
+    /// `n` more; the first bear the given names, the others drawn ones.
+    Add {
+        /// How many, at least 1.
+        n: usize,
+        /// At most `n`, valid and distinct.
+        names: Vec<ReplicaName>,
+    },
+    /// `n` fewer: the named ones first, then those not in service, then the newest.
+    Remove {
+        /// How many, at least 1; more than there are removes all.
+        n: usize,
+        /// At most `n`, valid and distinct.
+        names: Vec<ReplicaName>,
+    },
+}
+
+impl ScaleCommand {
+    /// Checks what can be checked without knowing the fleet.
+    ///
+    /// # Errors
+    /// See [`ScaleError`].
+    pub fn add(n: usize, names: Vec<ReplicaName>) -> Result<Self, ScaleError> {
+        match check(n, &names) {
+            Err(ScaleError::MoreNames { .. }) => Err(ScaleError::MoreNames { adding: true }),
+            other => other.map(|()| Self::Add { n, names }),
+        }
+    }
+
+    /// Checks what can be checked without knowing the fleet.
+    ///
+    /// # Errors
+    /// See [`ScaleError`].
+    pub fn remove(n: usize, names: Vec<ReplicaName>) -> Result<Self, ScaleError> {
+        check(n, &names).map(|()| Self::Remove { n, names })
+    }
+}
+
+fn check(n: usize, names: &[ReplicaName]) -> Result<(), ScaleError> {
+    if n == 0 {
+        return Err(ScaleError::NotACount);
+    }
+    if names.len() > n {
+        return Err(ScaleError::MoreNames { adding: false });
+    }
+    let twice = names
+        .iter()
+        .enumerate()
+        .find(|(at, name)| names[..*at].contains(name));
+    twice.map_or(Ok(()), |(_, name)| Err(ScaleError::Duplicate(name.clone())))
+}
+
+/// What a command led to.
+pub type Answer = Result<Done, ScaleError>;
+
+/// A command that was carried out, or would have been.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done {
+    /// Newcomers are in service.
+    Added(Vec<ReplicaName>),
+    /// They are out of the ring, drained and gone.
+    Removed(Vec<ReplicaName>),
+    /// What would change.
+    Preview(Box<Preview>),
+}
+
+/// What a command would change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preview {
+    /// The ring as it is.
+    pub before: RingView,
+    /// The ring as it would be.
+    pub after: RingView,
+    /// Who gives what to whom.
+    pub moves: Moves,
+}
+
+/// A ring with the names of its replicas, for people and machines outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RingView {
+    /// Version of the desired state.
+    pub generation: Generation,
+    /// The ring.
+    pub ring: std::sync::Arc<crate::ring::Ring>,
+    /// Names by member index.
+    pub names: Vec<ReplicaName>,
+}
+
+impl RingView {
+    /// The name of a replica on this ring.
+    pub fn name_of(&self, id: ReplicaId) -> Option<&ReplicaName> {
+        let index = self
+            .ring
+            .members()
+            .iter()
+            .position(|member| member.id == id)?;
+        self.names.get(index)
+    }
+}
+
+/// Why a command was refused or given up. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScaleError {
+    /// `n` below 1.
+    #[error("'n' must be an integer of at least 1")]
+    NotACount,
+    /// More names than replicas.
+    #[error(
+        "Length of hostname list is more than {}",
+        if *adding { "newly added instances" } else { "removable instances" }
+    )]
+    MoreNames {
+        /// Whether it was an addition.
+        adding: bool,
+    },
+    /// A name given twice.
+    #[error("duplicate hostname '{0}'")]
+    Duplicate(ReplicaName),
+    /// An addition of a name in service.
+    #[error("replica '{0}' already exists")]
+    Exists(ReplicaName),
+    /// A name of somebody else's container.
+    #[error("'{0}' is the name of another container")]
+    Foreign(ReplicaName),
+    /// A removal of an unknown name.
+    #[error("'{0}' is not a replica")]
+    Unknown(ReplicaName),
+    /// The ring or a limit has no room.
+    #[error("{0}")]
+    NoRoom(String),
+    /// This fleet's replicas are kept by somebody else.
+    #[error("the replicas of a static fleet are set by its configuration")]
+    Static,
+    /// A start failed; what had started was removed again.
+    #[error("{0}")]
+    StartFailed(String),
+    /// The state could not be written; nothing was changed.
+    #[error("the state could not be written: {0}")]
+    NotPersisted(String),
+    /// Too many commands wait already.
+    #[error("too many commands are waiting ({0}); try again later")]
+    QueueFull(usize),
+    /// The engine cannot be asked.
+    #[error("{0}")]
+    EngineAway(String),
+    /// It was committed, but its end could not be seen in time.
+    #[error("{0}")]
+    Unfinished(String),
+    /// The balancer is shutting down.
+    #[error("the balancer is shutting down")]
+    ShuttingDown,
+}
+
+impl ScaleError {
+    /// Whether the caller asked for something impossible, as opposed to something that failed.
+    pub fn is_callers_fault(&self) -> bool {
+        match self {
+            Self::NotACount
+            | Self::MoreNames { .. }
+            | Self::Duplicate(_)
+            | Self::Exists(_)
+            | Self::Foreign(_)
+            | Self::Unknown(_)
+            | Self::NoRoom(_)
+            | Self::Static => true,
+            Self::StartFailed(_)
+            | Self::NotPersisted(_)
+            | Self::QueueFull(_)
+            | Self::EngineAway(_)
+            | Self::Unfinished(_)
+            | Self::ShuttingDown => false,
+        }
+    }
+}

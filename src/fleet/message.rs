@@ -1,0 +1,289 @@
+//! What goes into the core and what comes out of it: events, actions, and their parts.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    command::{Answer, CommandId, Request},
+    desired::Desired,
+    ids::{Handle, InstanceId, Moment, ReplicaName, SpecDigest},
+    notes::Note,
+};
+use crate::ring::Slot;
+
+/// All that can wake the core.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A scale command, or the dry run of one.
+    Scale(CommandId, Request),
+    /// A heartbeat's result.
+    Probed {
+        /// Who was probed.
+        instance: InstanceId,
+        /// What came back.
+        outcome: ProbeOutcome,
+    },
+    /// A start has ended. An error does not mean that nothing runs; see [`Event::Listed`].
+    Started {
+        /// Who was started.
+        instance: InstanceId,
+        /// Where it is, or why it is not.
+        result: Result<Started, StartError>,
+    },
+    /// A stop has ended; `Ok` also when there was nothing to stop.
+    Stopped {
+        /// Who was stopped.
+        instance: InstanceId,
+        /// The engine's words on failure.
+        result: Result<(), EngineError>,
+    },
+    /// Every worker reads a table without this instance, and its last request has ended.
+    Drained {
+        /// Who was drained.
+        instance: InstanceId,
+    },
+    /// The engine reported something by itself. A hint: it may be late or missing.
+    EngineSaw {
+        /// About whom; taken from labels, so it may be nobody we know.
+        instance: InstanceId,
+        /// What happened.
+        sighting: Sighting,
+    },
+    /// The truth at the time the list was asked for.
+    Listed(Result<Listing, EngineError>),
+    /// The data plane could not get an answer from an instance.
+    RequestFailed {
+        /// From whom.
+        instance: InstanceId,
+        /// How.
+        kind: FailureKind,
+    },
+    /// A write of the desired state has ended.
+    Persisted {
+        /// Which write.
+        write: WriteId,
+        /// The system's words on failure.
+        result: Result<(), Arc<str>>,
+    },
+    /// The engine's event stream was lost or found again: what happened meanwhile is unknown.
+    StreamChanged,
+    /// Time has passed.
+    Tick,
+}
+
+/// All that the shell is asked to do. Nothing here leaves a choice to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Create and start a container (or process).
+    Start(StartRequest),
+    /// One heartbeat.
+    Probe {
+        /// Whom.
+        instance: InstanceId,
+        /// Where.
+        address: SocketAddr,
+        /// When to give up.
+        deadline: Moment,
+    },
+    /// Report when an instance that has left the table has no request left.
+    AwaitDrain {
+        /// Whom.
+        instance: InstanceId,
+    },
+    /// Stop an instance and remove what is left of it.
+    Stop {
+        /// Whom.
+        instance: InstanceId,
+        /// What the driver knows it by.
+        handle: Handle,
+        /// How.
+        manner: StopManner,
+    },
+    /// Ask for all instances with this fleet's label.
+    List,
+    /// Kill and remove a stray of ours.
+    Reap {
+        /// What the driver knows it by.
+        handle: Handle,
+    },
+    /// Write the desired state.
+    Persist {
+        /// Comes back in [`Event::Persisted`].
+        write: WriteId,
+        /// What to write.
+        desired: Desired,
+    },
+    /// Answer a command.
+    Answer(CommandId, Answer),
+}
+
+/// What one event led to.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// To be carried out concurrently, in any order.
+    pub actions: Vec<Action>,
+    /// Transitions, for logs, counters and the decision record.
+    pub notes: Vec<Note>,
+    /// When the core wants a [`Event::Tick`] at the latest.
+    pub wake_at: Option<Moment>,
+}
+
+/// Numbers the writes of the desired state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteId(pub u64);
+
+/// What a driver needs to start an instance of the fleet's image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartRequest {
+    /// Who is to run.
+    pub instance: InstanceId,
+    /// Under which bare name.
+    pub name: ReplicaName,
+    /// The smallest free number when the replica joined; kept in a label.
+    pub ordinal: u32,
+    /// Weight of the replica; kept in a label.
+    pub weight: u32,
+    /// Positions of its virtual servers; kept in a label.
+    pub positions: Vec<Slot>,
+}
+
+/// A started instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// What the driver knows it by.
+    pub handle: Handle,
+    /// Where it will listen.
+    pub address: SocketAddr,
+}
+
+/// Why an instance could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else's container bears the name.
+    #[error("'{0}' is the name of another container")]
+    NameTaken(ReplicaName),
+    /// The engine refused; trying again without a change will not help soon.
+    #[error("{0}")]
+    Refused(Arc<str>),
+    /// The engine could not be asked, or did not answer in time; the instance may run.
+    #[error("{0}")]
+    Unclear(Arc<str>),
+}
+
+/// Why the engine did not do something, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// It could not be reached, or did not answer in time.
+    #[error("the engine is away: {0}")]
+    Away(Arc<str>),
+    /// It answered with an error.
+    #[error("{0}")]
+    Refused(Arc<str>),
+}
+
+/// How an instance is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopManner {
+    /// SIGTERM, the grace, then SIGKILL.
+    Graceful,
+    /// SIGKILL; also ends a paused one.
+    Kill,
+}
+
+/// What came back from a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// A 2xx or 3xx answer in time (or a TCP connection, where no path is set).
+    Passed,
+    /// It answered, but not well: alive.
+    BadAnswer(Arc<str>),
+    /// No connection, a reset, or no answer in time.
+    NoAnswer(Arc<str>),
+}
+
+/// What an engine reports by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// The process ended.
+    Died {
+        /// Its exit status, where the engine says it.
+        exit_code: Option<i64>,
+    },
+    /// The kernel killed a process for memory; the death comes as its own event.
+    OutOfMemory,
+    /// It was frozen.
+    Paused,
+    /// It was thawed.
+    Unpaused,
+    /// The image's own health check failed.
+    Unhealthy,
+    /// It lost the fleet's network.
+    Disconnected,
+    /// It was removed.
+    Removed,
+}
+
+/// How a request failed, seen from the data plane. Never a 5xx alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// The connection was refused.
+    Refused,
+    /// No connection within the deadline.
+    ConnectTimeout,
+    /// The connection was lost before the answer began.
+    Reset,
+    /// The answer did not begin within the deadline.
+    FirstByteTimeout,
+}
+
+/// All that an engine has of a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Everything with the fleet's label, whatever its state.
+    pub found: Vec<Found>,
+    /// Names that containers of others bear, as bare names of this fleet.
+    pub foreign_names: Vec<ReplicaName>,
+}
+
+/// One container (or process) of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What the driver knows it by.
+    pub handle: Handle,
+    /// Who it is, by its labels; `None` when they cannot be read, which makes it a stray.
+    pub identity: Option<FoundIdentity>,
+    /// What it does.
+    pub state: FoundState,
+}
+
+/// What labels and name say of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundIdentity {
+    /// Replica and incarnation.
+    pub instance: InstanceId,
+    /// Bare name.
+    pub name: ReplicaName,
+    /// See [`StartRequest::ordinal`].
+    pub ordinal: u32,
+    /// See [`StartRequest::weight`].
+    pub weight: u32,
+    /// Positions when it was created.
+    pub positions: Vec<Slot>,
+    /// What it was started from.
+    pub spec: SpecDigest,
+}
+
+/// What a found instance does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundState {
+    /// Created, and not started yet.
+    Created,
+    /// Runs, at an address of the fleet's network (`None`: disconnected from it).
+    Running(Option<SocketAddr>),
+    /// Frozen.
+    Paused(Option<SocketAddr>),
+    /// Ended.
+    Exited {
+        /// Its exit status.
+        exit_code: Option<i64>,
+    },
+}
