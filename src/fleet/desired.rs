@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName};
+use super::{
+    command::RingView,
+    ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName},
+};
 use crate::ring::{Member, Ring, RingError, RingSettings, moves, placement};
 
 /// The committed desired state of a fleet. Its ring is always valid.
@@ -163,6 +166,19 @@ impl Desired {
         if let Some(replica) = replica {
             replica.incarnation = instance.incarnation;
             replica.name = name;
+        }
+    }
+
+    /// The ring with the names on it.
+    pub fn view(&self) -> RingView {
+        RingView {
+            generation: self.generation,
+            ring: Arc::clone(&self.ring),
+            names: self
+                .replicas
+                .iter()
+                .map(|replica| replica.name.clone())
+                .collect(),
         }
     }
 

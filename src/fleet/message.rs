@@ -238,6 +238,8 @@ pub enum FailureKind {
 /// All that an engine has of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
+    /// Digest of what the driver starts instances from; `None` while it is not known yet.
+    pub spec: Option<SpecDigest>,
     /// Everything with the fleet's label, whatever its state.
     pub found: Vec<Found>,
     /// Names that containers of others bear, as bare names of this fleet.

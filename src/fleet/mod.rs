@@ -1,11 +1,19 @@
 //! The control core: what is desired, what was observed, and what to do about the difference.
 //! Pure: time and chance are arguments, effects are values.
 //!
-//! Start with [`message`] (what goes in and out), then `supervisor`.
+//! Start with [`message`] (what goes in and out), then [`supervisor`] (the only surface), then
+//! [`plan`] (the rules).
 
+pub mod backoff;
 pub mod command;
 pub mod desired;
 pub mod ids;
+pub mod limits;
 pub mod message;
 pub mod notes;
+pub mod observed;
+pub mod operation;
+pub mod plan;
+pub mod state;
+pub mod supervisor;
 pub mod table;

@@ -1,6 +1,177 @@
 //! Typed transitions that the core reports. The shell turns each into one log line, one counter
 //! and one line of the decision record.
 
-/// One transition. (More variants follow with the supervisor.)
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{
+    ids::{Generation, Handle, InstanceId, ReplicaId, ReplicaName},
+    observed::EjectReason,
+};
+use crate::ring::moves::Moves;
+
+/// One transition.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Note {}
+#[allow(
+    missing_docs,
+    reason = "the variants say what happened and the fields to whom"
+)]
+pub enum Note {
+    /// The first list has come: from now on the fleet is supervised.
+    Booted {
+        source: BootSource,
+        replicas: usize,
+        adopted: usize,
+        strays: usize,
+    },
+    /// The ring settings differ from the stored ones; the configured ones win.
+    RingChanged { moved_share: f64 },
+    /// `--replicas` differs from the stored size, which wins.
+    ReplicasDiffer { configured: usize, stored: usize },
+    /// A start was asked for.
+    Starting {
+        instance: InstanceId,
+        name: ReplicaName,
+        cause: StartCause,
+    },
+    /// A start failed, or the instance did not pass in time.
+    StartFailed {
+        instance: InstanceId,
+        name: ReplicaName,
+        error: Arc<str>,
+        retry_in: Duration,
+    },
+    /// In the table from now on.
+    Admitted {
+        instance: InstanceId,
+        name: ReplicaName,
+        address: SocketAddr,
+    },
+    /// In the table again.
+    Readmitted {
+        instance: InstanceId,
+        name: ReplicaName,
+    },
+    /// In the table again though failing, because nobody else lives.
+    ReadmittedAsLast {
+        instance: InstanceId,
+        name: ReplicaName,
+    },
+    /// Failing, and kept in the table because nobody else lives.
+    KeptAsLast {
+        instance: InstanceId,
+        name: ReplicaName,
+        reason: EjectReason,
+    },
+    /// Out of the table, alive.
+    Ejected {
+        instance: InstanceId,
+        name: ReplicaName,
+        reason: EjectReason,
+    },
+    /// It ended by itself, or was ended by somebody else.
+    Died {
+        instance: InstanceId,
+        name: ReplicaName,
+        exit_code: Option<i64>,
+        admitted: bool,
+    },
+    /// The kernel killed one of its processes for memory.
+    OutOfMemory {
+        instance: InstanceId,
+        name: ReplicaName,
+    },
+    /// A request to it failed; a heartbeat is sent at once.
+    Suspected {
+        instance: InstanceId,
+        name: ReplicaName,
+    },
+    /// Out of the table; its open requests may end.
+    Draining {
+        instance: InstanceId,
+        name: ReplicaName,
+    },
+    /// The driver was asked to stop it.
+    Stopping {
+        instance: InstanceId,
+        name: ReplicaName,
+    },
+    /// It is gone, as asked.
+    Stopped {
+        instance: InstanceId,
+        name: ReplicaName,
+    },
+    /// A stop failed and will be tried again.
+    StopFailed {
+        instance: InstanceId,
+        name: ReplicaName,
+        error: Arc<str>,
+    },
+    /// A stray of ours is removed.
+    Reaped { handle: Handle },
+    /// A scale command took effect.
+    Committed {
+        generation: Generation,
+        cause: Cause,
+        names: Vec<ReplicaName>,
+        moves: Moves,
+    },
+    /// A scale command was given up; nothing has changed.
+    RolledBack { error: String },
+    /// Replicas run from something else than what is wanted; they are replaced one by one.
+    Outdated { names: Vec<ReplicaName> },
+    /// A replica waits before it is started again.
+    BackedOff {
+        replica: ReplicaId,
+        failures: u32,
+        delay: Duration,
+    },
+    /// The engine does not answer.
+    EngineAway { error: Arc<str> },
+    /// It answers again.
+    EngineBack,
+    /// The state could not be written; it is tried again.
+    PersistFailed { error: Arc<str> },
+}
+
+/// Where the desired state came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootSource {
+    /// The state file.
+    StateFile,
+    /// The labels of what was found.
+    Labels,
+    /// Nothing: a fleet of the configured size.
+    Configuration,
+}
+
+/// Why an instance is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartCause {
+    /// Its replica has no instance.
+    Missing,
+    /// Its replica's instance has been failing for too long.
+    Failing,
+    /// Its replica's instance is outdated.
+    Outdated,
+    /// An addition.
+    Addition,
+}
+
+/// What moved keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `/add`.
+    Add,
+    /// `/rm`.
+    Remove,
+}
+
+impl Cause {
+    /// The value of the metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Remove => "rm",
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What was observed: the instances, and how far each has come.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use super::{
+    ids::{Handle, InstanceId, Moment, ReplicaId, ReplicaName},
+    message::StopManner,
+};
+
+/// One concrete run of a replica, as far as it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Its bare name.
+    pub name: ReplicaName,
+    /// How far it has come.
+    pub phase: Phase,
+    /// What the driver knows it by; `None` until its start has ended.
+    pub handle: Option<Handle>,
+    /// A list asked for after this moment must contain it.
+    pub known_at: Moment,
+    /// Whether it was started from something else than what is wanted now.
+    pub outdated: bool,
+    /// Its heartbeat.
+    pub probing: Probing,
+}
+
+/// How far an instance has come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// The driver was asked to start it.
+    Starting {
+        /// When.
+        since: Moment,
+    },
+    /// It runs, and has not passed yet (or waits for the commit of its addition).
+    Warming {
+        /// Where it listens.
+        address: SocketAddr,
+        /// When it ran.
+        since: Moment,
+        /// What its heartbeats said.
+        passes: Passes,
+    },
+    /// In the table.
+    Admitted {
+        /// Where it listens.
+        address: SocketAddr,
+        /// When it was admitted.
+        since: Moment,
+        /// What its heartbeats say.
+        health: Health,
+    },
+    /// Alive, as far as is known, and out of the table.
+    Ejected {
+        /// Where it listens; `None` when it has no network.
+        address: Option<SocketAddr>,
+        /// Since when it has been failing.
+        since: Moment,
+        /// Why.
+        reason: EjectReason,
+        /// How long it had been in service.
+        admitted_for: Duration,
+        /// What its heartbeats have said since.
+        passes: Passes,
+    },
+    /// Out of the table while its open requests end.
+    Draining {
+        /// When they are no longer waited for.
+        until: Moment,
+    },
+    /// The driver was asked to stop it, or will be as soon as the engine is back.
+    Stopping {
+        /// Whether its open requests may still end.
+        in_peace: bool,
+        /// How far the stop is.
+        progress: StopProgress,
+    },
+}
+
+/// How far a stop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopProgress {
+    /// The driver is to be asked, as soon as the engine answers.
+    Due {
+        /// How.
+        manner: StopManner,
+        /// Not before this moment, after a failure.
+        not_before: Moment,
+    },
+    /// The driver was asked.
+    Asked {
+        /// When that is taken as lost, and tried again as a kill.
+        lost_at: Moment,
+    },
+}
+
+/// Passed heartbeats of an instance that is not in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// No heartbeat has come back yet.
+    Untested,
+    /// So many passed in a row.
+    InARow(u32),
+}
+
+impl Passes {
+    /// One more passed.
+    pub fn plus_one(self) -> Self {
+        match self {
+            Self::Untested => Self::InARow(1),
+            Self::InARow(count) => Self::InARow(count.saturating_add(1)),
+        }
+    }
+
+    /// Whether that is enough.
+    pub fn reach(self, needed: u32) -> bool {
+        matches!(self, Self::InARow(count) if count >= needed)
+    }
+}
+
+/// What the heartbeats of an admitted instance say. The streak lives in the variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It passes, but for so many failures in a row.
+    Passing {
+        /// Below the threshold.
+        failures: u32,
+    },
+    /// It fails, and is still in the table because nobody else lives.
+    Failing {
+        /// Since when.
+        since: Moment,
+        /// How.
+        reason: EjectReason,
+    },
+}
+
+/// Why an instance left the table, or would if it were not the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EjectReason {
+    /// It answers heartbeats, but not well.
+    Failing,
+    /// It does not answer heartbeats.
+    Unreachable,
+    /// It is frozen.
+    Paused,
+    /// It lost the fleet's network.
+    Disconnected,
+    /// Its address is another instance's now.
+    AddressReused,
+}
+
+impl EjectReason {
+    /// Whether it can answer requests that it already has.
+    pub fn can_finish(self) -> bool {
+        self == Self::Failing
+    }
+
+    /// Whether traffic to it is better than none. Only heartbeats speak against it.
+    pub fn may_serve_as_last(self) -> bool {
+        matches!(self, Self::Failing | Self::Unreachable)
+    }
+
+    /// One word for logs and labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::Unreachable => "unreachable",
+            Self::Paused => "paused",
+            Self::Disconnected => "disconnected",
+            Self::AddressReused => "address_reused",
+        }
+    }
+}
+
+/// The heartbeat of one instance: at most one under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// None is under way.
+    Idle {
+        /// When the next is due.
+        next: Moment,
+        /// Whether a request has failed: then a single failure counts.
+        suspect: bool,
+    },
+    /// One is under way.
+    Waiting {
+        /// When it was sent.
+        sent: Moment,
+        /// As in `Idle`.
+        suspect: bool,
+    },
+}
+
+impl Instance {
+    /// Where it listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.phase {
+            Phase::Warming { address, .. } | Phase::Admitted { address, .. } => Some(address),
+            Phase::Ejected { address, .. } => address,
+            Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => None,
+        }
+    }
+
+    /// Whether it is in the table.
+    pub fn is_admitted(&self) -> bool {
+        matches!(self.phase, Phase::Admitted { .. })
+    }
+
+    /// Whether it is in the table and passes.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Admitted {
+                health: Health::Passing { .. },
+                ..
+            }
+        )
+    }
+
+    /// Whether it has passed and only waits to be admitted.
+    pub fn is_ready(&self, passes_needed: u32) -> bool {
+        matches!(self.phase, Phase::Warming { passes, .. } if passes.reach(passes_needed))
+    }
+
+    /// Whether it may still come to serve: starting or warming.
+    pub fn is_coming(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. } | Phase::Warming { .. })
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. } | Phase::Stopping { .. })
+    }
+
+    /// How long it has been, or had been, in service.
+    pub fn admitted_for(&self, now: Moment) -> Option<Duration> {
+        match self.phase {
+            Phase::Admitted { since, .. } => Some(now.since(since)),
+            Phase::Ejected { admitted_for, .. } => Some(admitted_for),
+            _ => None,
+        }
+    }
+}
+
+/// All known instances, ordered so that nothing depends on chance.
+pub type Instances = BTreeMap<InstanceId, Instance>;
+
+/// The instances of one replica, lowest incarnation first.
+pub fn of_replica(
+    instances: &Instances,
+    replica: ReplicaId,
+) -> impl DoubleEndedIterator<Item = (InstanceId, &Instance)> {
+    use super::ids::Incarnation;
+    let first = InstanceId {
+        replica,
+        incarnation: Incarnation(0),
+    };
+    let last = InstanceId {
+        replica,
+        incarnation: Incarnation(u32::MAX),
+    };
+    instances
+        .range(first..=last)
+        .map(|(id, instance)| (*id, instance))
+}

@@ -1,0 +1,112 @@
+//! The running scale command. One at a time; the others wait.
+
+use super::{
+    command::{CommandId, ScaleError},
+    desired::Newcomer,
+    ids::{Moment, ReplicaId, ReplicaName},
+    message::WriteId,
+};
+
+/// A scale command on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Newcomers start and warm outside the ring until all pass.
+    Adding {
+        /// Who waits for the answer.
+        command: CommandId,
+        /// In the order in which they will be placed.
+        newcomers: Vec<Newcomer>,
+        /// The first of them bear names that the caller gave.
+        named: usize,
+        /// How far it is.
+        stage: AddStage,
+    },
+    /// Replicas leave the ring, drain and go.
+    Removing {
+        /// Who waits for the answer.
+        command: CommandId,
+        /// Who leaves.
+        ids: Vec<ReplicaId>,
+        /// Their names, for the answer.
+        names: Vec<ReplicaName>,
+        /// How far it is.
+        stage: RemoveStage,
+    },
+}
+
+/// How far an addition is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AddStage {
+    /// Newcomers start and warm.
+    Warming {
+        /// When the addition is given up.
+        deadline: Moment,
+    },
+    /// The new state is being written.
+    Writing(WriteId),
+    /// It is given up: what was started is removed.
+    RollingBack {
+        /// The answer.
+        error: ScaleError,
+        /// When it is given even if something is still there.
+        deadline: Moment,
+    },
+}
+
+/// How far a removal is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RemoveStage {
+    /// Waits for an earlier write to end.
+    Accepted,
+    /// The new state is being written.
+    Writing(WriteId),
+    /// Committed: they drain and stop.
+    Leaving {
+        /// When the answer is given even if something is still there.
+        deadline: Moment,
+    },
+}
+
+impl Operation {
+    /// Who waits for the answer.
+    pub fn command(&self) -> CommandId {
+        match self {
+            Self::Adding { command, .. } | Self::Removing { command, .. } => *command,
+        }
+    }
+
+    /// Whether a replica is a newcomer that may still join.
+    pub fn awaits(&self, id: ReplicaId) -> bool {
+        match self {
+            Self::Adding {
+                stage: AddStage::RollingBack { .. },
+                ..
+            }
+            | Self::Removing { .. } => false,
+            Self::Adding { newcomers, .. } => newcomers.iter().any(|newcomer| newcomer.id == id),
+        }
+    }
+
+    /// Whether a newcomer bears a name.
+    pub fn reserves(&self, name: &ReplicaName) -> bool {
+        match self {
+            Self::Adding { newcomers, .. } => newcomers.iter().any(|n| &n.name == name),
+            Self::Removing { .. } => false,
+        }
+    }
+
+    /// The write that it waits for.
+    pub fn write(&self) -> Option<WriteId> {
+        match self {
+            Self::Adding {
+                stage: AddStage::Writing(write),
+                ..
+            }
+            | Self::Removing {
+                stage: RemoveStage::Writing(write),
+                ..
+            } => Some(*write),
+            _ => None,
+        }
+    }
+}

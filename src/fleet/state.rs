@@ -1,0 +1,166 @@
+//! All that the core knows, as plain data. [`super::plan`] reads it, [`super::supervisor`] writes
+//! it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{
+    backoff::Backoff,
+    command::{CommandId, ScaleCommand},
+    desired::Desired,
+    ids::{Incarnation, Moment, ReplicaId, ReplicaName},
+    limits::Limits,
+    message::WriteId,
+    observed::{Instance, Instances},
+    operation::Operation,
+};
+
+/// All that the core knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Bounds.
+    pub limits: Limits,
+    /// Who keeps the instances.
+    pub keeper: Keeper,
+    /// Whether the first list has come.
+    pub boot: Boot,
+    /// What should be, as committed.
+    pub desired: Desired,
+    /// The next ring identity that no command has drawn; at least `desired.next_id()`.
+    pub next_id: ReplicaId,
+    /// What was observed.
+    pub instances: Instances,
+    /// The highest incarnation that was ever seen of a replica.
+    pub incarnations: BTreeMap<ReplicaId, Incarnation>,
+    /// Restart histories.
+    pub backoffs: BTreeMap<ReplicaId, Backoff>,
+    /// Whether the engine answers.
+    pub engine: Engine,
+    /// The list of all instances.
+    pub listing: ListSchedule,
+    /// The state file.
+    pub writing: WriteSchedule,
+    /// The running command.
+    pub operation: Option<Operation>,
+    /// Commands that wait for it.
+    pub queue: VecDeque<(CommandId, ScaleCommand)>,
+    /// Names of other people's containers.
+    pub foreign_names: BTreeSet<ReplicaName>,
+}
+
+/// Who starts and stops instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// We do.
+    Ringmaster,
+    /// Somebody else: instances are only admitted and ejected.
+    Others,
+}
+
+/// Whether the fleet is supervised already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// Nothing is started or stopped before the first list.
+    AwaitingList,
+    /// Supervised.
+    Done,
+}
+
+/// Whether the engine answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// As far as is known.
+    Up,
+    /// It did not answer the last list.
+    Away(std::sync::Arc<str>),
+}
+
+/// When the next list is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListSchedule {
+    /// When the one under way was asked for.
+    pub asked: Option<Moment>,
+    /// When the last one was asked for.
+    pub last: Option<Moment>,
+    /// When the next is due.
+    pub next: Moment,
+}
+
+/// When the state is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteSchedule {
+    /// The write under way.
+    pub under_way: Option<WriteId>,
+    /// The number of the next.
+    pub next: WriteId,
+    /// Whether the file lags behind the committed state (names and incarnations only).
+    pub stale: bool,
+    /// Not before this moment, after a failure.
+    pub not_before: Moment,
+}
+
+impl State {
+    /// Asks for a list soon: at once, but never more often than `list_retry`.
+    pub fn list_soon(&mut self, now: Moment) {
+        let earliest = self
+            .listing
+            .last
+            .map_or(now, |last| last + self.limits.list_retry);
+        self.listing.next = self.listing.next.min(earliest.max(now));
+    }
+
+    /// Whether a replica is desired.
+    pub fn is_desired(&self, id: ReplicaId) -> bool {
+        self.desired.replica(id).is_some()
+    }
+
+    /// Whether a replica is a newcomer whose addition has not been committed or given up.
+    pub fn is_newcomer(&self, id: ReplicaId) -> bool {
+        self.operation
+            .as_ref()
+            .is_some_and(|operation| operation.awaits(id))
+    }
+
+    /// The admitted instance of a replica.
+    pub fn admitted(&self, id: ReplicaId) -> Option<&Instance> {
+        super::observed::of_replica(&self.instances, id)
+            .map(|(_, instance)| instance)
+            .find(|instance| instance.is_admitted())
+    }
+
+    /// Names of the replicas in service, in the order they joined.
+    pub fn in_service(&self) -> Vec<ReplicaName> {
+        let replicas = self.desired.replicas().iter();
+        replicas
+            .filter_map(|replica| self.admitted(replica.id()))
+            .map(|i| i.name.clone())
+            .collect()
+    }
+
+    /// Whether a name is in use by a replica, an instance, or somebody else.
+    pub fn is_name_taken(&self, name: &ReplicaName) -> bool {
+        self.foreign_names.contains(name) || self.is_name_ours(name)
+    }
+
+    /// Whether a name is in use by a replica or an instance of ours.
+    pub fn is_name_ours(&self, name: &ReplicaName) -> bool {
+        self.desired
+            .replicas()
+            .iter()
+            .any(|replica| &replica.name == name)
+            || self
+                .instances
+                .values()
+                .any(|instance| &instance.name == name)
+            || self
+                .operation
+                .as_ref()
+                .is_some_and(|operation| operation.reserves(name))
+    }
+
+    /// The most replicas: the limit, or what the ring holds.
+    pub fn replicas_max(&self) -> usize {
+        self.limits
+            .replicas_max
+            .min(self.desired.ring().settings().replicas_max())
+    }
+}

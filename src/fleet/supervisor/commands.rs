@@ -1,0 +1,478 @@
+//! Scale commands: checked against the desired replicas, carried out one at a time, all or nothing.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+
+use super::Supervisor;
+use crate::fleet::{
+    command::{Answer, CommandId, Done, Preview, Request, ScaleCommand, ScaleError},
+    desired::{Desired, Newcomer},
+    ids::{InstanceId, Moment, ReplicaId, ReplicaName},
+    message::{Action, StartError, WriteId},
+    notes::{Cause, Note, StartCause},
+    observed::of_replica,
+    operation::{AddStage, Operation, RemoveStage},
+    state::{Engine, Keeper},
+};
+
+/// How long a given-up addition waits for what it had started to go.
+const ROLL_BACK_DEADLINE: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// What the running command leads to.
+struct Outcome {
+    cause: Cause,
+    names: Vec<ReplicaName>,
+    after: Desired,
+}
+
+impl Supervisor {
+    pub(super) fn take_command(&mut self, id: CommandId, request: Request) {
+        if request.dry_run {
+            let answer = self.preview(&request.command);
+            return self.answer(id, answer);
+        }
+        let waiting = self.state.queue.len();
+        if waiting >= self.state.limits.commands_waiting {
+            return self.answer(id, Err(ScaleError::QueueFull(waiting)));
+        }
+        self.state.queue.push_back((id, request.command));
+    }
+
+    fn answer(&mut self, id: CommandId, answer: Answer) {
+        self.act(Action::Answer(id, answer));
+    }
+
+    fn preview(&mut self, command: &ScaleCommand) -> Answer {
+        let after = match command {
+            ScaleCommand::Add { n, names } => {
+                let newcomers = self.newcomers(*n, names)?;
+                self.state.desired.with(&newcomers).map_err(no_room)?
+            }
+            ScaleCommand::Remove { n, names } => {
+                self.state.desired.without(&self.victims(*n, names)?)
+            }
+        };
+        let before = &self.state.desired;
+        let moves = before.moves_to(&after);
+        let preview = Preview {
+            before: before.view(),
+            after: after.view(),
+            moves,
+        };
+        Ok(Done::Preview(Box::new(preview)))
+    }
+
+    pub(super) fn begin_command(&mut self, now: Moment) {
+        let Some((id, command)) = self.state.queue.pop_front() else {
+            return;
+        };
+        let begun = match command {
+            ScaleCommand::Add { n, names } => self.begin_add(id, n, &names, now),
+            ScaleCommand::Remove { n, names } => self.begin_remove(id, n, &names),
+        };
+        if let Err(error) = begun {
+            self.answer(id, Err(error));
+        }
+    }
+
+    fn begin_add(
+        &mut self,
+        command: CommandId,
+        n: usize,
+        names: &[ReplicaName],
+        now: Moment,
+    ) -> Result<(), ScaleError> {
+        let newcomers = self.newcomers(n, names)?;
+        self.check_engine()?;
+        let after = self.state.desired.with(&newcomers).map_err(no_room)?;
+        // These identities are used up even if the addition fails: its containers bear them.
+        self.state.next_id = after.next_id().max(self.state.next_id);
+        let deadline = now + self.state.limits.start_deadline;
+        self.state.operation = Some(Operation::Adding {
+            command,
+            named: names.len(),
+            newcomers: newcomers.clone(),
+            stage: AddStage::Warming { deadline },
+        });
+        for newcomer in newcomers {
+            let id = InstanceId {
+                replica: newcomer.id,
+                incarnation: newcomer.incarnation,
+            };
+            if let Some(replica) = after.replica(newcomer.id) {
+                self.start(
+                    id,
+                    newcomer.name,
+                    &replica.member,
+                    StartCause::Addition,
+                    now,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_remove(
+        &mut self,
+        command: CommandId,
+        n: usize,
+        names: &[ReplicaName],
+    ) -> Result<(), ScaleError> {
+        let ids = self.victims(n, names)?;
+        self.check_engine()?;
+        let names = ids.iter().filter_map(|&id| self.state.desired.replica(id));
+        let names = names.map(|replica| replica.name.clone()).collect();
+        let stage = RemoveStage::Accepted;
+        self.state.operation = Some(Operation::Removing {
+            command,
+            ids,
+            names,
+            stage,
+        });
+        Ok(())
+    }
+
+    fn check_engine(&self) -> Result<(), ScaleError> {
+        match &self.state.engine {
+            Engine::Up => Ok(()),
+            Engine::Away(error) => Err(ScaleError::EngineAway(error.to_string())),
+        }
+    }
+
+    /// Who would join: given names first, then drawn ones.
+    fn newcomers(&mut self, n: usize, names: &[ReplicaName]) -> Result<Vec<Newcomer>, ScaleError> {
+        if self.state.keeper == Keeper::Others {
+            return Err(ScaleError::Static);
+        }
+        for name in names {
+            if self.state.foreign_names.contains(name) {
+                return Err(ScaleError::Foreign(name.clone()));
+            }
+            if self.is_in_use(name) {
+                return Err(ScaleError::Exists(name.clone()));
+            }
+        }
+        let (have, most) = (
+            self.state.desired.replicas().len(),
+            self.state.replicas_max(),
+        );
+        if have.saturating_add(n) > most {
+            return Err(ScaleError::NoRoom(format!(
+                "{n} more than {have} replicas are too many: at most {most} fit; raise `slots` or `replicas_max`, or lower `virtual_servers`"
+            )));
+        }
+        let mut newcomers: Vec<Newcomer> = Vec::with_capacity(n);
+        for index in 0..n {
+            let name = match names.get(index) {
+                Some(name) => name.clone(),
+                None => self.draw_name_beside(names),
+            };
+            let id = ReplicaId(self.state.next_id.0.saturating_add(index as u32));
+            let incarnation = self.next_incarnation(id);
+            newcomers.push(Newcomer {
+                id,
+                weight: 1,
+                name,
+                incarnation,
+            });
+        }
+        Ok(newcomers)
+    }
+
+    /// Whether a living replica bears a name. One that is on its way out does not count: its
+    /// container is removed when the name is used again.
+    fn is_in_use(&self, name: &ReplicaName) -> bool {
+        self.state
+            .desired
+            .replicas()
+            .iter()
+            .any(|replica| &replica.name == name)
+            || self
+                .state
+                .instances
+                .iter()
+                .any(|(id, instance)| &instance.name == name && self.state.is_desired(id.replica))
+    }
+
+    /// Who would leave: the named ones, then those not in service, then the newest.
+    fn victims(&self, n: usize, names: &[ReplicaName]) -> Result<Vec<ReplicaId>, ScaleError> {
+        if self.state.keeper == Keeper::Others {
+            return Err(ScaleError::Static);
+        }
+        let mut victims: Vec<ReplicaId> = Vec::new();
+        for name in names {
+            let id = self
+                .replica_named(name)
+                .ok_or(ScaleError::Unknown(name.clone()))?;
+            if victims.contains(&id) {
+                return Err(ScaleError::Duplicate(name.clone()));
+            }
+            victims.push(id);
+        }
+        let newest_first = || self.state.desired.replicas().iter().rev().map(|r| r.id());
+        let out = newest_first().filter(|&id| self.state.admitted(id).is_none());
+        let order: Vec<_> = out.chain(newest_first()).collect();
+        for id in order {
+            if victims.len() >= n {
+                break;
+            }
+            if !victims.contains(&id) {
+                victims.push(id);
+            }
+        }
+        Ok(victims)
+    }
+
+    /// A replica by its committed name, or by the name of an instance that is to follow.
+    fn replica_named(&self, name: &ReplicaName) -> Option<ReplicaId> {
+        let desired = self.state.desired.replicas().iter();
+        let by_name = desired
+            .clone()
+            .find(|replica| &replica.name == name)
+            .map(|r| r.id());
+        by_name.or_else(|| {
+            let bears = |id: ReplicaId| {
+                of_replica(&self.state.instances, id)
+                    .any(|(_, instance)| &instance.name == name && !instance.is_leaving())
+            };
+            desired.map(|replica| replica.id()).find(|&id| bears(id))
+        })
+    }
+
+    /// A newcomer cannot join: the whole addition is given up.
+    pub(super) fn fail_newcomer(
+        &mut self,
+        id: InstanceId,
+        error: Option<&StartError>,
+        why: &str,
+        now: Moment,
+    ) {
+        let Some(Operation::Adding {
+            newcomers,
+            named,
+            stage,
+            ..
+        }) = &mut self.state.operation
+        else {
+            return;
+        };
+        let Some(index) = newcomers
+            .iter()
+            .position(|newcomer| newcomer.id == id.replica)
+        else {
+            return;
+        };
+        // Once the state is being written the commit decides; the plan starts it anew after that.
+        if !matches!(stage, AddStage::Warming { .. }) {
+            return;
+        }
+        let name = newcomers[index].name.clone();
+        let error = match error {
+            Some(StartError::NameTaken(_)) if index < *named => ScaleError::Foreign(name),
+            _ => ScaleError::StartFailed(format!("replica '{name}' could not be started: {why}")),
+        };
+        self.roll_back(error, now);
+    }
+
+    pub(super) fn fail_overdue(&mut self, now: Moment) {
+        let Some(Operation::Adding { newcomers, .. }) = &self.state.operation else {
+            return;
+        };
+        let needed = self.state.limits.probe_passes;
+        let late = newcomers.iter().find(|newcomer| {
+            !of_replica(&self.state.instances, newcomer.id).any(|(_, i)| i.is_ready(needed))
+        });
+        let Some(name) = late.map(|newcomer| newcomer.name.clone()) else {
+            return;
+        };
+        let waited = self.state.limits.start_deadline;
+        self.roll_back(
+            ScaleError::StartFailed(format!(
+                "replica '{name}' did not pass its heartbeat within {waited:?}"
+            )),
+            now,
+        );
+    }
+
+    fn roll_back(&mut self, error: ScaleError, now: Moment) {
+        if let Some(Operation::Adding { stage, .. }) = &mut self.state.operation {
+            let deadline = now + ROLL_BACK_DEADLINE;
+            *stage = AddStage::RollingBack {
+                error: error.clone(),
+                deadline,
+            };
+            self.note(Note::RolledBack {
+                error: error.to_string(),
+            });
+        }
+    }
+
+    /// What the running command leads to, applied to the state as it is now.
+    fn outcome(&self) -> Option<Result<Outcome, ScaleError>> {
+        Some(match self.state.operation.as_ref()? {
+            Operation::Adding { newcomers, .. } => {
+                let names = newcomers
+                    .iter()
+                    .map(|newcomer| newcomer.name.clone())
+                    .collect();
+                let after = self.state.desired.with(newcomers).map_err(no_room);
+                after.map(|after| Outcome {
+                    cause: Cause::Add,
+                    names,
+                    after,
+                })
+            }
+            Operation::Removing { ids, names, .. } => {
+                let after = self.state.desired.without(ids);
+                Ok(Outcome {
+                    cause: Cause::Remove,
+                    names: names.clone(),
+                    after,
+                })
+            }
+        })
+    }
+
+    pub(super) fn commit_command(&mut self) {
+        let Some(Ok(Outcome { after, .. })) = self.outcome() else {
+            return;
+        };
+        let write = self.write(after);
+        match &mut self.state.operation {
+            Some(Operation::Adding { stage, .. }) => *stage = AddStage::Writing(write),
+            Some(Operation::Removing { stage, .. }) => *stage = RemoveStage::Writing(write),
+            None => {}
+        }
+    }
+
+    pub(super) fn persisted(&mut self, write: WriteId, result: Result<(), Arc<str>>, now: Moment) {
+        if self.state.writing.under_way != Some(write) {
+            return;
+        }
+        self.state.writing.under_way = None;
+        if let Err(error) = &result {
+            // Whether the file holds the old state or the new one is not known: write it again.
+            self.state.writing.stale = true;
+            self.state.writing.not_before = now + self.state.limits.persist_retry;
+            self.note(Note::PersistFailed {
+                error: Arc::clone(error),
+            });
+        }
+        if self.state.operation.as_ref().and_then(Operation::write) != Some(write) {
+            return;
+        }
+        match result {
+            Ok(()) => self.take_effect(now),
+            Err(error) => self.not_persisted(&error, now),
+        }
+    }
+
+    fn not_persisted(&mut self, error: &str, now: Moment) {
+        let error = ScaleError::NotPersisted(error.to_owned());
+        match &self.state.operation {
+            Some(Operation::Adding { .. }) => self.roll_back(error, now),
+            Some(Operation::Removing { command, .. }) => {
+                let command = *command;
+                self.state.operation = None;
+                self.note(Note::RolledBack {
+                    error: error.to_string(),
+                });
+                self.answer(command, Err(error));
+            }
+            None => {}
+        }
+    }
+
+    /// The one step that moves keys.
+    fn take_effect(&mut self, now: Moment) {
+        let Some(Ok(Outcome {
+            cause,
+            names,
+            after,
+        })) = self.outcome()
+        else {
+            return;
+        };
+        let moves = self.state.desired.moves_to(&after);
+        self.state.desired = after;
+        self.note(Note::Committed {
+            generation: self.state.desired.generation(),
+            cause,
+            names: names.clone(),
+            moves,
+        });
+        let deadline = now + self.state.limits.removal_deadline();
+        match &mut self.state.operation {
+            Some(Operation::Removing { stage, .. }) => *stage = RemoveStage::Leaving { deadline },
+            Some(Operation::Adding {
+                command, newcomers, ..
+            }) => {
+                let (command, newcomers) = (*command, std::mem::take(newcomers));
+                self.state.operation = None;
+                for newcomer in newcomers {
+                    let id = InstanceId {
+                        replica: newcomer.id,
+                        incarnation: newcomer.incarnation,
+                    };
+                    self.admit(id, now);
+                }
+                self.answer(command, Ok(Done::Added(names)));
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn finish_command(&mut self) {
+        let answer = match self.state.operation.take() {
+            Some(Operation::Adding {
+                command,
+                stage: AddStage::RollingBack { error, .. },
+                ..
+            }) => (command, Err(error)),
+            Some(Operation::Removing {
+                command,
+                ids,
+                names,
+                ..
+            }) => {
+                let left = ids
+                    .iter()
+                    .find_map(|&id| of_replica(&self.state.instances, id).next());
+                let answer = match left {
+                    None => Ok(Done::Removed(names)),
+                    Some((_, instance)) => Err(ScaleError::Unfinished(format!(
+                        "out of the ring for good, but '{}' could not be removed yet; it is tried again",
+                        instance.name
+                    ))),
+                };
+                (command, answer)
+            }
+            other => {
+                debug_assert!(other.is_none(), "only these stages are finished: {other:?}");
+                return;
+            }
+        };
+        self.answer(answer.0, answer.1);
+    }
+
+    /// `server_<6 random digits>`, free as far as is known.
+    pub(super) fn draw_name(&mut self) -> ReplicaName {
+        self.draw_name_beside(&[])
+    }
+
+    fn draw_name_beside(&mut self, reserved: &[ReplicaName]) -> ReplicaName {
+        // A million numbers and at most some thousand names: a free one comes up at once.
+        for _ in 0..1_000 {
+            let name = ReplicaName::numbered(self.chance.names.random_range(100_000..1_000_000));
+            if !self.state.is_name_taken(&name) && !reserved.contains(&name) {
+                return name;
+            }
+        }
+        ReplicaName::numbered(self.chance.names.random_range(1_000_000..u32::MAX))
+    }
+}
+
+fn no_room(error: crate::ring::RingError) -> ScaleError {
+    ScaleError::NoRoom(error.to_string())
+}

@@ -1,0 +1,461 @@
+//! What an event changes. What follows from it is the plan's business.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use rand::RngExt;
+
+use super::Supervisor;
+use crate::fleet::{
+    ids::{InstanceId, Moment},
+    message::{
+        Action, EngineError, Event, FailureKind, ProbeOutcome, Sighting, StartError, Started,
+        StopManner,
+    },
+    notes::Note,
+    observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress},
+    state::Engine,
+};
+
+impl Supervisor {
+    pub(super) fn take_in(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Scale(command, request) => self.take_command(command, request),
+            Event::Probed { instance, outcome } => self.probed(instance, outcome, now),
+            Event::Started { instance, result } => self.started(instance, result, now),
+            Event::Stopped { instance, result } => self.stopped(instance, result, now),
+            Event::Drained { instance } => self.drained(instance, now),
+            Event::EngineSaw { instance, sighting } => self.engine_saw(instance, sighting, now),
+            Event::Listed(result) => self.listed(result, now),
+            Event::RequestFailed { instance, kind } => self.request_failed(instance, kind, now),
+            Event::Persisted { write, result } => self.persisted(write, result, now),
+            Event::StreamChanged => self.state.list_soon(now),
+            Event::Tick => {}
+        }
+    }
+
+    fn probed(&mut self, id: InstanceId, outcome: ProbeOutcome, now: Moment) {
+        let limits = self.state.limits.clone();
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        let Probing::Waiting { sent, suspect } = instance.probing else {
+            return;
+        };
+        let passed = outcome == ProbeOutcome::Passed;
+        let warms = matches!(instance.phase, Phase::Warming { .. }) && !passed;
+        let next = if warms {
+            now + limits.warm_interval
+        } else {
+            sent + limits.probe_interval
+        };
+        instance.probing = Probing::Idle {
+            next: next.max(now),
+            suspect: false,
+        };
+        match &mut instance.phase {
+            Phase::Warming { passes, .. } => *passes = counted(*passes, passed),
+            Phase::Ejected { passes, reason, .. } => {
+                *passes = counted(*passes, passed);
+                if let Some(why) = reason_of(&outcome) {
+                    *reason = why;
+                }
+                if passes.reach(limits.probe_passes) {
+                    self.readmit(id, now);
+                }
+            }
+            Phase::Admitted { health, .. } => {
+                let needed = if suspect { 1 } else { limits.probe_misses };
+                let before = *health;
+                *health = next_health(before, &outcome, needed, now);
+                if let (Health::Passing { .. }, Health::Failing { reason, .. }) = (before, *health)
+                {
+                    self.note_if_kept(id, reason);
+                }
+            }
+            Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
+        }
+        if matches!(outcome, ProbeOutcome::NoAnswer(_)) {
+            // It may have died without a word from the engine.
+            self.state.list_soon(now);
+        }
+    }
+
+    /// Says that the last living instance fails; any other is ejected by the plan, which notes it.
+    fn note_if_kept(&mut self, id: InstanceId, reason: EjectReason) {
+        let another = self.state.instances.iter().any(|(other, instance)| {
+            *other != id && self.state.is_desired(other.replica) && instance.is_passing()
+        });
+        if !another && let Some(instance) = self.state.instances.get(&id) {
+            let name = instance.name.clone();
+            self.note(Note::KeptAsLast {
+                instance: id,
+                name,
+                reason,
+            });
+        }
+    }
+
+    fn readmit(&mut self, id: InstanceId, now: Moment) {
+        let taken = self.state.admitted(id.replica).is_some();
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        let Phase::Ejected {
+            address: Some(address),
+            ..
+        } = instance.phase
+        else {
+            return;
+        };
+        if taken {
+            return;
+        }
+        instance.phase = Phase::Admitted {
+            address,
+            since: now,
+            health: Health::Passing { failures: 0 },
+        };
+        let name = instance.name.clone();
+        self.note(Note::Readmitted { instance: id, name });
+    }
+
+    fn started(&mut self, id: InstanceId, result: Result<Started, StartError>, now: Moment) {
+        let is_current = self
+            .state
+            .instances
+            .get(&id)
+            .is_some_and(|instance| matches!(instance.phase, Phase::Starting { .. }));
+        match result {
+            Ok(started) if is_current => {
+                self.evict_holders(started.address, id, now);
+                let Some(instance) = self.state.instances.get_mut(&id) else {
+                    return;
+                };
+                instance.handle = Some(started.handle);
+                instance.known_at = now;
+                instance.phase = Phase::Warming {
+                    address: started.address,
+                    since: now,
+                    passes: Passes::Untested,
+                };
+                instance.probing = Probing::Idle {
+                    next: now,
+                    suspect: false,
+                };
+            }
+            // Nobody waits for it any more.
+            Ok(started) => self.reap(started.handle),
+            Err(error) => {
+                if matches!(error, StartError::Unclear(_)) {
+                    self.state.list_soon(now);
+                }
+                if is_current {
+                    self.start_failed(id, &error, now);
+                }
+            }
+        }
+    }
+
+    fn start_failed(&mut self, id: InstanceId, error: &StartError, now: Moment) {
+        let Some(instance) = self.state.instances.remove(&id) else {
+            return;
+        };
+        self.fail_newcomer(id, Some(error), &error.to_string(), now);
+        self.back_off(id, &instance, now);
+        let not_before = self
+            .state
+            .backoffs
+            .get(&id.replica)
+            .map_or(now, |b| b.not_before());
+        self.note(Note::StartFailed {
+            instance: id,
+            name: instance.name,
+            error: error.to_string().into(),
+            retry_in: not_before.since(now),
+        });
+    }
+
+    /// Engines give a dead container's address to the next one at once; whoever held it is gone.
+    pub(super) fn evict_holders(&mut self, address: SocketAddr, newcomer: InstanceId, now: Moment) {
+        let holders: Vec<InstanceId> = self
+            .state
+            .instances
+            .iter()
+            .filter(|(id, instance)| **id != newcomer && instance.address() == Some(address))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in holders {
+            self.eject(id, EjectReason::AddressReused, now);
+            if let Some(Phase::Ejected { address, .. }) = self
+                .state
+                .instances
+                .get_mut(&id)
+                .map(|instance| &mut instance.phase)
+            {
+                *address = None;
+            }
+            self.state.list_soon(now);
+        }
+    }
+
+    fn stopped(&mut self, id: InstanceId, result: Result<(), EngineError>, now: Moment) {
+        let retry = self.state.limits.stop_retry;
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        let Phase::Stopping { progress, .. } = &mut instance.phase else {
+            return;
+        };
+        let name = instance.name.clone();
+        match result {
+            Ok(()) => {
+                self.state.instances.remove(&id);
+                self.note(Note::Stopped { instance: id, name });
+            }
+            Err(error) => {
+                *progress = StopProgress::Due {
+                    manner: StopManner::Kill,
+                    not_before: now + retry,
+                };
+                if matches!(error, EngineError::Away(_)) {
+                    self.state.list_soon(now);
+                }
+                let error = error.to_string().into();
+                self.note(Note::StopFailed {
+                    instance: id,
+                    name,
+                    error,
+                });
+            }
+        }
+    }
+
+    fn drained(&mut self, id: InstanceId, now: Moment) {
+        if let Some(Phase::Draining { until }) = self
+            .state
+            .instances
+            .get_mut(&id)
+            .map(|instance| &mut instance.phase)
+        {
+            *until = now;
+        }
+    }
+
+    fn request_failed(&mut self, id: InstanceId, _kind: FailureKind, now: Moment) {
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        if instance.is_admitted() && matches!(instance.probing, Probing::Idle { .. }) {
+            instance.probing = Probing::Idle {
+                next: now,
+                suspect: true,
+            };
+            let name = instance.name.clone();
+            self.note(Note::Suspected { instance: id, name });
+        }
+    }
+
+    fn engine_saw(&mut self, id: InstanceId, sighting: Sighting, now: Moment) {
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        let name = instance.name.clone();
+        match sighting {
+            Sighting::Died { exit_code } => self.died(id, exit_code, now),
+            Sighting::Removed => self.vanished(id, now),
+            Sighting::Paused => self.eject(id, EjectReason::Paused, now),
+            Sighting::Disconnected => {
+                self.eject(id, EjectReason::Disconnected, now);
+                self.state.list_soon(now);
+            }
+            Sighting::Unpaused => self.unpaused(id, now),
+            Sighting::OutOfMemory => self.note(Note::OutOfMemory { instance: id, name }),
+            Sighting::Unhealthy => self.request_failed(id, FailureKind::Reset, now),
+        }
+    }
+
+    pub(super) fn unpaused(&mut self, id: InstanceId, now: Moment) {
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        if let Phase::Ejected {
+            reason: reason @ EjectReason::Paused,
+            ..
+        } = &mut instance.phase
+        {
+            *reason = EjectReason::Unreachable;
+            instance.probing = Probing::Idle {
+                next: now,
+                suspect: false,
+            };
+        }
+    }
+
+    /// It does not run any more; what is left of it is removed.
+    pub(super) fn died(&mut self, id: InstanceId, exit_code: Option<i64>, now: Moment) {
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        match instance.phase {
+            // The start's own result will tell; should it not, the list will.
+            Phase::Starting { .. } => return self.state.list_soon(now),
+            // The driver that stops it removes it too.
+            Phase::Stopping { .. } => return,
+            _ => {}
+        }
+        let before = instance.clone();
+        instance.phase = Phase::Stopping {
+            in_peace: false,
+            progress: StopProgress::Due {
+                manner: StopManner::Kill,
+                not_before: now,
+            },
+        };
+        self.ended(id, &before, exit_code, now);
+    }
+
+    /// Nothing is left of it.
+    pub(super) fn vanished(&mut self, id: InstanceId, now: Moment) {
+        let Some(instance) = self.state.instances.get(&id) else {
+            return;
+        };
+        if matches!(instance.phase, Phase::Starting { .. }) {
+            return self.state.list_soon(now);
+        }
+        let Some(before) = self.state.instances.remove(&id) else {
+            return;
+        };
+        if matches!(before.phase, Phase::Stopping { .. }) {
+            self.note(Note::Stopped {
+                instance: id,
+                name: before.name,
+            });
+        } else {
+            self.ended(id, &before, None, now);
+        }
+    }
+
+    fn ended(&mut self, id: InstanceId, before: &Instance, exit_code: Option<i64>, now: Moment) {
+        let admitted = before.is_admitted();
+        self.note(Note::Died {
+            instance: id,
+            name: before.name.clone(),
+            exit_code,
+            admitted,
+        });
+        if before.is_leaving() {
+            return;
+        }
+        let how = match exit_code {
+            Some(code) => format!("it exited with code {code} before it passed its heartbeat"),
+            None => "it ended before it passed its heartbeat".to_owned(),
+        };
+        self.fail_newcomer(id, None, &how, now);
+        self.back_off(id, before, now);
+    }
+
+    /// Counts an unexpected end against a desired replica.
+    pub(super) fn back_off(&mut self, id: InstanceId, before: &Instance, now: Moment) {
+        if !self.state.is_desired(id.replica) {
+            return;
+        }
+        let roll = self.chance.jitter.random::<f64>();
+        let backoff = self.state.backoffs.entry(id.replica).or_default();
+        backoff.record(now, before.admitted_for(now), &self.state.limits, roll);
+        let (failures, delay) = (backoff.failures(), backoff.not_before().since(now));
+        if !delay.is_zero() {
+            self.note(Note::BackedOff {
+                replica: id.replica,
+                failures,
+                delay,
+            });
+        }
+    }
+
+    /// Takes a living instance out of the table, or keeps it from entering, by the engine's word.
+    pub(super) fn eject(&mut self, id: InstanceId, why: EjectReason, now: Moment) {
+        let Some(instance) = self.state.instances.get_mut(&id) else {
+            return;
+        };
+        let name = instance.name.clone();
+        match &mut instance.phase {
+            Phase::Admitted { address, since, .. } => {
+                instance.phase = Phase::Ejected {
+                    address: Some(*address),
+                    since: now,
+                    reason: why,
+                    admitted_for: now.since(*since),
+                    passes: Passes::InARow(0),
+                };
+                self.note(Note::Ejected {
+                    instance: id,
+                    name,
+                    reason: why,
+                });
+            }
+            Phase::Ejected { reason, passes, .. } => {
+                *reason = why;
+                *passes = Passes::InARow(0);
+            }
+            Phase::Warming { address, since, .. } => {
+                instance.phase = Phase::Ejected {
+                    address: Some(*address),
+                    since: *since,
+                    reason: why,
+                    admitted_for: std::time::Duration::ZERO,
+                    passes: Passes::InARow(0),
+                };
+                self.fail_newcomer(id, None, &format!("it was {}", why.name()), now);
+            }
+            Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
+        }
+    }
+
+    pub(super) fn reap(&mut self, handle: crate::fleet::ids::Handle) {
+        self.note(Note::Reaped {
+            handle: handle.clone(),
+        });
+        self.act(Action::Reap { handle });
+    }
+
+    pub(super) fn engine_is(&mut self, engine: Engine) {
+        match (&self.state.engine, &engine) {
+            (Engine::Up, Engine::Away(error)) => {
+                let error = Arc::clone(error);
+                self.note(Note::EngineAway { error });
+            }
+            (Engine::Away(_), Engine::Up) => self.note(Note::EngineBack),
+            _ => {}
+        }
+        self.state.engine = engine;
+    }
+}
+
+fn counted(passes: Passes, passed: bool) -> Passes {
+    if passed {
+        passes.plus_one()
+    } else {
+        Passes::InARow(0)
+    }
+}
+
+fn reason_of(outcome: &ProbeOutcome) -> Option<EjectReason> {
+    match outcome {
+        ProbeOutcome::Passed => None,
+        ProbeOutcome::BadAnswer(_) => Some(EjectReason::Failing),
+        ProbeOutcome::NoAnswer(_) => Some(EjectReason::Unreachable),
+    }
+}
+
+fn next_health(health: Health, outcome: &ProbeOutcome, needed: u32, now: Moment) -> Health {
+    let Some(reason) = reason_of(outcome) else {
+        return Health::Passing { failures: 0 };
+    };
+    match health {
+        Health::Passing { failures } if failures + 1 < needed => Health::Passing {
+            failures: failures + 1,
+        },
+        Health::Passing { .. } => Health::Failing { since: now, reason },
+        Health::Failing { since, .. } => Health::Failing { since, reason },
+    }
+}

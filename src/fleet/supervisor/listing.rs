@@ -1,0 +1,375 @@
+//! What a list of all instances changes: the truth, as of when it was asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Supervisor;
+use crate::fleet::{
+    desired::{Desired, Newcomer, Replica},
+    ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
+    message::{EngineError, Found, FoundIdentity, FoundState, Listing},
+    notes::{BootSource, Note},
+    observed::{EjectReason, Instance, Passes, Phase, Probing},
+    state::{Boot, Engine, Keeper},
+};
+use crate::ring::{Member, RingError, RingSettings};
+
+impl Supervisor {
+    pub(super) fn listed(&mut self, result: Result<Listing, EngineError>, now: Moment) {
+        let Some(asked) = self.state.listing.asked.take() else {
+            return;
+        };
+        match result {
+            Ok(listing) => {
+                self.engine_is(Engine::Up);
+                self.take_listing(listing, asked, now);
+            }
+            Err(error) => {
+                self.state.listing.next = now + self.state.limits.list_retry;
+                self.engine_is(Engine::Away(error.to_string().into()));
+            }
+        }
+    }
+
+    fn take_listing(&mut self, listing: Listing, asked: Moment, now: Moment) {
+        self.state.foreign_names = listing.foreign_names.iter().cloned().collect();
+        for found in listing
+            .found
+            .iter()
+            .filter_map(|found| found.identity.as_ref())
+        {
+            let highest = self
+                .state
+                .incarnations
+                .entry(found.instance.replica)
+                .or_insert(found.instance.incarnation);
+            *highest = (*highest).max(found.instance.incarnation);
+            let above = ReplicaId(found.instance.replica.0.saturating_add(1));
+            self.state.next_id = self.state.next_id.max(above);
+        }
+        match self.state.boot {
+            Boot::AwaitingList => self.boot(&listing, now),
+            Boot::Done => self.reconcile(&listing, asked, now),
+        }
+        self.mark_outdated(&listing);
+    }
+
+    /// Takes over what an earlier run left, and removes what it had not committed.
+    fn boot(&mut self, listing: &Listing, now: Moment) {
+        let source = self.establish_desired(listing);
+        self.state.boot = Boot::Done;
+        let (mut adopted, mut strays) = (0, 0);
+        for found in &listing.found {
+            match &found.identity {
+                Some(identity) if self.adopt(found, identity, now) => adopted += 1,
+                _ if self.state.keeper == Keeper::Ringmaster => {
+                    strays += 1;
+                    self.reap(found.handle.clone());
+                }
+                _ => {}
+            }
+        }
+        let replicas = self.state.desired.replicas().len();
+        self.note(Note::Booted {
+            source,
+            replicas,
+            adopted,
+            strays,
+        });
+        if self.is_stored && replicas != self.settings.replicas {
+            let configured = self.settings.replicas;
+            self.note(Note::ReplicasDiffer {
+                configured,
+                stored: replicas,
+            });
+        }
+    }
+
+    fn establish_desired(&mut self, listing: &Listing) -> BootSource {
+        if self.is_stored {
+            return BootSource::StateFile;
+        }
+        self.state.writing.stale = true;
+        let identities: Vec<&FoundIdentity> = listing
+            .found
+            .iter()
+            .filter_map(|found| found.identity.as_ref())
+            .collect();
+        if self.state.keeper == Keeper::Others {
+            self.state.desired = from_addresses(&self.settings.ring, &identities);
+            return BootSource::Configuration;
+        }
+        if let Some(desired) = from_labels(&self.settings.ring, &identities) {
+            self.state.desired = desired;
+            self.state.next_id = self.state.next_id.max(self.state.desired.next_id());
+            return BootSource::Labels;
+        }
+        self.state.desired = self.initial();
+        self.state.next_id = self.state.next_id.max(self.state.desired.next_id());
+        BootSource::Configuration
+    }
+
+    /// `server_1`, `server_2`, … without those that somebody else bears.
+    fn initial(&self) -> Desired {
+        let free = (1..).map(ReplicaName::numbered);
+        let free = free.filter(|name| !self.state.foreign_names.contains(name));
+        let count = self.settings.replicas.min(self.state.replicas_max());
+        let newcomers: Vec<Newcomer> = free
+            .take(count)
+            .enumerate()
+            .map(|(index, name)| Newcomer {
+                id: ReplicaId(self.state.next_id.0 + index as u32),
+                weight: 1,
+                name,
+                incarnation: Incarnation(0),
+            })
+            .collect();
+        let full = self.state.desired.with(&newcomers);
+        debug_assert!(full.is_ok(), "replicas_max() of them have room: {full:?}");
+        full.unwrap_or_else(|_| self.state.desired.clone())
+    }
+
+    /// Whether a found instance belongs to a desired replica and runs.
+    fn adopt(&mut self, found: &Found, identity: &FoundIdentity, now: Moment) -> bool {
+        let id = identity.instance;
+        if !self.state.is_desired(id.replica) || self.state.instances.contains_key(&id) {
+            return false;
+        }
+        let by_us = self.state.keeper == Keeper::Ringmaster;
+        let ejected = |address, reason| Phase::Ejected {
+            address,
+            since: now,
+            reason,
+            admitted_for: std::time::Duration::ZERO,
+            passes: Passes::InARow(0),
+        };
+        let phase = match found.state {
+            FoundState::Running(Some(address)) => {
+                self.evict_holders(address, id, now);
+                Phase::Warming {
+                    address,
+                    since: now,
+                    passes: Passes::Untested,
+                }
+            }
+            FoundState::Running(None) if !by_us => ejected(None, EjectReason::Disconnected),
+            FoundState::Paused(address) => ejected(address, EjectReason::Paused),
+            FoundState::Running(None) | FoundState::Created | FoundState::Exited { .. } => {
+                return false;
+            }
+        };
+        let instance = Instance {
+            name: identity.name.clone(),
+            phase,
+            handle: Some(found.handle.clone()),
+            known_at: now,
+            outdated: false,
+            probing: Probing::Idle {
+                next: now,
+                suspect: false,
+            },
+        };
+        self.state.instances.insert(id, instance);
+        true
+    }
+
+    fn reconcile(&mut self, listing: &Listing, asked: Moment, now: Moment) {
+        let mut seen = BTreeSet::new();
+        for found in &listing.found {
+            let known = found.identity.as_ref().and_then(|identity| {
+                let id = identity.instance;
+                let instance = self.state.instances.get(&id)?;
+                match &instance.handle {
+                    Some(handle) if handle == &found.handle => Some(id),
+                    // Its start is under way and will say whether this is it.
+                    None => Some(id),
+                    Some(_) => None,
+                }
+            });
+            match known {
+                Some(id) => {
+                    seen.insert(id);
+                    self.saw_state(id, found.state, asked, now);
+                }
+                None if self.state.keeper == Keeper::Ringmaster => self.reap(found.handle.clone()),
+                None => {}
+            }
+        }
+        let missing: Vec<InstanceId> = self
+            .state
+            .instances
+            .iter()
+            .filter(|(id, instance)| instance.known_at < asked && !seen.contains(id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in missing {
+            self.vanished(id, now);
+        }
+    }
+
+    /// What the list says of an instance that is known. A list that was asked for before the
+    /// instance was known says nothing about it.
+    fn saw_state(&mut self, id: InstanceId, state: FoundState, asked: Moment, now: Moment) {
+        let Some(instance) = self.state.instances.get(&id) else {
+            return;
+        };
+        let is_starting = matches!(instance.phase, Phase::Starting { .. });
+        if is_starting || instance.is_leaving() || instance.known_at >= asked {
+            return;
+        }
+        let is_paused = matches!(
+            instance.phase,
+            Phase::Ejected {
+                reason: EjectReason::Paused,
+                ..
+            }
+        );
+        match state {
+            FoundState::Exited { exit_code } => self.died(id, exit_code, now),
+            FoundState::Created => {}
+            FoundState::Paused(_) => {
+                if !is_paused {
+                    self.eject(id, EjectReason::Paused, now);
+                }
+            }
+            FoundState::Running(None) => self.eject_once(id, EjectReason::Disconnected, now),
+            FoundState::Running(Some(address)) => {
+                if is_paused {
+                    self.unpaused(id, now);
+                }
+                if self.state.instances.get(&id).and_then(Instance::address) != Some(address) {
+                    self.moved(id, address, now);
+                }
+            }
+        }
+    }
+
+    fn eject_once(&mut self, id: InstanceId, reason: EjectReason, now: Moment) {
+        let phase = self
+            .state
+            .instances
+            .get(&id)
+            .map(|instance| &instance.phase);
+        if !matches!(phase, Some(Phase::Ejected { .. })) {
+            self.eject(id, reason, now);
+        }
+        if let Some(Phase::Ejected { address, .. }) = self
+            .state
+            .instances
+            .get_mut(&id)
+            .map(|instance| &mut instance.phase)
+        {
+            *address = None;
+        }
+    }
+
+    /// It listens somewhere else now, and must pass there first.
+    fn moved(&mut self, id: InstanceId, to: std::net::SocketAddr, now: Moment) {
+        self.evict_holders(to, id, now);
+        self.eject_once(id, EjectReason::Disconnected, now);
+        if let Some(instance) = self.state.instances.get_mut(&id)
+            && let Phase::Ejected {
+                address, reason, ..
+            } = &mut instance.phase
+        {
+            *address = Some(to);
+            *reason = EjectReason::Unreachable;
+            instance.probing = Probing::Idle {
+                next: now,
+                suspect: false,
+            };
+        }
+    }
+
+    fn mark_outdated(&mut self, listing: &Listing) {
+        let Some(wanted) = &listing.spec else { return };
+        let mut names = Vec::new();
+        for found in &listing.found {
+            let Some(identity) = &found.identity else {
+                continue;
+            };
+            let Some(instance) = self.state.instances.get_mut(&identity.instance) else {
+                continue;
+            };
+            let outdated = &identity.spec != wanted;
+            if outdated && !instance.outdated && !instance.is_leaving() {
+                names.push(instance.name.clone());
+            }
+            instance.outdated = outdated;
+        }
+        if !names.is_empty() {
+            self.note(Note::Outdated { names });
+        }
+    }
+}
+
+/// The desired state that labels tell of. Exited containers count as replicas too; of several
+/// incarnations the highest says the name. `None` when there is nothing, or nothing that fits.
+fn from_labels(settings: &RingSettings, identities: &[&FoundIdentity]) -> Option<Desired> {
+    let mut newest: BTreeMap<ReplicaId, &FoundIdentity> = BTreeMap::new();
+    for &identity in identities {
+        let kept = newest.entry(identity.instance.replica).or_insert(identity);
+        if identity.instance.incarnation > kept.instance.incarnation {
+            *kept = identity;
+        }
+    }
+    let replicas: Vec<Replica> = newest.into_values().map(replica_of).collect();
+    if replicas.is_empty() {
+        return None;
+    }
+    let restored =
+        |replicas| Desired::restore(settings.clone(), Default::default(), ReplicaId(1), replicas);
+    match restored(replicas.clone()) {
+        Ok(desired) => Some(desired),
+        // Labels of another ring: the same replicas, placed anew.
+        Err(_) => place_anew(settings, replicas).ok(),
+    }
+}
+
+fn replica_of(identity: &FoundIdentity) -> Replica {
+    Replica {
+        member: Member {
+            id: identity.instance.replica,
+            ordinal: identity.ordinal,
+            weight: identity.weight,
+            positions: identity.positions.clone(),
+        },
+        name: identity.name.clone(),
+        incarnation: identity.instance.incarnation,
+    }
+}
+
+fn place_anew(settings: &RingSettings, replicas: Vec<Replica>) -> Result<Desired, RingError> {
+    let newcomers: Vec<Newcomer> = replicas
+        .into_iter()
+        .map(|replica| Newcomer {
+            id: replica.id(),
+            weight: replica.member.weight,
+            name: replica.name,
+            incarnation: replica.incarnation,
+        })
+        .collect();
+    Desired::empty(settings.clone())?.with(&newcomers)
+}
+
+/// The desired state of a static fleet: its addresses, in the order of the configuration, as many
+/// as the ring holds.
+fn from_addresses(settings: &RingSettings, identities: &[&FoundIdentity]) -> Desired {
+    let empty = Desired::empty(settings.clone());
+    debug_assert!(empty.is_ok(), "the supervisor was made from these settings");
+    let Ok(mut desired) = empty else {
+        unreachable!("checked when the supervisor was made")
+    };
+    for identity in identities {
+        let newcomer = Newcomer {
+            id: identity.instance.replica,
+            weight: identity.weight,
+            name: identity.name.clone(),
+            incarnation: identity.instance.incarnation,
+        };
+        match desired.with(&[newcomer]) {
+            Ok(next) => desired = next,
+            Err(_) => break,
+        }
+    }
+    desired
+}

@@ -1,0 +1,209 @@
+//! The supervisor: the whole surface of the control core. An event and a moment go in; actions,
+//! notes and the time of the next wake-up come out. It never does anything by itself.
+//!
+//! `events` says what an event changes, [`super::plan`] what follows from the new state, and
+//! `steps` how a step changes the state and which action it becomes.
+
+mod commands;
+mod events;
+mod listing;
+mod steps;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::{
+    desired::Desired,
+    ids::Moment,
+    limits::Limits,
+    message::{Action, Event, Turn, WriteId},
+    notes::Note,
+    observed::{EjectReason, Phase},
+    plan::plan,
+    state::{Boot, Engine, Keeper, ListSchedule, State, WriteSchedule},
+    table::{RoutingTable, Target},
+};
+use crate::ring::{RingError, RingSettings};
+
+/// What a supervisor is made from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds.
+    pub limits: Limits,
+    /// Who keeps the instances.
+    pub keeper: Keeper,
+    /// The ring.
+    pub ring: RingSettings,
+    /// The size of a fleet without state.
+    pub replicas: usize,
+    /// For names, and for the jitter of back-offs.
+    pub seed: u64,
+}
+
+/// Chance: one generator per purpose, so that a new draw in one place does not shift the others.
+#[derive(Debug)]
+struct Chance {
+    names: StdRng,
+    jitter: StdRng,
+}
+
+/// The control core of one fleet.
+#[derive(Debug)]
+pub struct Supervisor {
+    state: State,
+    settings: Settings,
+    chance: Chance,
+    /// Whether `state.desired` came from a state file.
+    is_stored: bool,
+    /// Notes to give out with the next turn.
+    notes: Vec<Note>,
+    /// Actions to give out with the next turn.
+    actions: Vec<Action>,
+}
+
+/// More rounds of planning than any turn can need; beyond it, steps undo each other.
+const ROUNDS_MAX: usize = 64;
+
+impl Supervisor {
+    /// Starts to supervise a fleet, from its stored state if there is one. Ring settings that
+    /// differ from the stored ones win.
+    ///
+    /// # Errors
+    /// Ring settings that cannot be, or on which the stored replicas find no room.
+    pub fn new(
+        settings: Settings,
+        stored: Option<Desired>,
+        now: Moment,
+    ) -> Result<Self, RingError> {
+        let is_stored = stored.is_some();
+        let mut notes = Vec::new();
+        let stored = match stored {
+            Some(stored) => stored,
+            None => Desired::empty(settings.ring.clone())?,
+        };
+        let changed = stored.ring().settings() != &settings.ring;
+        let desired = if changed {
+            stored.on_ring(settings.ring.clone())?
+        } else {
+            stored.clone()
+        };
+        if changed {
+            notes.push(Note::RingChanged {
+                moved_share: stored.moves_to(&desired).moved_share,
+            });
+        }
+        let state = State {
+            next_id: desired.next_id(),
+            limits: settings.limits.clone(),
+            keeper: settings.keeper,
+            boot: Boot::AwaitingList,
+            desired,
+            instances: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            backoffs: BTreeMap::new(),
+            engine: Engine::Up,
+            listing: ListSchedule {
+                asked: None,
+                last: None,
+                next: now,
+            },
+            writing: WriteSchedule {
+                under_way: None,
+                next: WriteId(1),
+                stale: changed,
+                not_before: now,
+            },
+            operation: None,
+            queue: VecDeque::new(),
+            foreign_names: BTreeSet::new(),
+        };
+        let chance = Chance {
+            names: StdRng::seed_from_u64(settings.seed),
+            jitter: StdRng::seed_from_u64(settings.seed.rotate_left(32) ^ 1),
+        };
+        Ok(Self {
+            state,
+            settings,
+            chance,
+            is_stored,
+            notes,
+            actions: Vec::new(),
+        })
+    }
+
+    /// Takes in one event, and says what is to be done.
+    pub fn handle(&mut self, event: Event, now: Moment) -> Turn {
+        self.take_in(event, now);
+        let mut wake_at = None;
+        for round in 0.. {
+            let plan = plan(&self.state, now);
+            wake_at = plan.wake_at;
+            if plan.steps.is_empty() {
+                break;
+            }
+            if round == ROUNDS_MAX {
+                debug_assert!(false, "steps undo each other: {:?}", plan.steps);
+                // Never spin: go on at the next event or second.
+                wake_at = Some(now + std::time::Duration::from_secs(1));
+                break;
+            }
+            for step in plan.steps {
+                self.carry_out(step, now);
+            }
+        }
+        Turn {
+            actions: std::mem::take(&mut self.actions),
+            notes: std::mem::take(&mut self.notes),
+            wake_at,
+        }
+    }
+
+    /// All that is known.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What the data plane is to read; derived.
+    pub fn table(&self) -> RoutingTable {
+        let desired = &self.state.desired;
+        let targets = desired.replicas().iter().map(|replica| {
+            let mut siblings = super::observed::of_replica(&self.state.instances, replica.id());
+            siblings.find_map(|(instance, known)| match known.phase {
+                Phase::Admitted { address, .. } => Some(Target {
+                    instance,
+                    name: known.name.clone(),
+                    address,
+                }),
+                _ => None,
+            })
+        });
+        let may_finish = |phase: &Phase| match phase {
+            Phase::Draining { .. } => true,
+            Phase::Stopping { in_peace, .. } => *in_peace,
+            Phase::Ejected { reason, .. } => EjectReason::can_finish(*reason),
+            _ => false,
+        };
+        let instances = self.state.instances.iter();
+        RoutingTable {
+            generation: desired.generation(),
+            ring: Arc::clone(desired.ring()),
+            targets: targets.collect(),
+            finishing: instances
+                .filter(|(_, i)| may_finish(&i.phase))
+                .map(|(id, _)| *id)
+                .collect(),
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+}
