@@ -6,3 +6,4 @@ pub mod driver;
 pub mod fleet;
 pub mod proxy;
 pub mod ring;
+pub mod sim;

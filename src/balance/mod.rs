@@ -13,8 +13,7 @@ pub fn candidates<'a>(
     admitted: impl Fn(MemberIndex) -> bool + 'a,
     tried: &'a [MemberIndex],
 ) -> impl Iterator<Item = MemberIndex> + 'a {
-    ring.preference(slot)
-        .filter(move |&member| admitted(member) && !tried.contains(&member))
+    ring.preference(slot).filter(move |&member| admitted(member) && !tried.contains(&member))
 }
 
 #[cfg(test)]

@@ -33,11 +33,7 @@ impl Backoff {
         roll: f64,
     ) {
         let was_stable = admitted_for.is_some_and(|time| time >= limits.stable_after);
-        self.failures = if was_stable {
-            1
-        } else {
-            self.failures.saturating_add(1)
-        };
+        self.failures = if was_stable { 1 } else { self.failures.saturating_add(1) };
         self.not_before = now + delay(self.failures, limits, roll);
     }
 }
@@ -49,10 +45,7 @@ pub fn delay(failures: u32, limits: &Limits, roll: f64) -> Duration {
         return Duration::ZERO;
     }
     let doublings = (failures - 2).min(31);
-    let full = limits
-        .backoff_first
-        .saturating_mul(1 << doublings)
-        .min(limits.backoff_max);
+    let full = limits.backoff_first.saturating_mul(1 << doublings).min(limits.backoff_max);
     full.mul_f64(1.0 - roll.clamp(0.0, 1.0) / 2.0)
 }
 
@@ -63,12 +56,9 @@ mod tests {
     #[test]
     fn the_first_restart_is_immediate_and_later_ones_double() {
         let limits = Limits::default();
-        let delays: Vec<_> = (1..=13)
-            .map(|n| delay(n, &limits, 0.0).as_millis())
-            .collect();
-        let expected = [
-            0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 60_000, 60_000,
-        ];
+        let delays: Vec<_> = (1..=13).map(|n| delay(n, &limits, 0.0).as_millis()).collect();
+        let expected =
+            [0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 60_000, 60_000];
         assert_eq!(delays, expected);
         assert_eq!(delay(u32::MAX, &limits, 1.0), limits.backoff_max / 2);
     }
@@ -83,9 +73,6 @@ mod tests {
         }
         assert_eq!(backoff.not_before(), Moment(200));
         backoff.record(Moment(50_000), Some(limits.stable_after), &limits, 0.0);
-        assert_eq!(
-            (backoff.failures(), backoff.not_before()),
-            (1, Moment(50_000))
-        );
+        assert_eq!((backoff.failures(), backoff.not_before()), (1, Moment(50_000)));
     }
 }

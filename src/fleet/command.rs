@@ -63,10 +63,7 @@ fn check(n: usize, names: &[ReplicaName]) -> Result<(), ScaleError> {
     if names.len() > n {
         return Err(ScaleError::MoreNames { adding: false });
     }
-    let twice = names
-        .iter()
-        .enumerate()
-        .find(|(at, name)| names[..*at].contains(name));
+    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
     twice.map_or(Ok(()), |(_, name)| Err(ScaleError::Duplicate(name.clone())))
 }
 
@@ -109,11 +106,7 @@ pub struct RingView {
 impl RingView {
     /// The name of a replica on this ring.
     pub fn name_of(&self, id: ReplicaId) -> Option<&ReplicaName> {
-        let index = self
-            .ring
-            .members()
-            .iter()
-            .position(|member| member.id == id)?;
+        let index = self.ring.members().iter().position(|member| member.id == id)?;
         self.names.get(index)
     }
 }

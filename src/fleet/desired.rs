@@ -36,10 +36,7 @@ impl Replica {
 
     /// Its latest committed instance.
     pub fn instance(&self) -> InstanceId {
-        InstanceId {
-            replica: self.id(),
-            incarnation: self.incarnation,
-        }
+        InstanceId { replica: self.id(), incarnation: self.incarnation }
     }
 }
 
@@ -63,22 +60,11 @@ impl Desired {
         next_id: ReplicaId,
         replicas: Vec<Replica>,
     ) -> Result<Self, RingError> {
-        let members = replicas
-            .iter()
-            .map(|replica| replica.member.clone())
-            .collect();
+        let members = replicas.iter().map(|replica| replica.member.clone()).collect();
         let ring = Arc::new(Ring::new(settings, members)?);
-        let above = replicas
-            .iter()
-            .map(|replica| replica.id().0.saturating_add(1))
-            .max();
+        let above = replicas.iter().map(|replica| replica.id().0.saturating_add(1)).max();
         let next_id = ReplicaId(next_id.0.max(above.unwrap_or(1)));
-        Ok(Self {
-            generation,
-            next_id,
-            replicas,
-            ring,
-        })
+        Ok(Self { generation, next_id, replicas, ring })
     }
 
     /// The version; rises with each committed change of the replicas or of the ring.
@@ -146,10 +132,7 @@ impl Desired {
         let mut next = Self::restore(settings, self.generation, self.next_id, Vec::new())?;
         for replica in &self.replicas {
             let member = placement::place(&next.ring, replica.id(), replica.member.weight)?;
-            next.replicas.push(Replica {
-                member,
-                ..replica.clone()
-            });
+            next.replicas.push(Replica { member, ..replica.clone() });
             let settings = next.ring.settings().clone();
             next = next.rebuilt(settings)?;
         }
@@ -159,10 +142,7 @@ impl Desired {
 
     /// Notes that a replica now runs as another instance. The ring and the generation stay.
     pub fn set_instance(&mut self, instance: InstanceId, name: ReplicaName) {
-        let replica = self
-            .replicas
-            .iter_mut()
-            .find(|replica| replica.id() == instance.replica);
+        let replica = self.replicas.iter_mut().find(|replica| replica.id() == instance.replica);
         if let Some(replica) = replica {
             replica.incarnation = instance.incarnation;
             replica.name = name;
@@ -174,11 +154,7 @@ impl Desired {
         RingView {
             generation: self.generation,
             ring: Arc::clone(&self.ring),
-            names: self
-                .replicas
-                .iter()
-                .map(|replica| replica.name.clone())
-                .collect(),
+            names: self.replicas.iter().map(|replica| replica.name.clone()).collect(),
         }
     }
 

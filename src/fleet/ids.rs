@@ -76,10 +76,7 @@ impl ReplicaName {
     /// [`NameError`] with the name, cut to 80 characters.
     pub fn new(name: &str) -> Result<Self, NameError> {
         let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-        let first_fits = name
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphanumeric());
+        let first_fits = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
         if (2..=63).contains(&name.len()) && first_fits && name.bytes().all(inner) {
             Ok(Self(name.into()))
         } else {
@@ -127,18 +124,7 @@ mod tests {
         for good in ["S5", "server_1", "a.b-c_d", "0x", &"a".repeat(63)] {
             assert_eq!(ReplicaName::new(good).unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            "a",
-            "-ab",
-            ".ab",
-            "_ab",
-            "a b",
-            "a/b",
-            "ä2",
-            "a\n",
-            &"a".repeat(64),
-        ] {
+        for bad in ["", "a", "-ab", ".ab", "_ab", "a b", "a/b", "ä2", "a\n", &"a".repeat(64)] {
             assert!(ReplicaName::new(bad).is_err(), "{bad:?}");
         }
     }

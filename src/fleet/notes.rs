@@ -11,120 +11,52 @@ use crate::ring::moves::Moves;
 
 /// One transition.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(
-    missing_docs,
-    reason = "the variants say what happened and the fields to whom"
-)]
+#[allow(missing_docs, reason = "the variants say what happened and the fields to whom")]
 pub enum Note {
     /// The first list has come: from now on the fleet is supervised.
-    Booted {
-        source: BootSource,
-        replicas: usize,
-        adopted: usize,
-        strays: usize,
-    },
+    Booted { source: BootSource, replicas: usize, adopted: usize, strays: usize },
     /// The ring settings differ from the stored ones; the configured ones win.
     RingChanged { moved_share: f64 },
     /// `--replicas` differs from the stored size, which wins.
     ReplicasDiffer { configured: usize, stored: usize },
     /// A start was asked for.
-    Starting {
-        instance: InstanceId,
-        name: ReplicaName,
-        cause: StartCause,
-    },
+    Starting { instance: InstanceId, name: ReplicaName, cause: StartCause },
     /// A start failed, or the instance did not pass in time.
-    StartFailed {
-        instance: InstanceId,
-        name: ReplicaName,
-        error: Arc<str>,
-        retry_in: Duration,
-    },
+    StartFailed { instance: InstanceId, name: ReplicaName, error: Arc<str>, retry_in: Duration },
     /// In the table from now on.
-    Admitted {
-        instance: InstanceId,
-        name: ReplicaName,
-        address: SocketAddr,
-    },
+    Admitted { instance: InstanceId, name: ReplicaName, address: SocketAddr },
     /// In the table again.
-    Readmitted {
-        instance: InstanceId,
-        name: ReplicaName,
-    },
+    Readmitted { instance: InstanceId, name: ReplicaName },
     /// In the table again though failing, because nobody else lives.
-    ReadmittedAsLast {
-        instance: InstanceId,
-        name: ReplicaName,
-    },
+    ReadmittedAsLast { instance: InstanceId, name: ReplicaName },
     /// Failing, and kept in the table because nobody else lives.
-    KeptAsLast {
-        instance: InstanceId,
-        name: ReplicaName,
-        reason: EjectReason,
-    },
+    KeptAsLast { instance: InstanceId, name: ReplicaName, reason: EjectReason },
     /// Out of the table, alive.
-    Ejected {
-        instance: InstanceId,
-        name: ReplicaName,
-        reason: EjectReason,
-    },
+    Ejected { instance: InstanceId, name: ReplicaName, reason: EjectReason },
     /// It ended by itself, or was ended by somebody else.
-    Died {
-        instance: InstanceId,
-        name: ReplicaName,
-        exit_code: Option<i64>,
-        admitted: bool,
-    },
+    Died { instance: InstanceId, name: ReplicaName, exit_code: Option<i64>, admitted: bool },
     /// The kernel killed one of its processes for memory.
-    OutOfMemory {
-        instance: InstanceId,
-        name: ReplicaName,
-    },
+    OutOfMemory { instance: InstanceId, name: ReplicaName },
     /// A request to it failed; a heartbeat is sent at once.
-    Suspected {
-        instance: InstanceId,
-        name: ReplicaName,
-    },
+    Suspected { instance: InstanceId, name: ReplicaName },
     /// Out of the table; its open requests may end.
-    Draining {
-        instance: InstanceId,
-        name: ReplicaName,
-    },
+    Draining { instance: InstanceId, name: ReplicaName },
     /// The driver was asked to stop it.
-    Stopping {
-        instance: InstanceId,
-        name: ReplicaName,
-    },
+    Stopping { instance: InstanceId, name: ReplicaName },
     /// It is gone, as asked.
-    Stopped {
-        instance: InstanceId,
-        name: ReplicaName,
-    },
+    Stopped { instance: InstanceId, name: ReplicaName },
     /// A stop failed and will be tried again.
-    StopFailed {
-        instance: InstanceId,
-        name: ReplicaName,
-        error: Arc<str>,
-    },
+    StopFailed { instance: InstanceId, name: ReplicaName, error: Arc<str> },
     /// A stray of ours is removed.
     Reaped { handle: Handle },
     /// A scale command took effect.
-    Committed {
-        generation: Generation,
-        cause: Cause,
-        names: Vec<ReplicaName>,
-        moves: Moves,
-    },
+    Committed { generation: Generation, cause: Cause, names: Vec<ReplicaName>, moves: Moves },
     /// A scale command was given up; nothing has changed.
     RolledBack { error: String },
     /// Replicas run from something else than what is wanted; they are replaced one by one.
     Outdated { names: Vec<ReplicaName> },
     /// A replica waits before it is started again.
-    BackedOff {
-        replica: ReplicaId,
-        failures: u32,
-        delay: Duration,
-    },
+    BackedOff { replica: ReplicaId, failures: u32, delay: Duration },
     /// The engine does not answer.
     EngineAway { error: Arc<str> },
     /// It answers again.

@@ -209,13 +209,7 @@ impl Instance {
 
     /// Whether it is in the table and passes.
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Admitted {
-                health: Health::Passing { .. },
-                ..
-            }
-        )
+        matches!(self.phase, Phase::Admitted { health: Health::Passing { .. }, .. })
     }
 
     /// Whether it has passed and only waits to be admitted.
@@ -252,15 +246,7 @@ pub fn of_replica(
     replica: ReplicaId,
 ) -> impl DoubleEndedIterator<Item = (InstanceId, &Instance)> {
     use super::ids::Incarnation;
-    let first = InstanceId {
-        replica,
-        incarnation: Incarnation(0),
-    };
-    let last = InstanceId {
-        replica,
-        incarnation: Incarnation(u32::MAX),
-    };
-    instances
-        .range(first..=last)
-        .map(|(id, instance)| (*id, instance))
+    let first = InstanceId { replica, incarnation: Incarnation(0) };
+    let last = InstanceId { replica, incarnation: Incarnation(u32::MAX) };
+    instances.range(first..=last).map(|(id, instance)| (*id, instance))
 }

@@ -78,11 +78,9 @@ impl Operation {
     /// Whether a replica is a newcomer that may still join.
     pub fn awaits(&self, id: ReplicaId) -> bool {
         match self {
-            Self::Adding {
-                stage: AddStage::RollingBack { .. },
-                ..
+            Self::Adding { stage: AddStage::RollingBack { .. }, .. } | Self::Removing { .. } => {
+                false
             }
-            | Self::Removing { .. } => false,
             Self::Adding { newcomers, .. } => newcomers.iter().any(|newcomer| newcomer.id == id),
         }
     }
@@ -98,14 +96,8 @@ impl Operation {
     /// The write that it waits for.
     pub fn write(&self) -> Option<WriteId> {
         match self {
-            Self::Adding {
-                stage: AddStage::Writing(write),
-                ..
-            }
-            | Self::Removing {
-                stage: RemoveStage::Writing(write),
-                ..
-            } => Some(*write),
+            Self::Adding { stage: AddStage::Writing(write), .. }
+            | Self::Removing { stage: RemoveStage::Writing(write), .. } => Some(*write),
             _ => None,
         }
     }

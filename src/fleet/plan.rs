@@ -100,10 +100,7 @@ pub fn plan(state: &State, now: Moment) -> Plan {
         probe_steps(state, &mut clock, &mut steps);
         persist_step(state, &mut clock, &mut steps);
     }
-    Plan {
-        steps,
-        wake_at: clock.wake_at,
-    }
+    Plan { steps, wake_at: clock.wake_at }
 }
 
 fn list_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
@@ -135,11 +132,7 @@ fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     };
     let can_write = state.writing.under_way.is_none();
     match operation {
-        Operation::Adding {
-            newcomers,
-            stage: AddStage::Warming { deadline },
-            ..
-        } => {
+        Operation::Adding { newcomers, stage: AddStage::Warming { deadline }, .. } => {
             let all_ready = newcomers.iter().all(|newcomer| {
                 of_replica(&state.instances, newcomer.id)
                     .any(|(_, instance)| instance.is_ready(state.limits.probe_passes))
@@ -150,46 +143,26 @@ fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
                 steps.push(Step::FailCommand);
             }
         }
-        Operation::Adding {
-            newcomers,
-            stage: AddStage::RollingBack { deadline, .. },
-            ..
-        } => {
-            let gone = newcomers
-                .iter()
-                .all(|n| of_replica(&state.instances, n.id).next().is_none());
+        Operation::Adding { newcomers, stage: AddStage::RollingBack { deadline, .. }, .. } => {
+            let gone =
+                newcomers.iter().all(|n| of_replica(&state.instances, n.id).next().is_none());
             if gone || clock.is_due(*deadline) {
                 steps.push(Step::FinishCommand);
             }
         }
-        Operation::Removing {
-            stage: RemoveStage::Accepted,
-            ..
-        } => {
+        Operation::Removing { stage: RemoveStage::Accepted, .. } => {
             if can_write {
                 steps.push(Step::CommitCommand);
             }
         }
-        Operation::Removing {
-            ids,
-            stage: RemoveStage::Leaving { deadline },
-            ..
-        } => {
-            let gone = ids
-                .iter()
-                .all(|&id| of_replica(&state.instances, id).next().is_none());
+        Operation::Removing { ids, stage: RemoveStage::Leaving { deadline }, .. } => {
+            let gone = ids.iter().all(|&id| of_replica(&state.instances, id).next().is_none());
             if gone || clock.is_due(*deadline) {
                 steps.push(Step::FinishCommand);
             }
         }
-        Operation::Adding {
-            stage: AddStage::Writing(_),
-            ..
-        }
-        | Operation::Removing {
-            stage: RemoveStage::Writing(_),
-            ..
-        } => {}
+        Operation::Adding { stage: AddStage::Writing(_), .. }
+        | Operation::Removing { stage: RemoveStage::Writing(_), .. } => {}
     }
 }
 
@@ -208,10 +181,7 @@ impl<'a> Siblings<'a> {
     fn of(state: &'a State, replica: ReplicaId) -> Self {
         let all: Vec<_> = of_replica(&state.instances, replica).collect();
         let pick = |wanted: &dyn Fn(&Instance) -> bool| -> Vec<(InstanceId, &'a Instance)> {
-            all.iter()
-                .filter(|(_, instance)| wanted(instance))
-                .copied()
-                .collect()
+            all.iter().filter(|(_, instance)| wanted(instance)).copied().collect()
         };
         Self {
             admitted: pick(&Instance::is_admitted).pop(),
@@ -226,14 +196,7 @@ impl<'a> Siblings<'a> {
     fn higher_is_untested(&self, than: InstanceId) -> bool {
         use super::observed::Passes::Untested;
         self.coming.iter().any(|(id, instance)| {
-            *id > than
-                && matches!(
-                    instance.phase,
-                    Phase::Warming {
-                        passes: Untested,
-                        ..
-                    }
-                )
+            *id > than && matches!(instance.phase, Phase::Warming { passes: Untested, .. })
         })
     }
 }
@@ -242,27 +205,19 @@ fn replica_steps(state: &State, replica: ReplicaId, clock: &mut Clock, steps: &m
     let siblings = Siblings::of(state, replica);
     match (siblings.admitted, siblings.ready) {
         (None, Some((ready, _))) if !siblings.higher_is_untested(ready) => {
-            steps.push(Step::Admit {
-                instance: ready,
-                instead_of: None,
-            });
+            steps.push(Step::Admit { instance: ready, instead_of: None });
             return;
         }
         (Some((admitted, old)), Some((ready, new)))
             if ready > admitted && is_replaceable_by(old, new) =>
         {
-            steps.push(Step::Admit {
-                instance: ready,
-                instead_of: Some(admitted),
-            });
+            steps.push(Step::Admit { instance: ready, instead_of: Some(admitted) });
             return;
         }
         _ => {}
     }
     surplus_steps(&siblings, steps);
-    let one_rolls = steps
-        .iter()
-        .any(|step| matches!(step, Step::Start(_, StartCause::Outdated)));
+    let one_rolls = steps.iter().any(|step| matches!(step, Step::Start(_, StartCause::Outdated)));
     match start_cause(state, replica, &siblings, clock) {
         Some(StartCause::Outdated) if one_rolls => {}
         Some(cause) => steps.push(Step::Start(replica, cause)),
@@ -283,10 +238,7 @@ fn surplus_steps(siblings: &Siblings<'_>, steps: &mut Vec<Step>) {
     };
     let still_wanted =
         |id: InstanceId, coming: &Instance| id > admitted && is_replaceable_by(serving, coming);
-    let unwanted = siblings
-        .coming
-        .iter()
-        .filter(|(id, coming)| !still_wanted(*id, coming));
+    let unwanted = siblings.coming.iter().filter(|(id, coming)| !still_wanted(*id, coming));
     for (id, instance) in unwanted.chain(&siblings.ejected) {
         // A start that is under way cannot be called back; its instance is stopped once known.
         if instance.handle.is_some() {
@@ -307,26 +259,20 @@ fn start_cause(
     let newest_ejected = siblings.ejected.last();
     let cause = match (siblings.admitted, newest_ejected) {
         (Some((_, instance)), _) => match instance.phase {
-            Phase::Admitted {
-                health: Health::Failing { since, .. },
-                ..
-            } => clock
-                .is_due(since + state.limits.replace_after)
-                .then_some(StartCause::Failing),
+            Phase::Admitted { health: Health::Failing { since, .. }, .. } => {
+                clock.is_due(since + state.limits.replace_after).then_some(StartCause::Failing)
+            }
             _ => (instance.outdated && may_roll(state)).then_some(StartCause::Outdated),
         },
         (None, Some((_, instance))) => match instance.phase {
-            Phase::Ejected { since, .. } => clock
-                .is_due(since + state.limits.replace_after)
-                .then_some(StartCause::Failing),
+            Phase::Ejected { since, .. } => {
+                clock.is_due(since + state.limits.replace_after).then_some(StartCause::Failing)
+            }
             _ => None,
         },
         (None, None) => Some(StartCause::Missing),
     }?;
-    let not_before = state
-        .backoffs
-        .get(&replica)
-        .map_or(Moment(0), |b| b.not_before());
+    let not_before = state.backoffs.get(&replica).map_or(Moment(0), |b| b.not_before());
     clock.is_due(not_before).then_some(cause)
 }
 
@@ -335,9 +281,7 @@ fn may_roll(state: &State) -> bool {
     state.operation.is_none()
         && state.desired.replicas().iter().all(|replica| {
             let mut siblings = of_replica(&state.instances, replica.id());
-            let passing = state
-                .admitted(replica.id())
-                .is_some_and(Instance::is_passing);
+            let passing = state.admitted(replica.id()).is_some_and(Instance::is_passing);
             passing && !siblings.any(|(_, instance)| instance.is_coming())
         })
 }
@@ -387,10 +331,7 @@ fn stopping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
 /// A frozen process cannot obey a signal.
 fn stop_manner(instance: &Instance) -> StopManner {
     match instance.phase {
-        Phase::Ejected {
-            reason: EjectReason::Paused,
-            ..
-        } => StopManner::Kill,
+        Phase::Ejected { reason: EjectReason::Paused, .. } => StopManner::Kill,
         _ => StopManner::Graceful,
     }
 }
@@ -424,12 +365,7 @@ fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
 /// or comes back.
 fn last_living_steps(state: &State, steps: &mut Vec<Step>) {
     let entering = steps.iter().any(|step| matches!(step, Step::Admit { .. }));
-    let members = || {
-        state
-            .instances
-            .iter()
-            .filter(|(id, _)| state.is_desired(id.replica))
-    };
+    let members = || state.instances.iter().filter(|(id, _)| state.is_desired(id.replica));
     let any_passing = members().any(|(_, instance)| instance.is_passing());
     if any_passing && !entering {
         let failing = members().filter(|(_, i)| i.is_admitted() && !i.is_passing());
@@ -440,19 +376,14 @@ fn last_living_steps(state: &State, steps: &mut Vec<Step>) {
         return;
     }
     let last = members().filter_map(|(id, instance)| match instance.phase {
-        Phase::Ejected {
-            since,
-            reason,
-            address: Some(_),
-            ..
-        } if reason.may_serve_as_last() => Some((since, *id)),
+        Phase::Ejected { since, reason, address: Some(_), .. } if reason.may_serve_as_last() => {
+            Some((since, *id))
+        }
         _ => None,
     });
     // One that is about to be stopped in this plan is not brought back.
     let stopping = |id: &InstanceId| {
-        steps
-            .iter()
-            .any(|step| matches!(step, Step::Stop(stopped, _) if stopped == id))
+        steps.iter().any(|step| matches!(step, Step::Stop(stopped, _) if stopped == id))
     };
     if let Some((_, id)) = last.filter(|(_, id)| !stopping(id)).max() {
         steps.push(Step::ReadmitAsLast(id));
@@ -461,13 +392,7 @@ fn last_living_steps(state: &State, steps: &mut Vec<Step>) {
 
 fn probe_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     for (id, instance) in &state.instances {
-        let frozen = matches!(
-            instance.phase,
-            Phase::Ejected {
-                reason: EjectReason::Paused,
-                ..
-            }
-        );
+        let frozen = matches!(instance.phase, Phase::Ejected { reason: EjectReason::Paused, .. });
         if instance.address().is_none() || frozen {
             continue;
         }

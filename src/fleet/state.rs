@@ -101,10 +101,7 @@ pub struct WriteSchedule {
 impl State {
     /// Asks for a list soon: at once, but never more often than `list_retry`.
     pub fn list_soon(&mut self, now: Moment) {
-        let earliest = self
-            .listing
-            .last
-            .map_or(now, |last| last + self.limits.list_retry);
+        let earliest = self.listing.last.map_or(now, |last| last + self.limits.list_retry);
         self.listing.next = self.listing.next.min(earliest.max(now));
     }
 
@@ -115,9 +112,7 @@ impl State {
 
     /// Whether a replica is a newcomer whose addition has not been committed or given up.
     pub fn is_newcomer(&self, id: ReplicaId) -> bool {
-        self.operation
-            .as_ref()
-            .is_some_and(|operation| operation.awaits(id))
+        self.operation.as_ref().is_some_and(|operation| operation.awaits(id))
     }
 
     /// The admitted instance of a replica.
@@ -130,10 +125,7 @@ impl State {
     /// Names of the replicas in service, in the order they joined.
     pub fn in_service(&self) -> Vec<ReplicaName> {
         let replicas = self.desired.replicas().iter();
-        replicas
-            .filter_map(|replica| self.admitted(replica.id()))
-            .map(|i| i.name.clone())
-            .collect()
+        replicas.filter_map(|replica| self.admitted(replica.id())).map(|i| i.name.clone()).collect()
     }
 
     /// Whether a name is in use by a replica, an instance, or somebody else.
@@ -143,24 +135,13 @@ impl State {
 
     /// Whether a name is in use by a replica or an instance of ours.
     pub fn is_name_ours(&self, name: &ReplicaName) -> bool {
-        self.desired
-            .replicas()
-            .iter()
-            .any(|replica| &replica.name == name)
-            || self
-                .instances
-                .values()
-                .any(|instance| &instance.name == name)
-            || self
-                .operation
-                .as_ref()
-                .is_some_and(|operation| operation.reserves(name))
+        self.desired.replicas().iter().any(|replica| &replica.name == name)
+            || self.instances.values().any(|instance| &instance.name == name)
+            || self.operation.as_ref().is_some_and(|operation| operation.reserves(name))
     }
 
     /// The most replicas: the limit, or what the ring holds.
     pub fn replicas_max(&self) -> usize {
-        self.limits
-            .replicas_max
-            .min(self.desired.ring().settings().replicas_max())
+        self.limits.replicas_max.min(self.desired.ring().settings().replicas_max())
     }
 }

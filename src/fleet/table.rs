@@ -35,12 +35,7 @@ impl RoutingTable {
     /// A table that routes nothing, on an empty ring of the given settings.
     pub fn empty(ring: Arc<Ring>) -> Self {
         let targets = vec![None; ring.members().len()];
-        Self {
-            generation: Generation(0),
-            ring,
-            targets,
-            finishing: Vec::new(),
-        }
+        Self { generation: Generation(0), ring, targets, finishing: Vec::new() }
     }
 
     /// The admitted instance of a member.

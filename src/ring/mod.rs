@@ -50,11 +50,7 @@ pub struct RingSettings {
 
 impl Default for RingSettings {
     fn default() -> Self {
-        Self {
-            slots: 512,
-            virtual_servers: 9,
-            placement: Placement::Hash,
-        }
+        Self { slots: 512, virtual_servers: 9, placement: Placement::Hash }
     }
 }
 
@@ -188,12 +184,7 @@ impl Ring {
         }
         let points = points_of(&settings, &members)?;
         let successors = successors_of(settings.slots, &points);
-        Ok(Self {
-            settings,
-            members,
-            points,
-            successors,
-        })
+        Ok(Self { settings, members, points, successors })
     }
 
     /// The settings it was built with.
@@ -218,16 +209,8 @@ impl Ring {
 
     /// The distinct members in the order in which a key of this slot tries them. Allocates nothing.
     pub fn preference(&self, slot: Slot) -> Preference<'_> {
-        let start = self
-            .successors
-            .get(slot as usize)
-            .map_or(0, |&point| point as usize);
-        Preference {
-            ring: self,
-            next: start,
-            left: self.points.len(),
-            seen: [0; SEEN_WORDS],
-        }
+        let start = self.successors.get(slot as usize).map_or(0, |&point| point as usize);
+        Preference { ring: self, next: start, left: self.points.len(), seen: [0; SEEN_WORDS] }
     }
 
     /// How many slots each member owns, by member index. The sum is M, or 0 on an empty ring.
@@ -248,10 +231,7 @@ impl Ring {
     /// The part of all slots that each member owns, by member index.
     pub fn shares(&self) -> Vec<f64> {
         let slots = f64::from(self.settings.slots);
-        self.owned()
-            .iter()
-            .map(|&owned| f64::from(owned) / slots)
-            .collect()
+        self.owned().iter().map(|&owned| f64::from(owned) / slots).collect()
     }
 
     /// max(share / weight) over the mean: 1 is perfectly even. `None` on an empty ring.
@@ -292,27 +272,18 @@ fn points_of(settings: &RingSettings, members: &[Member]) -> Result<Vec<Point>, 
         for &slot in &member.positions {
             let place = taken
                 .get_mut(slot as usize)
-                .ok_or(RingError::PositionOutOfRange {
-                    id: member.id,
-                    slot,
-                })?;
+                .ok_or(RingError::PositionOutOfRange { id: member.id, slot })?;
             if let Some(first) = *place {
                 let first = members[first.0 as usize].id;
-                return Err(RingError::PositionTaken {
-                    first,
-                    second: member.id,
-                    slot,
-                });
+                return Err(RingError::PositionTaken { first, second: member.id, slot });
             }
             *place = Some(MemberIndex(index as u16));
         }
     }
-    let points = taken.into_iter().enumerate().filter_map(|(slot, member)| {
-        member.map(|member| Point {
-            slot: slot as Slot,
-            member,
-        })
-    });
+    let points = taken
+        .into_iter()
+        .enumerate()
+        .filter_map(|(slot, member)| member.map(|member| Point { slot: slot as Slot, member }));
     Ok(points.collect())
 }
 

@@ -44,11 +44,7 @@ pub fn between(before: &Ring, after: &Ring) -> Moves {
     let share = |count: f64| count / f64::from(slots);
     let moves: Vec<Move> = counts
         .into_iter()
-        .map(|((from, to), count)| Move {
-            from,
-            to,
-            share: share(f64::from(count)),
-        })
+        .map(|((from, to), count)| Move { from, to, share: share(f64::from(count)) })
         .collect();
     let gains: i64 = balance.values().filter(|&&gain| gain > 0).sum();
     Moves {
@@ -63,8 +59,7 @@ fn owners(ring: &Ring, slots: u32) -> Vec<Option<RingId>> {
     (0..u64::from(slots))
         .map(|slot| {
             let slot = (slot * own / u64::from(slots)) as u32;
-            ring.owner(slot)
-                .map(|index| ring.members()[index.0 as usize].id)
+            ring.owner(slot).map(|index| ring.members()[index.0 as usize].id)
         })
         .collect()
 }

@@ -38,18 +38,10 @@ pub fn place(ring: &Ring, id: RingId, weight: u32) -> Result<Member, RingError> 
     if ring.members().len() >= MEMBERS_MAX {
         return Err(RingError::TooManyMembers);
     }
-    let taken: usize = ring
-        .members()
-        .iter()
-        .map(|member| member.positions.len())
-        .sum();
+    let taken: usize = ring.members().iter().map(|member| member.positions.len()).sum();
     let needed = settings.virtual_servers.saturating_mul(weight);
     if taken as u64 + u64::from(needed) > u64::from(settings.slots) {
-        return Err(RingError::Full {
-            slots: settings.slots,
-            taken: taken as u32,
-            needed,
-        });
+        return Err(RingError::Full { slots: settings.slots, taken: taken as u32, needed });
     }
 
     let ordinal = smallest_free_ordinal(ring.members());
@@ -65,12 +57,7 @@ pub fn place(ring: &Ring, id: RingId, weight: u32) -> Result<Member, RingError> 
             slot
         })
         .collect();
-    Ok(Member {
-        id,
-        ordinal,
-        weight,
-        positions,
-    })
+    Ok(Member { id, ordinal, weight, positions })
 }
 
 /// The slot where a virtual server sits when nothing is in its way.
@@ -95,21 +82,13 @@ pub fn wanted_slot(
 fn smallest_free_ordinal(members: &[Member]) -> u32 {
     let mut ordinals: Vec<u32> = members.iter().map(|member| member.ordinal).collect();
     ordinals.sort_unstable();
-    ordinals.iter().fold(
-        1,
-        |free, &taken| if taken == free { free + 1 } else { free },
-    )
+    ordinals.iter().fold(1, |free, &taken| if taken == free { free + 1 } else { free })
 }
 
 /// Linear probing. The caller has checked that a free slot exists.
 fn first_free(occupied: &[bool], wanted: Slot) -> Slot {
     let slots = occupied.len();
-    let free = (0..slots)
-        .map(|step| (wanted as usize + step) % slots)
-        .find(|&at| !occupied[at]);
-    debug_assert!(
-        free.is_some(),
-        "place() counts free slots before it asks for one"
-    );
+    let free = (0..slots).map(|step| (wanted as usize + step) % slots).find(|&at| !occupied[at]);
+    debug_assert!(free.is_some(), "place() counts free slots before it asks for one");
     free.unwrap_or(wanted as usize) as Slot
 }

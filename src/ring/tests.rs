@@ -4,11 +4,10 @@ use super::*;
 use crate::ring::{moves, placement::place};
 
 fn grown(settings: RingSettings, ids: impl IntoIterator<Item = u32>) -> Ring {
-    ids.into_iter()
-        .fold(Ring::new(settings, Vec::new()).unwrap(), |ring, id| {
-            let newcomer = place(&ring, RingId(id), 1).unwrap();
-            with(&ring, newcomer)
-        })
+    ids.into_iter().fold(Ring::new(settings, Vec::new()).unwrap(), |ring, id| {
+        let newcomer = place(&ring, RingId(id), 1).unwrap();
+        with(&ring, newcomer)
+    })
 }
 
 fn with(ring: &Ring, newcomer: Member) -> Ring {
@@ -18,20 +17,12 @@ fn with(ring: &Ring, newcomer: Member) -> Ring {
 }
 
 fn without(ring: &Ring, id: RingId) -> Ring {
-    let members = ring
-        .members()
-        .iter()
-        .filter(|member| member.id != id)
-        .cloned()
-        .collect();
+    let members = ring.members().iter().filter(|member| member.id != id).cloned().collect();
     Ring::new(ring.settings().clone(), members).unwrap()
 }
 
 fn polynomial() -> RingSettings {
-    RingSettings {
-        placement: Placement::Polynomial,
-        ..RingSettings::default()
-    }
+    RingSettings { placement: Placement::Polynomial, ..RingSettings::default() }
 }
 
 /// Shares of the requests, not of the slots: H reaches only 87 of 512 slots.
@@ -42,10 +33,7 @@ fn request_shares_percent(ring: &Ring) -> Vec<f64> {
         let slot = ring.slot_of(i.to_string().as_bytes());
         counts[ring.owner(slot).unwrap().0 as usize] += 1;
     }
-    counts
-        .iter()
-        .map(|&n| f64::from(n) * 100.0 / f64::from(slots))
-        .collect()
+    counts.iter().map(|&n| f64::from(n) * 100.0 / f64::from(slots)).collect()
 }
 
 #[test]
@@ -59,10 +47,7 @@ fn polynomial_shares_are_those_of_the_course() {
     for (n, expected) in cases {
         let shares = request_shares_percent(&grown(polynomial(), 1..=n));
         for (share, expected) in shares.iter().zip(expected) {
-            assert!(
-                (share - expected).abs() < 0.05,
-                "N={n}: {shares:?}, expected {expected:?}"
-            );
+            assert!((share - expected).abs() < 0.05, "N={n}: {shares:?}, expected {expected:?}");
         }
     }
 }
@@ -70,9 +55,8 @@ fn polynomial_shares_are_those_of_the_course() {
 #[test]
 fn polynomial_requests_reach_87_slots() {
     let settings = polynomial();
-    let mut reached: Vec<_> = (0..512u32)
-        .map(|i| settings.slot_of(i.to_string().as_bytes()))
-        .collect();
+    let mut reached: Vec<_> =
+        (0..512u32).map(|i| settings.slot_of(i.to_string().as_bytes())).collect();
     reached.sort_unstable();
     reached.dedup();
     assert_eq!(reached.len(), 87);
@@ -83,10 +67,7 @@ fn polynomial_ordinals_fill_the_smallest_gap() {
     let ring = without(&grown(polynomial(), 1..=4), RingId(2));
     let newcomer = place(&ring, RingId(5), 1).unwrap();
     assert_eq!(newcomer.ordinal, 2);
-    assert_eq!(
-        newcomer.positions,
-        grown(polynomial(), 1..=4).members()[1].positions
-    );
+    assert_eq!(newcomer.positions, grown(polynomial(), 1..=4).members()[1].positions);
 }
 
 #[test]
@@ -119,23 +100,13 @@ fn contradicting_positions_are_refused() {
     let build = |members| Ring::new(RingSettings::default(), members).unwrap_err();
     assert_eq!(
         build(vec![member(1, &[5]), member(2, &[5])]),
-        RingError::PositionTaken {
-            first: RingId(1),
-            second: RingId(2),
-            slot: 5
-        }
+        RingError::PositionTaken { first: RingId(1), second: RingId(2), slot: 5 }
     );
     assert_eq!(
         build(vec![member(1, &[512])]),
-        RingError::PositionOutOfRange {
-            id: RingId(1),
-            slot: 512
-        }
+        RingError::PositionOutOfRange { id: RingId(1), slot: 512 }
     );
-    assert_eq!(
-        build(vec![member(1, &[1]), member(1, &[2])]),
-        RingError::Twice(RingId(1))
-    );
+    assert_eq!(build(vec![member(1, &[1]), member(1, &[2])]), RingError::Twice(RingId(1)));
     assert_eq!(build(vec![member(1, &[])]), RingError::Empty(RingId(1)));
 }
 
@@ -144,22 +115,15 @@ fn any_settings() -> impl Strategy<Value = RingSettings> {
         RingSettings {
             slots,
             virtual_servers,
-            placement: if hash {
-                Placement::Hash
-            } else {
-                Placement::Polynomial
-            },
+            placement: if hash { Placement::Hash } else { Placement::Polynomial },
         }
     })
 }
 
 /// A ring of up to 24 members with weights and gaps in its identities.
 fn any_ring() -> impl Strategy<Value = Ring> {
-    (
-        any_settings(),
-        prop::collection::vec((1u32..4, prop::bool::ANY), 0..24),
-    )
-        .prop_map(|(settings, members)| {
+    (any_settings(), prop::collection::vec((1u32..4, prop::bool::ANY), 0..24)).prop_map(
+        |(settings, members)| {
             let mut ring = Ring::new(settings, Vec::new()).unwrap();
             for (index, (weight, keep)) in members.into_iter().enumerate() {
                 let id = RingId(index as u32 + 1);
@@ -173,7 +137,8 @@ fn any_ring() -> impl Strategy<Value = Ring> {
                 }
             }
             ring
-        })
+        },
+    )
 }
 
 proptest! {

@@ -55,11 +55,7 @@ impl Supervisor {
         };
         let before = &self.state.desired;
         let moves = before.moves_to(&after);
-        let preview = Preview {
-            before: before.view(),
-            after: after.view(),
-            moves,
-        };
+        let preview = Preview { before: before.view(), after: after.view(), moves };
         Ok(Done::Preview(Box::new(preview)))
     }
 
@@ -96,18 +92,9 @@ impl Supervisor {
             stage: AddStage::Warming { deadline },
         });
         for newcomer in newcomers {
-            let id = InstanceId {
-                replica: newcomer.id,
-                incarnation: newcomer.incarnation,
-            };
+            let id = InstanceId { replica: newcomer.id, incarnation: newcomer.incarnation };
             if let Some(replica) = after.replica(newcomer.id) {
-                self.start(
-                    id,
-                    newcomer.name,
-                    &replica.member,
-                    StartCause::Addition,
-                    now,
-                );
+                self.start(id, newcomer.name, &replica.member, StartCause::Addition, now);
             }
         }
         Ok(())
@@ -124,12 +111,7 @@ impl Supervisor {
         let names = ids.iter().filter_map(|&id| self.state.desired.replica(id));
         let names = names.map(|replica| replica.name.clone()).collect();
         let stage = RemoveStage::Accepted;
-        self.state.operation = Some(Operation::Removing {
-            command,
-            ids,
-            names,
-            stage,
-        });
+        self.state.operation = Some(Operation::Removing { command, ids, names, stage });
         Ok(())
     }
 
@@ -153,10 +135,7 @@ impl Supervisor {
                 return Err(ScaleError::Exists(name.clone()));
             }
         }
-        let (have, most) = (
-            self.state.desired.replicas().len(),
-            self.state.replicas_max(),
-        );
+        let (have, most) = (self.state.desired.replicas().len(), self.state.replicas_max());
         if have.saturating_add(n) > most {
             return Err(ScaleError::NoRoom(format!(
                 "{n} more than {have} replicas are too many: at most {most} fit; raise `slots` or `replicas_max`, or lower `virtual_servers`"
@@ -170,12 +149,7 @@ impl Supervisor {
             };
             let id = ReplicaId(self.state.next_id.0.saturating_add(index as u32));
             let incarnation = self.next_incarnation(id);
-            newcomers.push(Newcomer {
-                id,
-                weight: 1,
-                name,
-                incarnation,
-            });
+            newcomers.push(Newcomer { id, weight: 1, name, incarnation });
         }
         Ok(newcomers)
     }
@@ -183,11 +157,7 @@ impl Supervisor {
     /// Whether a living replica bears a name. One that is on its way out does not count: its
     /// container is removed when the name is used again.
     fn is_in_use(&self, name: &ReplicaName) -> bool {
-        self.state
-            .desired
-            .replicas()
-            .iter()
-            .any(|replica| &replica.name == name)
+        self.state.desired.replicas().iter().any(|replica| &replica.name == name)
             || self
                 .state
                 .instances
@@ -202,9 +172,7 @@ impl Supervisor {
         }
         let mut victims: Vec<ReplicaId> = Vec::new();
         for name in names {
-            let id = self
-                .replica_named(name)
-                .ok_or(ScaleError::Unknown(name.clone()))?;
+            let id = self.replica_named(name).ok_or(ScaleError::Unknown(name.clone()))?;
             if victims.contains(&id) {
                 return Err(ScaleError::Duplicate(name.clone()));
             }
@@ -227,10 +195,7 @@ impl Supervisor {
     /// A replica by its committed name, or by the name of an instance that is to follow.
     fn replica_named(&self, name: &ReplicaName) -> Option<ReplicaId> {
         let desired = self.state.desired.replicas().iter();
-        let by_name = desired
-            .clone()
-            .find(|replica| &replica.name == name)
-            .map(|r| r.id());
+        let by_name = desired.clone().find(|replica| &replica.name == name).map(|r| r.id());
         by_name.or_else(|| {
             let bears = |id: ReplicaId| {
                 of_replica(&self.state.instances, id)
@@ -248,19 +213,11 @@ impl Supervisor {
         why: &str,
         now: Moment,
     ) {
-        let Some(Operation::Adding {
-            newcomers,
-            named,
-            stage,
-            ..
-        }) = &mut self.state.operation
+        let Some(Operation::Adding { newcomers, named, stage, .. }) = &mut self.state.operation
         else {
             return;
         };
-        let Some(index) = newcomers
-            .iter()
-            .position(|newcomer| newcomer.id == id.replica)
-        else {
+        let Some(index) = newcomers.iter().position(|newcomer| newcomer.id == id.replica) else {
             return;
         };
         // Once the state is being written the commit decides; the plan starts it anew after that.
@@ -298,13 +255,8 @@ impl Supervisor {
     fn roll_back(&mut self, error: ScaleError, now: Moment) {
         if let Some(Operation::Adding { stage, .. }) = &mut self.state.operation {
             let deadline = now + ROLL_BACK_DEADLINE;
-            *stage = AddStage::RollingBack {
-                error: error.clone(),
-                deadline,
-            };
-            self.note(Note::RolledBack {
-                error: error.to_string(),
-            });
+            *stage = AddStage::RollingBack { error: error.clone(), deadline };
+            self.note(Note::RolledBack { error: error.to_string() });
         }
     }
 
@@ -312,24 +264,13 @@ impl Supervisor {
     fn outcome(&self) -> Option<Result<Outcome, ScaleError>> {
         Some(match self.state.operation.as_ref()? {
             Operation::Adding { newcomers, .. } => {
-                let names = newcomers
-                    .iter()
-                    .map(|newcomer| newcomer.name.clone())
-                    .collect();
+                let names = newcomers.iter().map(|newcomer| newcomer.name.clone()).collect();
                 let after = self.state.desired.with(newcomers).map_err(no_room);
-                after.map(|after| Outcome {
-                    cause: Cause::Add,
-                    names,
-                    after,
-                })
+                after.map(|after| Outcome { cause: Cause::Add, names, after })
             }
             Operation::Removing { ids, names, .. } => {
                 let after = self.state.desired.without(ids);
-                Ok(Outcome {
-                    cause: Cause::Remove,
-                    names: names.clone(),
-                    after,
-                })
+                Ok(Outcome { cause: Cause::Remove, names: names.clone(), after })
             }
         })
     }
@@ -355,9 +296,7 @@ impl Supervisor {
             // Whether the file holds the old state or the new one is not known: write it again.
             self.state.writing.stale = true;
             self.state.writing.not_before = now + self.state.limits.persist_retry;
-            self.note(Note::PersistFailed {
-                error: Arc::clone(error),
-            });
+            self.note(Note::PersistFailed { error: Arc::clone(error) });
         }
         if self.state.operation.as_ref().and_then(Operation::write) != Some(write) {
             return;
@@ -375,9 +314,7 @@ impl Supervisor {
             Some(Operation::Removing { command, .. }) => {
                 let command = *command;
                 self.state.operation = None;
-                self.note(Note::RolledBack {
-                    error: error.to_string(),
-                });
+                self.note(Note::RolledBack { error: error.to_string() });
                 self.answer(command, Err(error));
             }
             None => {}
@@ -386,12 +323,7 @@ impl Supervisor {
 
     /// The one step that moves keys.
     fn take_effect(&mut self, now: Moment) {
-        let Some(Ok(Outcome {
-            cause,
-            names,
-            after,
-        })) = self.outcome()
-        else {
+        let Some(Ok(Outcome { cause, names, after })) = self.outcome() else {
             return;
         };
         let moves = self.state.desired.moves_to(&after);
@@ -405,16 +337,11 @@ impl Supervisor {
         let deadline = now + self.state.limits.removal_deadline();
         match &mut self.state.operation {
             Some(Operation::Removing { stage, .. }) => *stage = RemoveStage::Leaving { deadline },
-            Some(Operation::Adding {
-                command, newcomers, ..
-            }) => {
+            Some(Operation::Adding { command, newcomers, .. }) => {
                 let (command, newcomers) = (*command, std::mem::take(newcomers));
                 self.state.operation = None;
                 for newcomer in newcomers {
-                    let id = InstanceId {
-                        replica: newcomer.id,
-                        incarnation: newcomer.incarnation,
-                    };
+                    let id = InstanceId { replica: newcomer.id, incarnation: newcomer.incarnation };
                     self.admit(id, now);
                 }
                 self.answer(command, Ok(Done::Added(names)));
@@ -426,19 +353,10 @@ impl Supervisor {
     pub(super) fn finish_command(&mut self) {
         let answer = match self.state.operation.take() {
             Some(Operation::Adding {
-                command,
-                stage: AddStage::RollingBack { error, .. },
-                ..
+                command, stage: AddStage::RollingBack { error, .. }, ..
             }) => (command, Err(error)),
-            Some(Operation::Removing {
-                command,
-                ids,
-                names,
-                ..
-            }) => {
-                let left = ids
-                    .iter()
-                    .find_map(|&id| of_replica(&self.state.instances, id).next());
+            Some(Operation::Removing { command, ids, names, .. }) => {
+                let left = ids.iter().find_map(|&id| of_replica(&self.state.instances, id).next());
                 let answer = match left {
                     None => Ok(Done::Removed(names)),
                     Some((_, instance)) => Err(ScaleError::Unfinished(format!(

@@ -43,15 +43,8 @@ impl Supervisor {
         };
         let passed = outcome == ProbeOutcome::Passed;
         let warms = matches!(instance.phase, Phase::Warming { .. }) && !passed;
-        let next = if warms {
-            now + limits.warm_interval
-        } else {
-            sent + limits.probe_interval
-        };
-        instance.probing = Probing::Idle {
-            next: next.max(now),
-            suspect: false,
-        };
+        let next = if warms { now + limits.warm_interval } else { sent + limits.probe_interval };
+        instance.probing = Probing::Idle { next: next.max(now), suspect: false };
         match &mut instance.phase {
             Phase::Warming { passes, .. } => *passes = counted(*passes, passed),
             Phase::Ejected { passes, reason, .. } => {
@@ -87,11 +80,7 @@ impl Supervisor {
         });
         if !another && let Some(instance) = self.state.instances.get(&id) {
             let name = instance.name.clone();
-            self.note(Note::KeptAsLast {
-                instance: id,
-                name,
-                reason,
-            });
+            self.note(Note::KeptAsLast { instance: id, name, reason });
         }
     }
 
@@ -100,21 +89,14 @@ impl Supervisor {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
-        let Phase::Ejected {
-            address: Some(address),
-            ..
-        } = instance.phase
-        else {
+        let Phase::Ejected { address: Some(address), .. } = instance.phase else {
             return;
         };
         if taken {
             return;
         }
-        instance.phase = Phase::Admitted {
-            address,
-            since: now,
-            health: Health::Passing { failures: 0 },
-        };
+        instance.phase =
+            Phase::Admitted { address, since: now, health: Health::Passing { failures: 0 } };
         let name = instance.name.clone();
         self.note(Note::Readmitted { instance: id, name });
     }
@@ -138,10 +120,7 @@ impl Supervisor {
                     since: now,
                     passes: Passes::Untested,
                 };
-                instance.probing = Probing::Idle {
-                    next: now,
-                    suspect: false,
-                };
+                instance.probing = Probing::Idle { next: now, suspect: false };
             }
             // Nobody waits for it any more.
             Ok(started) => self.reap(started.handle),
@@ -162,11 +141,7 @@ impl Supervisor {
         };
         self.fail_newcomer(id, Some(error), &error.to_string(), now);
         self.back_off(id, &instance, now);
-        let not_before = self
-            .state
-            .backoffs
-            .get(&id.replica)
-            .map_or(now, |b| b.not_before());
+        let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
         self.note(Note::StartFailed {
             instance: id,
             name: instance.name,
@@ -186,11 +161,8 @@ impl Supervisor {
             .collect();
         for id in holders {
             self.eject(id, EjectReason::AddressReused, now);
-            if let Some(Phase::Ejected { address, .. }) = self
-                .state
-                .instances
-                .get_mut(&id)
-                .map(|instance| &mut instance.phase)
+            if let Some(Phase::Ejected { address, .. }) =
+                self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
             {
                 *address = None;
             }
@@ -213,29 +185,19 @@ impl Supervisor {
                 self.note(Note::Stopped { instance: id, name });
             }
             Err(error) => {
-                *progress = StopProgress::Due {
-                    manner: StopManner::Kill,
-                    not_before: now + retry,
-                };
+                *progress = StopProgress::Due { manner: StopManner::Kill, not_before: now + retry };
                 if matches!(error, EngineError::Away(_)) {
                     self.state.list_soon(now);
                 }
                 let error = error.to_string().into();
-                self.note(Note::StopFailed {
-                    instance: id,
-                    name,
-                    error,
-                });
+                self.note(Note::StopFailed { instance: id, name, error });
             }
         }
     }
 
     fn drained(&mut self, id: InstanceId, now: Moment) {
-        if let Some(Phase::Draining { until }) = self
-            .state
-            .instances
-            .get_mut(&id)
-            .map(|instance| &mut instance.phase)
+        if let Some(Phase::Draining { until }) =
+            self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
         {
             *until = now;
         }
@@ -246,10 +208,7 @@ impl Supervisor {
             return;
         };
         if instance.is_admitted() && matches!(instance.probing, Probing::Idle { .. }) {
-            instance.probing = Probing::Idle {
-                next: now,
-                suspect: true,
-            };
+            instance.probing = Probing::Idle { next: now, suspect: true };
             let name = instance.name.clone();
             self.note(Note::Suspected { instance: id, name });
         }
@@ -278,16 +237,9 @@ impl Supervisor {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
-        if let Phase::Ejected {
-            reason: reason @ EjectReason::Paused,
-            ..
-        } = &mut instance.phase
-        {
+        if let Phase::Ejected { reason: reason @ EjectReason::Paused, .. } = &mut instance.phase {
             *reason = EjectReason::Unreachable;
-            instance.probing = Probing::Idle {
-                next: now,
-                suspect: false,
-            };
+            instance.probing = Probing::Idle { next: now, suspect: false };
         }
     }
 
@@ -306,10 +258,7 @@ impl Supervisor {
         let before = instance.clone();
         instance.phase = Phase::Stopping {
             in_peace: false,
-            progress: StopProgress::Due {
-                manner: StopManner::Kill,
-                not_before: now,
-            },
+            progress: StopProgress::Due { manner: StopManner::Kill, not_before: now },
         };
         self.ended(id, &before, exit_code, now);
     }
@@ -326,10 +275,7 @@ impl Supervisor {
             return;
         };
         if matches!(before.phase, Phase::Stopping { .. }) {
-            self.note(Note::Stopped {
-                instance: id,
-                name: before.name,
-            });
+            self.note(Note::Stopped { instance: id, name: before.name });
         } else {
             self.ended(id, &before, None, now);
         }
@@ -337,12 +283,7 @@ impl Supervisor {
 
     fn ended(&mut self, id: InstanceId, before: &Instance, exit_code: Option<i64>, now: Moment) {
         let admitted = before.is_admitted();
-        self.note(Note::Died {
-            instance: id,
-            name: before.name.clone(),
-            exit_code,
-            admitted,
-        });
+        self.note(Note::Died { instance: id, name: before.name.clone(), exit_code, admitted });
         if before.is_leaving() {
             return;
         }
@@ -364,11 +305,7 @@ impl Supervisor {
         backoff.record(now, before.admitted_for(now), &self.state.limits, roll);
         let (failures, delay) = (backoff.failures(), backoff.not_before().since(now));
         if !delay.is_zero() {
-            self.note(Note::BackedOff {
-                replica: id.replica,
-                failures,
-                delay,
-            });
+            self.note(Note::BackedOff { replica: id.replica, failures, delay });
         }
     }
 
@@ -387,11 +324,7 @@ impl Supervisor {
                     admitted_for: now.since(*since),
                     passes: Passes::InARow(0),
                 };
-                self.note(Note::Ejected {
-                    instance: id,
-                    name,
-                    reason: why,
-                });
+                self.note(Note::Ejected { instance: id, name, reason: why });
             }
             Phase::Ejected { reason, passes, .. } => {
                 *reason = why;
@@ -412,9 +345,7 @@ impl Supervisor {
     }
 
     pub(super) fn reap(&mut self, handle: crate::fleet::ids::Handle) {
-        self.note(Note::Reaped {
-            handle: handle.clone(),
-        });
+        self.note(Note::Reaped { handle: handle.clone() });
         self.act(Action::Reap { handle });
     }
 
@@ -432,11 +363,7 @@ impl Supervisor {
 }
 
 fn counted(passes: Passes, passed: bool) -> Passes {
-    if passed {
-        passes.plus_one()
-    } else {
-        Passes::InARow(0)
-    }
+    if passed { passes.plus_one() } else { Passes::InARow(0) }
 }
 
 fn reason_of(outcome: &ProbeOutcome) -> Option<EjectReason> {
@@ -452,9 +379,9 @@ fn next_health(health: Health, outcome: &ProbeOutcome, needed: u32, now: Moment)
         return Health::Passing { failures: 0 };
     };
     match health {
-        Health::Passing { failures } if failures + 1 < needed => Health::Passing {
-            failures: failures + 1,
-        },
+        Health::Passing { failures } if failures + 1 < needed => {
+            Health::Passing { failures: failures + 1 }
+        }
         Health::Passing { .. } => Health::Failing { since: now, reason },
         Health::Failing { since, .. } => Health::Failing { since, reason },
     }

@@ -32,11 +32,7 @@ impl Supervisor {
 
     fn take_listing(&mut self, listing: Listing, asked: Moment, now: Moment) {
         self.state.foreign_names = listing.foreign_names.iter().cloned().collect();
-        for found in listing
-            .found
-            .iter()
-            .filter_map(|found| found.identity.as_ref())
-        {
+        for found in listing.found.iter().filter_map(|found| found.identity.as_ref()) {
             let highest = self
                 .state
                 .incarnations
@@ -69,18 +65,10 @@ impl Supervisor {
             }
         }
         let replicas = self.state.desired.replicas().len();
-        self.note(Note::Booted {
-            source,
-            replicas,
-            adopted,
-            strays,
-        });
+        self.note(Note::Booted { source, replicas, adopted, strays });
         if self.is_stored && replicas != self.settings.replicas {
             let configured = self.settings.replicas;
-            self.note(Note::ReplicasDiffer {
-                configured,
-                stored: replicas,
-            });
+            self.note(Note::ReplicasDiffer { configured, stored: replicas });
         }
     }
 
@@ -89,11 +77,8 @@ impl Supervisor {
             return BootSource::StateFile;
         }
         self.state.writing.stale = true;
-        let identities: Vec<&FoundIdentity> = listing
-            .found
-            .iter()
-            .filter_map(|found| found.identity.as_ref())
-            .collect();
+        let identities: Vec<&FoundIdentity> =
+            listing.found.iter().filter_map(|found| found.identity.as_ref()).collect();
         if self.state.keeper == Keeper::Others {
             self.state.desired = from_addresses(&self.settings.ring, &identities);
             return BootSource::Configuration;
@@ -145,11 +130,7 @@ impl Supervisor {
         let phase = match found.state {
             FoundState::Running(Some(address)) => {
                 self.evict_holders(address, id, now);
-                Phase::Warming {
-                    address,
-                    since: now,
-                    passes: Passes::Untested,
-                }
+                Phase::Warming { address, since: now, passes: Passes::Untested }
             }
             FoundState::Running(None) if !by_us => ejected(None, EjectReason::Disconnected),
             FoundState::Paused(address) => ejected(address, EjectReason::Paused),
@@ -163,10 +144,7 @@ impl Supervisor {
             handle: Some(found.handle.clone()),
             known_at: now,
             outdated: false,
-            probing: Probing::Idle {
-                next: now,
-                suspect: false,
-            },
+            probing: Probing::Idle { next: now, suspect: false },
         };
         self.state.instances.insert(id, instance);
         true
@@ -216,13 +194,8 @@ impl Supervisor {
         if is_starting || instance.is_leaving() || instance.known_at >= asked {
             return;
         }
-        let is_paused = matches!(
-            instance.phase,
-            Phase::Ejected {
-                reason: EjectReason::Paused,
-                ..
-            }
-        );
+        let is_paused =
+            matches!(instance.phase, Phase::Ejected { reason: EjectReason::Paused, .. });
         match state {
             FoundState::Exited { exit_code } => self.died(id, exit_code, now),
             FoundState::Created => {}
@@ -244,19 +217,12 @@ impl Supervisor {
     }
 
     fn eject_once(&mut self, id: InstanceId, reason: EjectReason, now: Moment) {
-        let phase = self
-            .state
-            .instances
-            .get(&id)
-            .map(|instance| &instance.phase);
+        let phase = self.state.instances.get(&id).map(|instance| &instance.phase);
         if !matches!(phase, Some(Phase::Ejected { .. })) {
             self.eject(id, reason, now);
         }
-        if let Some(Phase::Ejected { address, .. }) = self
-            .state
-            .instances
-            .get_mut(&id)
-            .map(|instance| &mut instance.phase)
+        if let Some(Phase::Ejected { address, .. }) =
+            self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
         {
             *address = None;
         }
@@ -267,16 +233,11 @@ impl Supervisor {
         self.evict_holders(to, id, now);
         self.eject_once(id, EjectReason::Disconnected, now);
         if let Some(instance) = self.state.instances.get_mut(&id)
-            && let Phase::Ejected {
-                address, reason, ..
-            } = &mut instance.phase
+            && let Phase::Ejected { address, reason, .. } = &mut instance.phase
         {
             *address = Some(to);
             *reason = EjectReason::Unreachable;
-            instance.probing = Probing::Idle {
-                next: now,
-                suspect: false,
-            };
+            instance.probing = Probing::Idle { next: now, suspect: false };
         }
     }
 
@@ -356,9 +317,7 @@ fn place_anew(settings: &RingSettings, replicas: Vec<Replica>) -> Result<Desired
 fn from_addresses(settings: &RingSettings, identities: &[&FoundIdentity]) -> Desired {
     let empty = Desired::empty(settings.clone());
     debug_assert!(empty.is_ok(), "the supervisor was made from these settings");
-    let Ok(mut desired) = empty else {
-        unreachable!("checked when the supervisor was made")
-    };
+    let Ok(mut desired) = empty else { unreachable!("checked when the supervisor was made") };
     for identity in identities {
         let newcomer = Newcomer {
             id: identity.instance.replica,

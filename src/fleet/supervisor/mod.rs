@@ -86,15 +86,9 @@ impl Supervisor {
             None => Desired::empty(settings.ring.clone())?,
         };
         let changed = stored.ring().settings() != &settings.ring;
-        let desired = if changed {
-            stored.on_ring(settings.ring.clone())?
-        } else {
-            stored.clone()
-        };
+        let desired = if changed { stored.on_ring(settings.ring.clone())? } else { stored.clone() };
         if changed {
-            notes.push(Note::RingChanged {
-                moved_share: stored.moves_to(&desired).moved_share,
-            });
+            notes.push(Note::RingChanged { moved_share: stored.moves_to(&desired).moved_share });
         }
         let state = State {
             next_id: desired.next_id(),
@@ -106,11 +100,7 @@ impl Supervisor {
             incarnations: BTreeMap::new(),
             backoffs: BTreeMap::new(),
             engine: Engine::Up,
-            listing: ListSchedule {
-                asked: None,
-                last: None,
-                next: now,
-            },
+            listing: ListSchedule { asked: None, last: None, next: now },
             writing: WriteSchedule {
                 under_way: None,
                 next: WriteId(1),
@@ -125,14 +115,7 @@ impl Supervisor {
             names: StdRng::seed_from_u64(settings.seed),
             jitter: StdRng::seed_from_u64(settings.seed.rotate_left(32) ^ 1),
         };
-        Ok(Self {
-            state,
-            settings,
-            chance,
-            is_stored,
-            notes,
-            actions: Vec::new(),
-        })
+        Ok(Self { state, settings, chance, is_stored, notes, actions: Vec::new() })
     }
 
     /// Takes in one event, and says what is to be done.
@@ -173,11 +156,9 @@ impl Supervisor {
         let targets = desired.replicas().iter().map(|replica| {
             let mut siblings = super::observed::of_replica(&self.state.instances, replica.id());
             siblings.find_map(|(instance, known)| match known.phase {
-                Phase::Admitted { address, .. } => Some(Target {
-                    instance,
-                    name: known.name.clone(),
-                    address,
-                }),
+                Phase::Admitted { address, .. } => {
+                    Some(Target { instance, name: known.name.clone(), address })
+                }
                 _ => None,
             })
         });
@@ -192,10 +173,7 @@ impl Supervisor {
             generation: desired.generation(),
             ring: Arc::clone(desired.ring()),
             targets: targets.collect(),
-            finishing: instances
-                .filter(|(_, i)| may_finish(&i.phase))
-                .map(|(id, _)| *id)
-                .collect(),
+            finishing: instances.filter(|(_, i)| may_finish(&i.phase)).map(|(id, _)| *id).collect(),
         }
     }
 

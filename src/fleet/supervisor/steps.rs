@@ -26,10 +26,7 @@ impl Supervisor {
                 self.state.writing.stale = false;
                 self.write(desired);
             }
-            Step::Admit {
-                instance,
-                instead_of,
-            } => {
+            Step::Admit { instance, instead_of } => {
                 if let Some(old) = instead_of {
                     self.drain(old, now);
                 }
@@ -60,11 +57,7 @@ impl Supervisor {
         };
         let suspect = matches!(instance.probing, Probing::Idle { suspect: true, .. });
         instance.probing = Probing::Waiting { sent: now, suspect };
-        self.act(Action::Probe {
-            instance: id,
-            address,
-            deadline,
-        });
+        self.act(Action::Probe { instance: id, address, deadline });
     }
 
     pub(super) fn write(&mut self, desired: crate::fleet::desired::Desired) -> WriteId {
@@ -82,37 +75,23 @@ impl Supervisor {
         let Phase::Warming { address, .. } = instance.phase else {
             return;
         };
-        instance.phase = Phase::Admitted {
-            address,
-            since: now,
-            health: Health::Passing { failures: 0 },
-        };
+        instance.phase =
+            Phase::Admitted { address, since: now, health: Health::Passing { failures: 0 } };
         let name = instance.name.clone();
         let known = self.state.desired.replica(id.replica);
         if known.is_some_and(|replica| replica.instance() != id || replica.name != name) {
             self.state.desired.set_instance(id, name.clone());
             self.state.writing.stale = true;
         }
-        self.note(Note::Admitted {
-            instance: id,
-            name,
-            address,
-        });
+        self.note(Note::Admitted { instance: id, name, address });
     }
 
     fn eject_failing(&mut self, id: InstanceId, now: Moment) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
-        let Phase::Admitted {
-            address,
-            since,
-            health:
-                Health::Failing {
-                    since: failing,
-                    reason,
-                },
-        } = instance.phase
+        let Phase::Admitted { address, since, health: Health::Failing { since: failing, reason } } =
+            instance.phase
         else {
             return;
         };
@@ -124,32 +103,18 @@ impl Supervisor {
             passes: Passes::InARow(0),
         };
         let name = instance.name.clone();
-        self.note(Note::Ejected {
-            instance: id,
-            name,
-            reason,
-        });
+        self.note(Note::Ejected { instance: id, name, reason });
     }
 
     fn readmit_as_last(&mut self, id: InstanceId, now: Moment) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
-        let Phase::Ejected {
-            address: Some(address),
-            since,
-            reason,
-            ..
-        } = instance.phase
-        else {
+        let Phase::Ejected { address: Some(address), since, reason, .. } = instance.phase else {
             return;
         };
         let health = Health::Failing { since, reason };
-        instance.phase = Phase::Admitted {
-            address,
-            since: now,
-            health,
-        };
+        instance.phase = Phase::Admitted { address, since: now, health };
         let name = instance.name.clone();
         self.note(Note::ReadmittedAsLast { instance: id, name });
     }
@@ -174,10 +139,7 @@ impl Supervisor {
             Phase::Ejected { reason, .. } => EjectReason::can_finish(reason),
             _ => false,
         };
-        let progress = StopProgress::Due {
-            manner,
-            not_before: now,
-        };
+        let progress = StopProgress::Due { manner, not_before: now };
         instance.phase = Phase::Stopping { in_peace, progress };
         let name = instance.name.clone();
         self.note(Note::Stopping { instance: id, name });
@@ -196,11 +158,7 @@ impl Supervisor {
         if let Phase::Stopping { progress, .. } = &mut instance.phase {
             *progress = StopProgress::Asked { lost_at };
         }
-        self.act(Action::Stop {
-            instance: id,
-            handle,
-            manner,
-        });
+        self.act(Action::Stop { instance: id, handle, manner });
     }
 
     fn give_up(&mut self, id: InstanceId, now: Moment) {
@@ -209,11 +167,7 @@ impl Supervisor {
         };
         self.let_go(id, StopManner::Graceful, now);
         self.back_off(id, &instance, now);
-        let not_before = self
-            .state
-            .backoffs
-            .get(&id.replica)
-            .map_or(now, |b| b.not_before());
+        let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
         let waited = self.state.limits.start_deadline;
         self.note(Note::StartFailed {
             instance: id,
@@ -233,11 +187,7 @@ impl Supervisor {
     }
 
     fn start_next(&mut self, replica: ReplicaId, cause: StartCause, now: Moment) {
-        let Some(member) = self
-            .state
-            .desired
-            .replica(replica)
-            .map(|known| known.member.clone())
+        let Some(member) = self.state.desired.replica(replica).map(|known| known.member.clone())
         else {
             return;
         };
@@ -256,23 +206,15 @@ impl Supervisor {
             Some(name) if !self.state.foreign_names.contains(&name) => name,
             _ => self.draw_name(),
         };
-        let id = InstanceId {
-            replica,
-            incarnation: self.next_incarnation(replica),
-        };
+        let id = InstanceId { replica, incarnation: self.next_incarnation(replica) };
         self.start(id, name, &member, cause, now);
     }
 
     /// Never an incarnation that was seen before, whoever started it.
     pub(super) fn next_incarnation(&self, replica: ReplicaId) -> Incarnation {
         let seen = self.state.incarnations.get(&replica).copied();
-        let committed = self
-            .state
-            .desired
-            .replica(replica)
-            .map(|known| known.incarnation);
-        seen.max(committed)
-            .map_or(Incarnation::FIRST, Incarnation::next)
+        let committed = self.state.desired.replica(replica).map(|known| known.incarnation);
+        seen.max(committed).map_or(Incarnation::FIRST, Incarnation::next)
     }
 
     pub(super) fn start(
@@ -283,11 +225,7 @@ impl Supervisor {
         cause: StartCause,
         now: Moment,
     ) {
-        debug_assert_eq!(
-            self.state.engine,
-            Engine::Up,
-            "nothing is started while it is away"
-        );
+        debug_assert_eq!(self.state.engine, Engine::Up, "nothing is started while it is away");
         self.state.incarnations.insert(id.replica, id.incarnation);
         let instance = Instance {
             name: name.clone(),
@@ -295,17 +233,10 @@ impl Supervisor {
             handle: None,
             known_at: now,
             outdated: false,
-            probing: Probing::Idle {
-                next: now,
-                suspect: false,
-            },
+            probing: Probing::Idle { next: now, suspect: false },
         };
         self.state.instances.insert(id, instance);
-        self.note(Note::Starting {
-            instance: id,
-            name: name.clone(),
-            cause,
-        });
+        self.note(Note::Starting { instance: id, name: name.clone(), cause });
         self.act(Action::Start(StartRequest {
             instance: id,
             name,

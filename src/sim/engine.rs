@@ -1,0 +1,119 @@
+//! The simulated engine: containers with addresses that are reused at once.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use crate::fleet::{
+    ids::{Handle, Moment, SpecDigest},
+    message::{Found, FoundIdentity, FoundState, Listing, ProbeOutcome, StartRequest},
+};
+
+/// How a simulated container behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conduct {
+    /// Answers from this moment on.
+    Good { from: Moment },
+    /// Accepts, and never answers.
+    Hangs,
+    /// Answers with an error.
+    Fails,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Container {
+    pub(super) identity: FoundIdentity,
+    pub(super) address: SocketAddr,
+    pub(super) state: FoundState,
+    pub(super) conduct: Conduct,
+    /// Ignores a graceful stop.
+    pub(super) is_stubborn: bool,
+}
+
+/// The engine and what it holds.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    pub(super) is_up: bool,
+    pub(super) containers: BTreeMap<Handle, Container>,
+    pub(super) spec: SpecDigest,
+    created: u64,
+}
+
+impl Engine {
+    pub(super) fn new() -> Self {
+        Self {
+            is_up: true,
+            containers: BTreeMap::new(),
+            spec: SpecDigest("spec-0".into()),
+            created: 0,
+        }
+    }
+
+    /// Creates and starts a container on the lowest free address, as real engines do.
+    pub(super) fn create(&mut self, request: &StartRequest, ready_at: Moment) -> Handle {
+        self.created += 1;
+        let handle = Handle(format!("c{:06}", self.created).into());
+        let address = self.free_address();
+        let identity = FoundIdentity {
+            instance: request.instance,
+            name: request.name.clone(),
+            ordinal: request.ordinal,
+            weight: request.weight,
+            positions: request.positions.clone(),
+            spec: self.spec.clone(),
+        };
+        // A container of ours that bears the name is removed first.
+        self.containers.retain(|_, container| container.identity.name != request.name);
+        let container = Container {
+            identity,
+            address,
+            state: FoundState::Running(Some(address)),
+            conduct: Conduct::Good { from: ready_at },
+            is_stubborn: false,
+        };
+        self.containers.insert(handle.clone(), container);
+        handle
+    }
+
+    fn free_address(&self) -> SocketAddr {
+        let holds = |address: SocketAddr| {
+            self.containers.values().any(|container| {
+                container.address == address
+                    && !matches!(container.state, FoundState::Exited { .. })
+            })
+        };
+        let address = |last: u8| SocketAddr::from((Ipv4Addr::new(10, 0, 0, last), 5000));
+        (2..=254).map(address).find(|&address| !holds(address)).unwrap_or(address(255))
+    }
+
+    pub(super) fn listing(&self) -> Listing {
+        let found = self.containers.iter().map(|(handle, container)| Found {
+            handle: handle.clone(),
+            identity: Some(container.identity.clone()),
+            state: container.state,
+        });
+        Listing { spec: Some(self.spec.clone()), found: found.collect(), foreign_names: Vec::new() }
+    }
+
+    /// What a heartbeat to an address meets: whoever holds it now.
+    pub(super) fn answer_at(&self, address: SocketAddr, now: Moment) -> ProbeOutcome {
+        let holder = self
+            .containers
+            .values()
+            .find(|c| c.state == FoundState::Running(Some(address)) && c.address == address);
+        match holder.map(|container| container.conduct) {
+            Some(Conduct::Good { from }) if from <= now => ProbeOutcome::Passed,
+            Some(Conduct::Fails) => ProbeOutcome::BadAnswer("500".into()),
+            Some(Conduct::Good { .. }) | None => ProbeOutcome::NoAnswer("refused".into()),
+            Some(Conduct::Hangs) => ProbeOutcome::NoAnswer("timeout".into()),
+        }
+    }
+
+    /// Handles of running containers, for faults to choose from.
+    pub(super) fn running(&self) -> Vec<Handle> {
+        let runs = |container: &Container| matches!(container.state, FoundState::Running(_));
+        let running = self.containers.iter().filter(|(_, container)| runs(container));
+        running.map(|(handle, _)| handle.clone()).collect()
+    }
+}

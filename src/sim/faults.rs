@@ -1,0 +1,209 @@
+//! What goes wrong, and what users ask for at the worst moment.
+
+use rand::{RngExt, seq::IndexedRandom};
+
+use super::{
+    engine::Conduct,
+    world::{Occurrence, World},
+};
+use crate::fleet::{
+    command::{Request, ScaleCommand},
+    ids::{Handle, Moment, ReplicaName, SpecDigest},
+    message::{Event, FailureKind, FoundState, Sighting},
+};
+
+/// One thing that goes wrong, or one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Dies,
+    Hangs,
+    Fails,
+    Recovers,
+    Pauses,
+    Unpauses,
+    LosesNetwork,
+    IsRemoved,
+    RunsOutOfMemory,
+    RequestFails,
+    EngineRestarts,
+    EngineReturns,
+    StreamBreaks,
+    BalancerRestarts,
+    BalancerLosesState,
+    KilledBetweenActions,
+    DiskFills,
+    DiskEmpties,
+    ImageChanges,
+    TroubleRises,
+    TroubleFalls,
+    Adds,
+    Removes,
+    DryRuns,
+}
+
+/// Each with its weight.
+const FAULTS: &[(Fault, u32)] = &[
+    (Fault::Dies, 24),
+    (Fault::Hangs, 10),
+    (Fault::Fails, 10),
+    (Fault::Recovers, 16),
+    (Fault::Pauses, 6),
+    (Fault::Unpauses, 6),
+    (Fault::LosesNetwork, 3),
+    (Fault::IsRemoved, 6),
+    (Fault::RunsOutOfMemory, 3),
+    (Fault::RequestFails, 20),
+    (Fault::EngineRestarts, 4),
+    (Fault::StreamBreaks, 4),
+    (Fault::BalancerRestarts, 6),
+    (Fault::BalancerLosesState, 2),
+    (Fault::KilledBetweenActions, 8),
+    (Fault::DiskFills, 2),
+    (Fault::ImageChanges, 2),
+    (Fault::TroubleRises, 3),
+    (Fault::TroubleFalls, 6),
+    (Fault::Adds, 18),
+    (Fault::Removes, 18),
+    (Fault::DryRuns, 6),
+];
+
+impl World {
+    pub(super) fn schedule_faults(&mut self) {
+        for _ in 0..self.scenario.faults {
+            let moment = Moment(self.rng.random_range(2_000..self.scenario.length_ms));
+            let fault = self.draw_fault();
+            self.at(moment, Occurrence::Fault(fault));
+            // Trouble likes company.
+            if self.rng.random_bool(0.3) {
+                let soon = Moment(moment.0 + self.rng.random_range(0..1_500));
+                let fault = self.draw_fault();
+                self.at(soon, Occurrence::Fault(fault));
+            }
+        }
+    }
+
+    fn draw_fault(&mut self) -> Fault {
+        let drawn = FAULTS.choose_weighted(&mut self.rng, |(_, weight)| *weight);
+        drawn.map_or(Fault::Dies, |(fault, _)| *fault)
+    }
+
+    pub(super) fn inflict(&mut self, fault: Fault) -> Result<(), String> {
+        self.remember(format!("!! {fault:?}"));
+        match fault {
+            Fault::BalancerRestarts => return self.restart_balancer(false),
+            Fault::BalancerLosesState => return self.restart_balancer(true),
+            Fault::KilledBetweenActions => self.crash_after = Some(self.rng.random_range(0..4)),
+            Fault::EngineRestarts => self.engine_restarts(),
+            Fault::EngineReturns => {
+                self.engine.is_up = true;
+                self.deliver(100, Event::StreamChanged);
+            }
+            Fault::StreamBreaks => self.deliver(0, Event::StreamChanged),
+            Fault::DiskFills => {
+                self.disk_is_full = true;
+                let later = self.rng.random_range(100..30_000);
+                self.after(later, Occurrence::Fault(Fault::DiskEmpties));
+            }
+            Fault::DiskEmpties => self.disk_is_full = false,
+            Fault::ImageChanges => {
+                let digest = format!("spec-{}", self.rng.random_range(1..1_000u32));
+                self.engine.spec = SpecDigest(digest.into());
+            }
+            Fault::TroubleRises => self.trouble = 0.4,
+            Fault::TroubleFalls => self.trouble = 0.05,
+            Fault::Adds | Fault::Removes | Fault::DryRuns => self.user_commands(fault),
+            _ => self.hit_container(fault),
+        }
+        Ok(())
+    }
+
+    /// The engine goes away, and all it ran ends.
+    fn engine_restarts(&mut self) {
+        self.engine.is_up = false;
+        for container in self.engine.containers.values_mut() {
+            if !matches!(container.state, FoundState::Exited { .. }) {
+                container.state = FoundState::Exited { exit_code: Some(255) };
+            }
+        }
+        self.deliver(1, Event::StreamChanged);
+        let back = self.rng.random_range(500..20_000);
+        self.after(back, Occurrence::Fault(Fault::EngineReturns));
+    }
+
+    fn hit_container(&mut self, fault: Fault) {
+        let candidates: Vec<Handle> = match fault {
+            Fault::Unpauses => {
+                let paused = self.engine.containers.iter();
+                let paused = paused.filter(|(_, c)| matches!(c.state, FoundState::Paused(_)));
+                paused.map(|(handle, _)| handle.clone()).collect()
+            }
+            Fault::Recovers => self.engine.containers.keys().cloned().collect(),
+            _ => self.engine.running(),
+        };
+        let Some(handle) = candidates.choose(&mut self.rng).cloned() else { return };
+        self.remember(format!("!! {fault:?} {handle}"));
+        let now = self.now;
+        let Some(container) = self.engine.containers.get_mut(&handle) else { return };
+        let (instance, address) = (container.identity.instance, container.address);
+        let sighting = match fault {
+            Fault::Dies => {
+                container.state = FoundState::Exited { exit_code: Some(137) };
+                Sighting::Died { exit_code: Some(137) }
+            }
+            Fault::IsRemoved => {
+                self.engine.containers.remove(&handle);
+                Sighting::Removed
+            }
+            Fault::Pauses => {
+                container.state = FoundState::Paused(Some(address));
+                Sighting::Paused
+            }
+            Fault::Unpauses => {
+                container.state = FoundState::Running(Some(address));
+                Sighting::Unpaused
+            }
+            Fault::LosesNetwork => {
+                container.state = FoundState::Running(None);
+                Sighting::Disconnected
+            }
+            Fault::RunsOutOfMemory => Sighting::OutOfMemory,
+            Fault::Hangs => return container.conduct = Conduct::Hangs,
+            Fault::Fails => return container.conduct = Conduct::Fails,
+            Fault::Recovers => return container.conduct = Conduct::Good { from: now },
+            Fault::RequestFails => {
+                let event = Event::RequestFailed { instance, kind: FailureKind::Reset };
+                return self.deliver(0, event);
+            }
+            _ => return,
+        };
+        self.engine_says(instance, sighting);
+    }
+
+    fn user_commands(&mut self, fault: Fault) {
+        let in_service = self.supervisor.state().in_service();
+        let known: Vec<ReplicaName> =
+            self.supervisor.state().desired.replicas().iter().map(|r| r.name.clone()).collect();
+        let n = self.rng.random_range(1..4);
+        let mut names = Vec::new();
+        let removes = fault == Fault::Removes || self.rng.random_bool(0.3) && fault != Fault::Adds;
+        if self.rng.random_bool(0.5) {
+            let pool = if self.rng.random_bool(0.5) { &in_service } else { &known };
+            match pool.choose(&mut self.rng) {
+                Some(name) if removes => names.push(name.clone()),
+                _ => names.push(ReplicaName::numbered(self.rng.random_range(1..20))),
+            }
+        }
+        // Keep the fleet within a size at which an hour is soon played, and sometimes empty it.
+        let size = known.len();
+        let command = match removes || size > 8 {
+            true if size <= 2 && self.rng.random_bool(0.8) => return,
+            true => ScaleCommand::remove(n, names),
+            false => ScaleCommand::add(n, names),
+        };
+        let Ok(command) = command else { return };
+        let id = self.next_command();
+        let request = Request { command, dry_run: fault == Fault::DryRuns };
+        self.checker.commanded(id, &request);
+        self.deliver(0, Event::Scale(id, request));
+    }
+}

@@ -1,0 +1,538 @@
+//! The world of one run: virtual time, what is under way, and what actions lead to.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{
+    Scenario,
+    check::Checker,
+    engine::{Conduct, Engine},
+    faults::Fault,
+};
+use crate::{
+    fleet::{
+        command::{Answer, CommandId, Done},
+        desired::Desired,
+        ids::{Handle, InstanceId, Moment},
+        limits::Limits,
+        message::{
+            Action, EngineError, Event, FoundState, ProbeOutcome, Sighting, StartError,
+            StartRequest, Started, StopManner, Turn, WriteId,
+        },
+        plan::plan,
+        state::Keeper,
+        supervisor::{Settings, Supervisor},
+    },
+    ring::{RingSettings, hash},
+};
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub(super) enum Occurrence {
+    /// An event reaches the supervisor, unless it has been restarted since.
+    Deliver { epoch: u32, event: Event },
+    /// The core asked to be woken; only the latest wish counts.
+    Wake { wish: u64 },
+    /// A heartbeat reaches whoever holds the address.
+    ProbeArrives { epoch: u32, instance: InstanceId, address: std::net::SocketAddr },
+    /// The engine creates a container; it does so even when nobody waits any more.
+    Create { epoch: u32, request: StartRequest, report: StartReport },
+    /// The engine removes a container.
+    Remove { handle: Handle },
+    /// The engine takes the list; it is delivered later.
+    TakeList { epoch: u32, deliver_in: u64 },
+    /// The state reaches the disk.
+    WriteDisk { epoch: u32, write: WriteId, desired: Box<Desired>, deliver_in: u64 },
+    /// A fault, or a user's command.
+    Fault(Fault),
+}
+
+/// What the engine says of a creation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StartReport {
+    /// The truth, so many milliseconds later.
+    Honest(u64),
+    /// An error, though the container runs.
+    Denies(u64),
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Digest of everything that happened: equal for equal seeds.
+    pub trace: u64,
+    /// Turns of the supervisor.
+    pub turns: u64,
+    /// Commands that were answered with success.
+    pub commands_done: u64,
+    /// Commands that were answered with an error.
+    pub commands_refused: u64,
+    /// Runs of the balancer.
+    pub epochs: u32,
+    /// Containers that were started.
+    pub starts: u64,
+}
+
+/// One simulated world.
+pub struct World {
+    pub(super) scenario: Scenario,
+    pub(super) now: Moment,
+    pub(super) rng: StdRng,
+    pub(super) engine: Engine,
+    /// The state file.
+    pub(super) disk: Option<Desired>,
+    pub(super) disk_is_full: bool,
+    pub(super) supervisor: Supervisor,
+    pub(super) epoch: u32,
+    pub(super) checker: Checker,
+    /// Chance that an engine event is lost, and that a start or stop goes wrong.
+    pub(super) trouble: f64,
+    /// Crash after this many actions of the next turn.
+    pub(super) crash_after: Option<usize>,
+    queue: BinaryHeap<Reverse<(Moment, u64)>>,
+    occurrences: std::collections::BTreeMap<u64, Occurrence>,
+    sequence: u64,
+    commands: u64,
+    wishes: u64,
+    report: Report,
+    recent: VecDeque<String>,
+}
+
+const RECENT_MAX: usize = 60;
+
+impl World {
+    /// A world before its first moment.
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut rng = StdRng::seed_from_u64(scenario.seed);
+        let limits = Limits {
+            // Mostly slower heartbeats than by default, to get through an hour in less time.
+            probe_interval: Duration::from_millis(
+                [400, 2_000, 5_000, 10_000][rng.random_range(0..4)],
+            ),
+            list_interval: Duration::from_millis([5_000, 20_000][rng.random_range(0..2)]),
+            warm_interval: Duration::from_millis(200),
+            probe_misses: rng.random_range(1..4),
+            probe_passes: rng.random_range(1..3),
+            ..Limits::default()
+        };
+        let settings = Settings {
+            limits,
+            keeper: Keeper::Ringmaster,
+            ring: RingSettings::default(),
+            replicas: scenario.replicas,
+            seed: scenario.seed,
+        };
+        let supervisor = start(&settings, None, Moment(0));
+        let mut world = Self {
+            scenario: scenario.clone(),
+            now: Moment(0),
+            checker: Checker::new(settings),
+            rng,
+            engine: Engine::new(),
+            disk: None,
+            disk_is_full: false,
+            supervisor,
+            epoch: 0,
+            trouble: 0.1,
+            crash_after: None,
+            queue: BinaryHeap::new(),
+            occurrences: Default::default(),
+            sequence: 0,
+            commands: 0,
+            wishes: 0,
+            report: Report {
+                trace: 0,
+                turns: 0,
+                commands_done: 0,
+                commands_refused: 0,
+                epochs: 1,
+                starts: 0,
+            },
+            recent: VecDeque::new(),
+        };
+        world.schedule_faults();
+        world.after(0, Occurrence::Wake { wish: 0 });
+        world
+    }
+
+    pub(super) fn after(&mut self, delay_ms: u64, occurrence: Occurrence) {
+        self.at(Moment(self.now.0 + delay_ms), occurrence);
+    }
+
+    pub(super) fn at(&mut self, moment: Moment, occurrence: Occurrence) {
+        self.sequence += 1;
+        self.queue.push(Reverse((moment, self.sequence)));
+        self.occurrences.insert(self.sequence, occurrence);
+    }
+
+    pub(super) fn deliver(&mut self, delay_ms: u64, event: Event) {
+        let epoch = self.epoch;
+        self.after(delay_ms, Occurrence::Deliver { epoch, event });
+    }
+
+    pub(super) fn next_command(&mut self) -> CommandId {
+        self.commands += 1;
+        CommandId(self.commands)
+    }
+
+    /// Plays until a moment.
+    ///
+    /// # Errors
+    /// The first broken property.
+    pub fn play(&mut self, until: Moment) -> Result<(), String> {
+        while let Some(&Reverse((moment, sequence))) = self.queue.peek() {
+            if moment > until {
+                break;
+            }
+            self.queue.pop();
+            self.now = moment;
+            let Some(occurrence) = self.occurrences.remove(&sequence) else { continue };
+            self.happen(occurrence).map_err(|broken| self.explain(&broken))?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn explain(&self, broken: &str) -> String {
+        let recent: Vec<_> = self.recent.iter().cloned().collect();
+        format!(
+            "seed {} at {} ms: {broken}\n{}\n{:#?}",
+            self.scenario.seed,
+            self.now.0,
+            recent.join("\n"),
+            self.supervisor.state().instances
+        )
+    }
+
+    pub(super) fn remember(&mut self, line: String) {
+        let line = format!("{:>8} {line}", self.now.0);
+        self.report.trace = hash::xxh3(format!("{}{line}", self.report.trace).as_bytes());
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(line);
+    }
+
+    fn happen(&mut self, occurrence: Occurrence) -> Result<(), String> {
+        match occurrence {
+            Occurrence::Deliver { epoch, event } if epoch == self.epoch => self.turn(event),
+            Occurrence::Wake { wish } if wish == self.wishes => self.turn(Event::Tick),
+            Occurrence::Deliver { .. } | Occurrence::Wake { .. } => Ok(()),
+            Occurrence::ProbeArrives { epoch, instance, address } => {
+                self.probe_arrives(epoch, instance, address);
+                Ok(())
+            }
+            Occurrence::Create { epoch, request, report } => {
+                self.create(epoch, &request, report);
+                Ok(())
+            }
+            Occurrence::Remove { handle } => {
+                self.remove(&handle);
+                Ok(())
+            }
+            Occurrence::TakeList { epoch, deliver_in } => {
+                let result = match self.engine.is_up {
+                    true => Ok(self.engine.listing()),
+                    false => Err(EngineError::Away("no answer".into())),
+                };
+                let event = Event::Listed(result);
+                self.after(deliver_in, Occurrence::Deliver { epoch, event });
+                Ok(())
+            }
+            // A killed process writes no more, unlike an engine that goes on with what it was told.
+            Occurrence::WriteDisk { epoch, .. } if epoch != self.epoch => Ok(()),
+            Occurrence::WriteDisk { epoch, write, desired, deliver_in } => {
+                let result = match self.disk_is_full {
+                    true => Err("no space left on device".into()),
+                    false => {
+                        self.disk = Some(*desired);
+                        Ok(())
+                    }
+                };
+                let event = Event::Persisted { write, result };
+                self.after(deliver_in, Occurrence::Deliver { epoch, event });
+                Ok(())
+            }
+            Occurrence::Fault(fault) => self.inflict(fault),
+        }
+    }
+
+    fn turn(&mut self, event: Event) -> Result<(), String> {
+        let is_tick = matches!(event, Event::Tick);
+        if !is_tick && !self.checker.is_due(self.now) {
+            let early = plan(self.supervisor.state(), self.now);
+            if !early.steps.is_empty() {
+                return Err(format!("no wake-up was asked for {:?}", early.steps));
+            }
+        }
+        self.checker.before_turn(&self.supervisor, &event);
+        let is_probe = matches!(event, Event::Probed { .. });
+        if !is_tick && !is_probe {
+            let mut line = format!("<- {event:?}");
+            line.truncate(300);
+            self.remember(line);
+        }
+        let turn = self.supervisor.handle(event, self.now);
+        self.report.turns += 1;
+        for note in &turn.notes {
+            self.remember(format!("-- {note:?}"));
+        }
+        self.checker.after_turn(&self.supervisor, &turn, self.now)?;
+        self.act(turn)
+    }
+
+    fn act(&mut self, turn: Turn) -> Result<(), String> {
+        let crash_after = self.crash_after.take();
+        for (done, action) in turn.actions.into_iter().enumerate() {
+            if crash_after == Some(done) {
+                return self.restart_balancer(false);
+            }
+            if !matches!(action, Action::Probe { .. }) {
+                self.remember(format!("-> {action:?}"));
+            }
+            self.carry_out(action)?;
+        }
+        if crash_after.is_some() {
+            return self.restart_balancer(false);
+        }
+        if let Some(wake_at) = turn.wake_at {
+            self.wish_to_wake(wake_at);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action) -> Result<(), String> {
+        let epoch = self.epoch;
+        match action {
+            Action::Start(request) => self.begin_start(request),
+            Action::Probe { instance, address, .. } => {
+                self.after(1, Occurrence::ProbeArrives { epoch, instance, address });
+            }
+            Action::AwaitDrain { instance } => {
+                let delay = self.rng.random_range(0..8_000);
+                self.deliver(delay, Event::Drained { instance });
+            }
+            Action::Stop { instance, handle, manner } => self.begin_stop(instance, handle, manner),
+            Action::List => {
+                let taken_in = self.rng.random_range(0..50);
+                let deliver_in = match self.is_trouble() {
+                    true => self.rng.random_range(50..3_000),
+                    false => self.rng.random_range(0..50),
+                };
+                self.after(taken_in, Occurrence::TakeList { epoch, deliver_in });
+            }
+            Action::Reap { handle } => {
+                let delay = self.rng.random_range(0..200);
+                if self.engine.is_up {
+                    self.after(delay, Occurrence::Remove { handle });
+                }
+            }
+            Action::Persist { write, desired } => {
+                let (delay, deliver_in) =
+                    (self.rng.random_range(0..5), self.rng.random_range(0..20));
+                let desired = Box::new(desired);
+                self.after(delay, Occurrence::WriteDisk { epoch, write, desired, deliver_in });
+            }
+            Action::Answer(command, answer) => self.answered(command, &answer)?,
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, command: CommandId, answer: &Answer) -> Result<(), String> {
+        match answer {
+            Ok(Done::Preview(_)) => {}
+            Ok(_) => self.report.commands_done += 1,
+            Err(_) => self.report.commands_refused += 1,
+        }
+        self.checker.answered(command, answer, self.disk.as_ref())
+    }
+
+    pub(super) fn is_trouble(&mut self) -> bool {
+        self.rng.random_bool(self.trouble)
+    }
+
+    fn begin_start(&mut self, request: StartRequest) {
+        let epoch = self.epoch;
+        self.report.starts += 1;
+        let instance = request.instance;
+        let fail = |error: &str| Event::Started {
+            instance,
+            result: Err(StartError::Unclear(error.into())),
+        };
+        if !self.engine.is_up {
+            return self.deliver(5, fail("engine away"));
+        }
+        let delay = self.rng.random_range(20..300);
+        if !self.is_trouble() {
+            let report = StartReport::Honest(self.rng.random_range(0..50));
+            return self.after(delay, Occurrence::Create { epoch, request, report });
+        }
+        match self.rng.random_range(0..5) {
+            0 => {
+                let result = Err(StartError::Refused("no such image".into()));
+                self.deliver(delay, Event::Started { instance, result });
+            }
+            1 => self.deliver(25_000, fail("timed out")),
+            2 => {
+                let delay = self.rng.random_range(1_000..20_000);
+                let report = StartReport::Honest(10);
+                self.after(delay, Occurrence::Create { epoch, request, report });
+            }
+            3 => {
+                let report = StartReport::Denies(self.rng.random_range(0..2_000));
+                self.after(delay, Occurrence::Create { epoch, request, report });
+            }
+            _ => {
+                // The driver gives up, and the engine creates it long after.
+                self.deliver(20_000, fail("timed out"));
+                let delay = self.rng.random_range(20_001..60_000);
+                let report = StartReport::Denies(0);
+                self.after(delay, Occurrence::Create { epoch: u32::MAX, request, report });
+            }
+        }
+    }
+
+    fn create(&mut self, epoch: u32, request: &StartRequest, report: StartReport) {
+        let instance = request.instance;
+        if !self.engine.is_up {
+            let result = Err(StartError::Unclear("engine away".into()));
+            let event = Event::Started { instance, result };
+            return self.after(1, Occurrence::Deliver { epoch, event });
+        }
+        let ready_at = Moment(self.now.0 + self.rng.random_range(5..400));
+        let handle = self.engine.create(request, ready_at);
+        let Some(container) = self.engine.containers.get_mut(&handle) else { return };
+        container.is_stubborn = self.rng.random_bool(self.trouble);
+        let address = container.address;
+        let (delay, result) = match report {
+            StartReport::Honest(delay) => (delay, Ok(Started { handle, address })),
+            StartReport::Denies(delay) => {
+                (delay, Err(StartError::Unclear("connection reset".into())))
+            }
+        };
+        let event = Event::Started { instance, result };
+        self.after(delay, Occurrence::Deliver { epoch, event });
+    }
+
+    fn begin_stop(&mut self, instance: InstanceId, handle: Handle, manner: StopManner) {
+        let result = |result| Event::Stopped { instance, result };
+        if !self.engine.is_up {
+            return self.deliver(5, result(Err(EngineError::Away("no answer".into()))));
+        }
+        if self.is_trouble() {
+            return self.deliver(50, result(Err(EngineError::Refused("device busy".into()))));
+        }
+        let is_stubborn = self.engine.containers.get(&handle).is_some_and(|c| c.is_stubborn);
+        let delay = match manner {
+            StopManner::Graceful if is_stubborn => 10_000,
+            StopManner::Graceful => self.rng.random_range(5..500),
+            StopManner::Kill => self.rng.random_range(5..50),
+        };
+        self.after(delay, Occurrence::Remove { handle });
+        self.deliver(delay + 5, result(Ok(())));
+    }
+
+    fn remove(&mut self, handle: &Handle) {
+        if self.engine.is_up
+            && let Some(container) = self.engine.containers.remove(handle)
+        {
+            let instance = container.identity.instance;
+            self.engine_says(instance, Sighting::Removed);
+        }
+    }
+
+    /// Engine events come soon, late, or never.
+    pub(super) fn engine_says(&mut self, instance: InstanceId, sighting: Sighting) {
+        if self.is_trouble() {
+            return;
+        }
+        let delay = if self.is_trouble() { 2_000 } else { self.rng.random_range(0..10) };
+        self.deliver(delay, Event::EngineSaw { instance, sighting });
+    }
+
+    fn probe_arrives(&mut self, epoch: u32, instance: InstanceId, address: std::net::SocketAddr) {
+        let lost = self.rng.random_bool(self.trouble / 20.0);
+        let outcome = match lost {
+            true => ProbeOutcome::NoAnswer("lost".into()),
+            false => self.engine.answer_at(address, self.now),
+        };
+        let timed_out = matches!(&outcome, ProbeOutcome::NoAnswer(why) if &**why != "refused");
+        let delay = if timed_out { 399 } else { self.rng.random_range(0..5) };
+        let event = Event::Probed { instance, outcome };
+        self.after(delay, Occurrence::Deliver { epoch, event });
+    }
+
+    /// Drops the supervisor at once, and starts a new one from what is left.
+    pub(super) fn restart_balancer(&mut self, loses_state: bool) -> Result<(), String> {
+        self.epoch += 1;
+        self.report.epochs += 1;
+        if loses_state {
+            self.disk = None;
+        }
+        self.remember(format!(
+            "== restart, state {:?}",
+            self.disk.as_ref().map(|d| d.generation())
+        ));
+        let mut settings = self.checker.settings().clone();
+        // A new run draws other names.
+        settings.seed = self.rng.random();
+        self.supervisor = start(&settings, self.disk.clone(), self.now);
+        self.checker.restarted(self.disk.as_ref(), &self.engine.listing());
+        self.wish_to_wake(self.now);
+        Ok(())
+    }
+
+    fn wish_to_wake(&mut self, at: Moment) {
+        self.wishes += 1;
+        self.at(at, Occurrence::Wake { wish: self.wishes });
+    }
+
+    /// Ends all faults: what runs behaves, the engine answers, events arrive.
+    pub fn make_peace(&mut self) {
+        self.remember("== peace".into());
+        self.trouble = 0.0;
+        self.disk_is_full = false;
+        self.engine.is_up = true;
+        self.crash_after = None;
+        let now = self.now;
+        for container in self.engine.containers.values_mut() {
+            container.is_stubborn = false;
+            container.conduct = Conduct::Good { from: now };
+            if let FoundState::Paused(address) = container.state {
+                container.state = FoundState::Running(address);
+            }
+        }
+    }
+
+    /// From now on only heartbeats and lists may be asked for.
+    pub fn expect_silence(&mut self) {
+        self.checker.expect_silence();
+    }
+
+    /// Observed must equal desired.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn check_converged(&self) -> Result<(), String> {
+        self.checker
+            .check_converged(&self.supervisor, &self.engine, self.disk.as_ref())
+            .map_err(|broken| self.explain(&format!("not converged: {broken}")))
+    }
+
+    /// What the run came to.
+    pub fn report(&self) -> Report {
+        self.report.clone()
+    }
+}
+
+fn start(settings: &Settings, disk: Option<Desired>, now: Moment) -> Supervisor {
+    match Supervisor::new(settings.clone(), disk, now) {
+        Ok(supervisor) => supervisor,
+        Err(error) => unreachable!("the simulated settings are valid: {error}"),
+    }
+}
