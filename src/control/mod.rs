@@ -1,1 +1,259 @@
-//! The shell of the supervisor.
+//! The shell of the supervisor: one task that owns it, an executor without decisions, and a handle
+//! for the rest of the program.
+//!
+//! An event comes in, `handle` says what follows, the routing table and the view are published if
+//! they changed, the actions are carried out concurrently, and their results come back as events.
+//! Nothing here knows of HTTP servers or of the data plane.
+
+mod executor;
+pub mod prober;
+pub mod record;
+pub mod store;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    driver::{Driver, Signal},
+    fleet::{
+        command::{Answer, CommandId, Request, ScaleError},
+        ids::{InstanceId, Moment},
+        message::{Action, Event, FailureKind, Turn},
+        supervisor::Supervisor,
+        table::RoutingTable,
+        view::FleetView,
+    },
+};
+use executor::Executor;
+use prober::Prober;
+use record::Record;
+use store::Store;
+
+/// Who reads the routing table.
+pub trait Publisher: Send + Sync + 'static {
+    /// Replaces the table, with one swap.
+    fn publish(&self, table: RoutingTable);
+
+    /// Ends when nobody reads a table with this instance any more, and its last request has ended.
+    fn drained(&self, instance: InstanceId) -> BoxFuture<'static, ()>;
+}
+
+/// What the shell is wired to.
+pub struct Parts {
+    /// The core.
+    pub supervisor: Supervisor,
+    /// The clock's zero, the same for all.
+    pub clock: Clock,
+    /// How instances are run.
+    pub driver: Arc<dyn Driver>,
+    /// Where the state is kept; `None` for a fleet that has none.
+    pub store: Option<Store>,
+    /// Sends heartbeats.
+    pub prober: Prober,
+    /// Who reads the table.
+    pub publisher: Arc<dyn Publisher>,
+    /// Where transitions go.
+    pub record: Arc<Record>,
+    /// What the data plane reports.
+    pub failures: mpsc::Receiver<(InstanceId, FailureKind)>,
+}
+
+/// Counts from the moment it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    zero: Instant,
+}
+
+impl Clock {
+    /// Starts at zero.
+    pub fn start() -> Self {
+        Self { zero: Instant::now() }
+    }
+
+    /// The time as the core counts it.
+    pub fn now(&self) -> Moment {
+        Moment(u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, moment: Moment) -> tokio::time::Instant {
+        // Half a millisecond past it: `now` rounds down, and must not be short of `moment`.
+        (self.zero + Duration::from_millis(moment.0) + Duration::from_micros(500)).into()
+    }
+}
+
+/// Reaches the control core from anywhere in the program.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<(Request, oneshot::Sender<Answer>)>,
+    view: Arc<ArcSwap<FleetView>>,
+    record: Arc<Record>,
+}
+
+impl Handle {
+    /// Has a command carried out. It goes on even if the future is dropped.
+    ///
+    /// # Errors
+    /// Whatever the core answers, or that the balancer is shutting down.
+    pub async fn scale(&self, request: Request) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        if self.commands.send((request, sender)).await.is_err() {
+            return Err(ScaleError::ShuttingDown);
+        }
+        answer.await.unwrap_or(Err(ScaleError::ShuttingDown))
+    }
+
+    /// The fleet as it is now.
+    pub fn view(&self) -> Arc<FleetView> {
+        self.view.load_full()
+    }
+
+    /// The decision record.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+}
+
+/// Events that may wait for the core; results are awaited by their senders beyond that.
+const EVENTS_MAX: usize = 1_024;
+/// Commands that may wait to be read; the core has its own, smaller queue.
+const COMMANDS_MAX: usize = 64;
+
+/// Starts the shell. It runs until its task is aborted; the fleet goes on without it.
+pub fn spawn(parts: Parts) -> (Handle, tokio::task::JoinHandle<()>) {
+    let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
+    let view = Arc::new(ArcSwap::from_pointee(FleetView::of(parts.supervisor.state())));
+    let handle = Handle { commands, view: Arc::clone(&view), record: Arc::clone(&parts.record) };
+    let task = tokio::spawn(run(parts, command_receiver, view));
+    (handle, task)
+}
+
+/// All that the loop owns.
+struct Shell {
+    supervisor: Supervisor,
+    clock: Clock,
+    executor: Executor,
+    publisher: Arc<dyn Publisher>,
+    record: Arc<Record>,
+    table: RoutingTable,
+    view: Arc<ArcSwap<FleetView>>,
+    waiting: HashMap<CommandId, oneshot::Sender<Answer>>,
+    commands_seen: u64,
+    wake_at: Option<Moment>,
+}
+
+async fn run(
+    parts: Parts,
+    mut commands: mpsc::Receiver<(Request, oneshot::Sender<Answer>)>,
+    view: Arc<ArcSwap<FleetView>>,
+) {
+    let (event_sender, mut events) = mpsc::channel(EVENTS_MAX);
+    let (signal_sender, mut signals) = mpsc::channel(EVENTS_MAX);
+    let Parts { supervisor, clock, driver, store, prober, publisher, record, mut failures } = parts;
+    let table = supervisor.table();
+    publisher.publish(table.clone());
+    let watched = Arc::clone(&driver);
+    let watcher = tokio::spawn(async move { watched.watch(signal_sender).await });
+    let executor =
+        Executor::new(driver, store, prober, Arc::clone(&publisher), clock, event_sender);
+    let mut shell = Shell {
+        supervisor,
+        clock,
+        executor,
+        publisher,
+        record,
+        table,
+        view,
+        waiting: HashMap::new(),
+        commands_seen: 0,
+        wake_at: None,
+    };
+    // The watcher lives as long as the loop, whichever way that ends.
+    let _watcher = AbortOnDrop(watcher);
+    shell.take(Event::Tick);
+    loop {
+        let wake_at = shell.wake_at.map(|at| clock.instant(at));
+        let event = tokio::select! {
+            biased;
+            Some(signal) = signals.recv() => event_of(signal),
+            Some(event) = events.recv() => event,
+            Some((instance, kind)) = failures.recv() => Event::RequestFailed { instance, kind },
+            Some((request, sender)) = commands.recv() => shell.number(request, sender),
+            () = sleep_until(wake_at) => Event::Tick,
+        };
+        shell.take(event);
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn event_of(signal: Signal) -> Event {
+    match signal {
+        Signal::Saw(instance, sighting) => Event::EngineSaw { instance, sighting },
+        Signal::StreamChanged => Event::StreamChanged,
+    }
+}
+
+impl Shell {
+    fn number(&mut self, request: Request, sender: oneshot::Sender<Answer>) -> Event {
+        self.commands_seen += 1;
+        let id = CommandId(self.commands_seen);
+        self.waiting.insert(id, sender);
+        Event::Scale(id, request)
+    }
+
+    fn take(&mut self, event: Event) {
+        let turn = self.supervisor.handle(event, self.clock.now());
+        // First the table, so that whoever is told of a change finds it in force.
+        self.publish();
+        let Turn { actions, notes, wake_at } = turn;
+        self.wake_at = wake_at;
+        if !notes.is_empty() || !actions.is_empty() {
+            let view = FleetView::of(self.supervisor.state());
+            self.view.store(Arc::new(view));
+        }
+        for note in &notes {
+            self.record.take(note);
+        }
+        for action in actions {
+            match action {
+                Action::Answer(command, answer) => self.answer(command, answer),
+                other => self.executor.carry_out(other),
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let table = self.supervisor.table();
+        if table != self.table {
+            self.publisher.publish(table.clone());
+            self.table = table;
+        }
+    }
+
+    fn answer(&mut self, command: CommandId, answer: Answer) {
+        if let Some(waiting) = self.waiting.remove(&command) {
+            // Whoever asked may have gone; the command was carried out nevertheless.
+            drop(waiting.send(answer));
+        }
+    }
+}

@@ -17,3 +17,4 @@ pub mod plan;
 pub mod state;
 pub mod supervisor;
 pub mod table;
+pub mod view;

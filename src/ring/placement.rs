@@ -16,6 +16,11 @@ impl Placement {
     /// All of them, in the order of the documentation.
     pub const ALL: [Placement; 2] = [Placement::Hash, Placement::Polynomial];
 
+    /// The one that bears a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|placement| placement.name() == name)
+    }
+
     /// The name in configuration and API.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,206 @@
+//! The decision record: each transition as one log line, one count, and one entry with the time of
+//! the wall clock, of which the last ones are kept.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+
+use crate::fleet::notes::{BootSource, Note, StartCause};
+
+/// Entries that are kept.
+const ENTRIES_MAX: usize = 4_096;
+
+/// One entry of the decision record.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Rises by one.
+    pub sequence: u64,
+    /// Microseconds since the Unix epoch.
+    pub time_us: u64,
+    /// What happened, in one word.
+    pub event: &'static str,
+    /// The instance's name, or names separated by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    /// The rest, in words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// Counters and last entries. Written by the control task, read by whoever asks.
+#[derive(Debug, Default)]
+pub struct Record {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: VecDeque<Entry>,
+    sequence: u64,
+    counts: BTreeMap<&'static str, u64>,
+    moved_share: BTreeMap<&'static str, f64>,
+}
+
+enum Level {
+    Info,
+    Warn,
+    Debug,
+}
+
+impl Record {
+    /// Takes in one transition.
+    pub fn take(&self, note: &Note) {
+        let (level, event, replica, detail) = describe(note);
+        match level {
+            Level::Info => tracing::info!(replica = replica.as_deref(), "{event}: {detail}"),
+            Level::Warn => tracing::warn!(replica = replica.as_deref(), "{event}: {detail}"),
+            Level::Debug => tracing::debug!(replica = replica.as_deref(), "{event}: {detail}"),
+        }
+        let time_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_micros());
+        let mut inner = self.lock();
+        *inner.counts.entry(event).or_default() += 1;
+        if let Note::Committed { cause, moves, .. } = note {
+            *inner.moved_share.entry(cause.name()).or_default() += moves.moved_share;
+        }
+        inner.sequence += 1;
+        let entry =
+            Entry { sequence: inner.sequence, time_us: time_us as u64, event, replica, detail };
+        if inner.entries.len() == ENTRIES_MAX {
+            inner.entries.pop_front();
+        }
+        inner.entries.push_back(entry);
+    }
+
+    /// The entries after a sequence number, oldest first.
+    pub fn since(&self, sequence: u64) -> Vec<Entry> {
+        let inner = self.lock();
+        inner.entries.iter().filter(|entry| entry.sequence > sequence).cloned().collect()
+    }
+
+    /// How often each transition happened.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().counts.clone()
+    }
+
+    /// Sum of the shares of all keys that moved, by cause.
+    pub fn moved_share(&self) -> BTreeMap<&'static str, f64> {
+        self.lock().moved_share.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Counters stay usable even if a reader panicked while it held the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Described = (Level, &'static str, Option<String>, String);
+
+fn describe(note: &Note) -> Described {
+    describe_fleet(note).or_else(|| describe_instance(note)).unwrap_or_else(|| {
+        // Both functions together name every variant; this is for the compiler only.
+        (Level::Debug, "other", None, format!("{note:?}"))
+    })
+}
+
+fn describe_fleet(note: &Note) -> Option<Described> {
+    use Level::{Info, Warn};
+    Some(match note {
+        Note::Booted { source, replicas, adopted, strays } => {
+            let from = match source {
+                BootSource::StateFile => "the state file",
+                BootSource::Labels => "labels",
+                BootSource::Configuration => "the configuration",
+            };
+            let detail = format!(
+                "{replicas} replicas from {from}, {adopted} instances adopted, {strays} strays"
+            );
+            (Info, "booted", None, detail)
+        }
+        Note::RingChanged { moved_share } => {
+            let percent = moved_share * 100.0;
+            (
+                Warn,
+                "ring_changed",
+                None,
+                format!("configured ring wins, {percent:.1} % of keys move"),
+            )
+        }
+        Note::ReplicasDiffer { configured, stored } => {
+            let detail = format!(
+                "the stored size {stored} wins over the configured {configured}; use /add or /rm"
+            );
+            (Info, "replicas_differ", None, detail)
+        }
+        Note::Committed { generation, cause, names, moves } => {
+            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let detail = format!(
+                "{} takes effect as generation {}, {:.1} % of keys move, {:.1} % is the minimum",
+                cause.name(),
+                generation.0,
+                moves.moved_share * 100.0,
+                moves.minimum_share * 100.0
+            );
+            (Info, "committed", Some(names.join(",")), detail)
+        }
+        Note::RolledBack { error } => (Warn, "rolled_back", None, error.clone()),
+        Note::Outdated { names } => {
+            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let detail = "started from another image or settings; replaced one by one".to_owned();
+            (Info, "outdated", Some(names.join(",")), detail)
+        }
+        Note::BackedOff { replica, failures, delay } => {
+            let detail = format!("replica {replica} ended {failures} times, waits {delay:?}");
+            (Warn, "backed_off", None, detail)
+        }
+        Note::EngineAway { error } => (Warn, "engine_away", None, error.to_string()),
+        Note::EngineBack => (Info, "engine_back", None, "it answers again".to_owned()),
+        Note::PersistFailed { error } => (Warn, "persist_failed", None, error.to_string()),
+        Note::Reaped { handle } => (Info, "reaped", None, format!("stray {handle} is removed")),
+        _ => return None,
+    })
+}
+
+fn describe_instance(note: &Note) -> Option<Described> {
+    use Level::{Debug, Info, Warn};
+    let (level, event, name, detail) = match note {
+        Note::Starting { name, cause, instance } => {
+            let why = match cause {
+                StartCause::Missing => "its replica has no instance",
+                StartCause::Failing => "its predecessor is failing",
+                StartCause::Outdated => "its predecessor is outdated",
+                StartCause::Addition => "addition",
+            };
+            (Info, "starting", name, format!("instance {instance}: {why}"))
+        }
+        Note::StartFailed { name, error, retry_in, .. } => {
+            (Warn, "start_failed", name, format!("{error}; next try in {retry_in:?}"))
+        }
+        Note::Admitted { name, address, instance } => {
+            (Info, "admitted", name, format!("instance {instance} at {address}"))
+        }
+        Note::Readmitted { name, .. } => (Info, "readmitted", name, "it passes again".to_owned()),
+        Note::ReadmittedAsLast { name, .. } => {
+            (Warn, "readmitted_as_last", name, "failing, but nobody else lives".to_owned())
+        }
+        Note::KeptAsLast { name, reason, .. } => {
+            (Warn, "kept_as_last", name, format!("{}, but nobody else lives", reason.name()))
+        }
+        Note::Ejected { name, reason, .. } => (Warn, "ejected", name, reason.name().to_owned()),
+        Note::Died { name, exit_code, .. } => {
+            let code = exit_code.map_or("unknown".to_owned(), |code| code.to_string());
+            (Warn, "died", name, format!("exit code {code}"))
+        }
+        Note::OutOfMemory { name, .. } => (Warn, "out_of_memory", name, String::new()),
+        Note::Suspected { name, .. } => (Debug, "suspected", name, "a request failed".to_owned()),
+        Note::Draining { name, .. } => (Info, "draining", name, String::new()),
+        Note::Stopping { name, .. } => (Info, "stopping", name, String::new()),
+        Note::Stopped { name, .. } => (Info, "stopped", name, String::new()),
+        Note::StopFailed { name, error, .. } => (Warn, "stop_failed", name, error.to_string()),
+        _ => return None,
+    };
+    Some((level, event, Some(name.to_string()), detail))
+}

@@ -1,0 +1,359 @@
+//! The state file: the committed desired state, written by temporary file, fsync and rename, so
+//! that a crash at any moment leaves either the old state or the new one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    fleet::{
+        desired::{Desired, Replica},
+        ids::{Generation, Incarnation, ReplicaId, ReplicaName},
+    },
+    ring::{Member, Placement, RingSettings, hash},
+};
+
+const VERSION: u32 = 1;
+/// More than any fleet can need; a larger file is not ours.
+const SIZE_MAX: u64 = 64 << 20;
+
+/// The state file of one fleet, and the lock on its directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+    fleet: String,
+    /// Held as long as any clone lives; the kernel releases it when the process ends.
+    _lock: std::sync::Arc<File>,
+}
+
+/// Why the state cannot be kept here.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another balancer holds the directory.
+    #[error("another balancer already supervises from state directory '{0}'")]
+    InUse(PathBuf),
+    /// The file is another fleet's.
+    #[error("state directory '{path}' belongs to the fleet '{fleet}'; choose another `state_dir`")]
+    OtherFleet {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        fleet: String,
+    },
+    /// The file is from a newer version.
+    #[error("'{path}' has version {version}, and this program knows {VERSION} at most")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// The system refused.
+    #[error("state directory '{path}': {source}")]
+    Io {
+        /// The directory or file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub enum Loaded {
+    /// No file.
+    Nothing,
+    /// The state of an earlier run.
+    State(Box<Desired>),
+    /// A file that cannot be read; it was set aside.
+    SetAside {
+        /// Where it is now.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    version: u32,
+    /// XXH3 of the text of `state`, in hexadecimal.
+    checksum: String,
+    state: Box<serde_json::value::RawValue>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateFile {
+    fleet: String,
+    generation: u64,
+    next_id: u32,
+    ring: RingWire,
+    replicas: Vec<ReplicaWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RingWire {
+    slots: u32,
+    virtual_servers: u32,
+    placement: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplicaWire {
+    id: u32,
+    name: String,
+    weight: u32,
+    ordinal: u32,
+    positions: Vec<u32>,
+    incarnation: u32,
+}
+
+impl Store {
+    /// Makes the directory if it is missing, and locks it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another balancer holds it, or the system's words.
+    pub fn open(directory: &Path, fleet: &str) -> Result<Self, StoreError> {
+        let failed = |path: &Path, source| StoreError::Io { path: path.to_path_buf(), source };
+        fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+        let path = directory.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|error| failed(&path, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse(directory.to_path_buf()));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(failed(&path, error)),
+        }
+        let directory = directory.to_path_buf();
+        Ok(Self { directory, fleet: fleet.to_owned(), _lock: lock.into() })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("state.json")
+    }
+
+    /// Reads the state. A file that cannot be understood is set aside, never overwritten.
+    ///
+    /// # Errors
+    /// A file of another fleet or of a newer version, or the system's words.
+    pub fn load(&self) -> Result<Loaded, StoreError> {
+        let path = self.path();
+        let failed = |source| StoreError::Io { path: path.clone(), source };
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
+            Err(error) => return Err(failed(error)),
+            Ok(metadata) if metadata.len() > SIZE_MAX => {
+                return self.set_aside("it is too large".to_owned());
+            }
+            Ok(_) => {}
+        }
+        let text = fs::read(&path).map_err(failed)?;
+        let file = match read_envelope(&text) {
+            Ok(file) => file,
+            Err(Unreadable::Newer(version)) => return Err(StoreError::Newer { path, version }),
+            Err(Unreadable::Corrupt(why)) => return self.set_aside(why),
+        };
+        if file.fleet != self.fleet {
+            let path = self.directory.clone();
+            return Err(StoreError::OtherFleet { path, fleet: file.fleet });
+        }
+        match desired_of(file) {
+            Ok(desired) => Ok(Loaded::State(Box::new(desired))),
+            Err(why) => self.set_aside(why),
+        }
+    }
+
+    fn set_aside(&self, why: String) -> Result<Loaded, StoreError> {
+        let path = self.path();
+        let failed = |source| StoreError::Io { path: path.clone(), source };
+        // The first free number: an earlier one may still be wanted by somebody.
+        let aside = (1..)
+            .map(|number| self.directory.join(format!("state.json.corrupt-{number}")))
+            .find(|aside| !aside.exists());
+        let Some(aside) = aside else { return Err(failed(io::ErrorKind::AlreadyExists.into())) };
+        fs::rename(&path, &aside).map_err(failed)?;
+        Ok(Loaded::SetAside { path: aside, why })
+    }
+
+    /// Writes the state. When it returns `Ok`, the state is on the disk.
+    ///
+    /// # Errors
+    /// The system's words; the old file is then still there.
+    pub async fn save(&self, desired: Desired) -> io::Result<()> {
+        let store = self.clone();
+        let written = tokio::task::spawn_blocking(move || store.write(&desired)).await;
+        written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    }
+
+    fn write(&self, desired: &Desired) -> io::Result<()> {
+        let text = text_of(&self.fleet, desired)?;
+        let temporary = self.directory.join("state.json.tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, self.path())?;
+        // The rename itself is on disk only once the directory is.
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+enum Unreadable {
+    Newer(u32),
+    Corrupt(String),
+}
+
+fn read_envelope(text: &[u8]) -> Result<StateFile, Unreadable> {
+    let corrupt = |error: serde_json::Error| Unreadable::Corrupt(error.to_string());
+    let envelope: Envelope = serde_json::from_slice(text).map_err(corrupt)?;
+    if envelope.version > VERSION {
+        return Err(Unreadable::Newer(envelope.version));
+    }
+    if checksum(envelope.state.get()) != envelope.checksum {
+        return Err(Unreadable::Corrupt("its checksum is wrong".to_owned()));
+    }
+    serde_json::from_str(envelope.state.get()).map_err(corrupt)
+}
+
+fn text_of(fleet: &str, desired: &Desired) -> io::Result<Vec<u8>> {
+    let settings = desired.ring().settings();
+    let file = StateFile {
+        fleet: fleet.to_owned(),
+        generation: desired.generation().0,
+        next_id: desired.next_id().0,
+        ring: RingWire {
+            slots: settings.slots,
+            virtual_servers: settings.virtual_servers,
+            placement: settings.placement.name().to_owned(),
+        },
+        replicas: desired
+            .replicas()
+            .iter()
+            .map(|replica| ReplicaWire {
+                id: replica.id().0,
+                name: replica.name.as_str().to_owned(),
+                weight: replica.member.weight,
+                ordinal: replica.member.ordinal,
+                positions: replica.member.positions.clone(),
+                incarnation: replica.incarnation.0,
+            })
+            .collect(),
+    };
+    let state = serde_json::value::to_raw_value(&file)?;
+    let envelope = Envelope { version: VERSION, checksum: checksum(state.get()), state };
+    Ok(serde_json::to_vec(&envelope)?)
+}
+
+fn checksum(text: &str) -> String {
+    format!("{:016x}", hash::xxh3(text.as_bytes()))
+}
+
+fn desired_of(file: StateFile) -> Result<Desired, String> {
+    let placement = Placement::from_name(&file.ring.placement)
+        .ok_or_else(|| format!("unknown placement '{}'", file.ring.placement))?;
+    let settings = RingSettings {
+        slots: file.ring.slots,
+        virtual_servers: file.ring.virtual_servers,
+        placement,
+    };
+    let replicas = file.replicas.into_iter().map(|wire| {
+        let name = ReplicaName::new(&wire.name).map_err(|error| error.to_string())?;
+        let member = Member {
+            id: ReplicaId(wire.id),
+            ordinal: wire.ordinal,
+            weight: wire.weight,
+            positions: wire.positions,
+        };
+        Ok(Replica { member, name, incarnation: Incarnation(wire.incarnation) })
+    });
+    let replicas: Vec<Replica> = replicas.collect::<Result<_, String>>()?;
+    let (generation, next_id) = (Generation(file.generation), ReplicaId(file.next_id));
+    Desired::restore(settings, generation, next_id, replicas).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::desired::Newcomer;
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let unique = format!("ringmaster-store-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(unique);
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn some_state() -> Desired {
+        let newcomers: Vec<Newcomer> = (1..=3)
+            .map(|id| Newcomer {
+                id: ReplicaId(id),
+                weight: id,
+                name: ReplicaName::numbered(id),
+                incarnation: Incarnation(id),
+            })
+            .collect();
+        Desired::empty(RingSettings::default()).unwrap().with(&newcomers).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let directory = Directory::new("roundtrip");
+        let store = Store::open(&directory.0, "default").unwrap();
+        assert!(matches!(store.load().unwrap(), Loaded::Nothing));
+        store.write(&some_state()).unwrap();
+        let Loaded::State(read) = store.load().unwrap() else { panic!("not a state") };
+        assert_eq!(*read, some_state());
+    }
+
+    #[test]
+    fn any_damage_is_noticed_and_set_aside() {
+        let directory = Directory::new("corrupt");
+        let store = Store::open(&directory.0, "default").unwrap();
+        store.write(&some_state()).unwrap();
+        let good = fs::read(store.path()).unwrap();
+        for (index, _) in good.iter().enumerate().step_by(7) {
+            let mut bad = good.clone();
+            bad[index] ^= 1;
+            fs::write(store.path(), &bad).unwrap();
+            let read_as = match store.load() {
+                // A flipped bit in the version number may read as a newer one.
+                Ok(Loaded::SetAside { .. }) | Err(StoreError::Newer { .. }) => continue,
+                other => other,
+            };
+            panic!("byte {index} flipped: {read_as:?}");
+        }
+        fs::write(store.path(), &good[..good.len() / 2]).unwrap();
+        let Loaded::SetAside { path, why } = store.load().unwrap() else { panic!("accepted") };
+        assert!(path.exists() && !store.path().exists(), "{why}");
+    }
+
+    #[test]
+    fn a_directory_serves_one_balancer_and_one_fleet() {
+        let directory = Directory::new("lock");
+        let store = Store::open(&directory.0, "blue").unwrap();
+        store.write(&some_state()).unwrap();
+        let second = Store::open(&directory.0, "blue");
+        assert!(matches!(second, Err(StoreError::InUse(_))), "{second:?}");
+        drop(store);
+        let other = Store::open(&directory.0, "green").unwrap().load();
+        assert!(matches!(other, Err(StoreError::OtherFleet { .. })), "{other:?}");
+    }
+}
