@@ -28,8 +28,9 @@ pub struct Report {
     pub answered_per_second: f64,
     /// Bytes of all bodies received.
     pub body_bytes: u64,
-    /// Of answered requests. In an open loop counted from the intended moment of sending.
-    pub latency_ms: Latency,
+    /// Of answered requests, none without any. In an open loop counted from the intended
+    /// moment of sending.
+    pub latency_ms: Option<Latency>,
     /// Answered requests by the replica that named itself.
     pub replicas: BTreeMap<String, u64>,
     /// Answered requests without a name.
@@ -78,13 +79,13 @@ impl Report {
                 0.0
             },
             body_bytes: tally.body_bytes,
-            latency_ms: Latency {
+            latency_ms: (!tally.latency.is_empty()).then(|| Latency {
                 p50: at(0.5),
                 p90: at(0.9),
                 p99: at(0.99),
                 p99_9: at(0.999),
                 max: tally.latency.max() as f64 / 1000.0,
-            },
+            }),
             replicas: tally
                 .by_name()
                 .into_iter()
@@ -111,12 +112,13 @@ impl fmt::Display for Report {
             self.answered_per_second,
             thousands(self.failed),
         )?;
-        let latency = &self.latency_ms;
-        writeln!(
-            f,
-            "latency ms ({} loop): p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2}",
-            self.pace, latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max,
-        )?;
+        if let Some(latency) = &self.latency_ms {
+            writeln!(
+                f,
+                "latency ms ({} loop): p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2}",
+                self.pace, latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max,
+            )?;
+        }
         write!(
             f,
             "connections: {} in use, {} opened",
@@ -232,11 +234,12 @@ mod tests {
         );
         assert!((report.answered_per_second - 50.0).abs() < 1e-9);
         // Three significant figures: within 0.1 %.
+        let latency = report.latency_ms.unwrap();
         for (value, expected) in [
-            (report.latency_ms.p50, 50.0),
-            (report.latency_ms.p90, 90.0),
-            (report.latency_ms.p99, 99.0),
-            (report.latency_ms.max, 100.0),
+            (latency.p50, 50.0),
+            (latency.p90, 90.0),
+            (latency.p99, 99.0),
+            (latency.max, 100.0),
         ] {
             assert!((value / expected - 1.0).abs() < 0.002, "{value} {expected}");
         }

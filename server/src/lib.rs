@@ -13,5 +13,5 @@ mod serve;
 mod settings;
 mod store;
 
-pub use serve::serve;
+pub use serve::{Limits, serve};
 pub use settings::{Settings, SettingsError};

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ringmaster_server::{Settings, serve};
+use ringmaster_server::{Limits, Settings, serve};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -58,7 +58,7 @@ async fn run(settings: &Settings) -> Result<(), String> {
         .local_addr()
         .map_err(|error| format!("cannot learn the address listened on: {error}"))?;
     say(&mut io::stdout(), &format!("listening on {address}"));
-    serve(listener, settings, stop).await;
+    serve(listener, settings, Limits::default(), stop).await;
     Ok(())
 }
 

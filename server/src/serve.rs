@@ -15,35 +15,52 @@ use tokio::sync::Semaphore;
 use crate::routes::{App, answer};
 use crate::settings::Settings;
 
-/// Open connections at most; further ones wait in the kernel's accept queue.
-const MAX_CONNECTIONS: usize = 4096;
+/// How many connections, and how long they may do nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections at most; further ones wait in the kernel's accept queue.
+    pub connections: usize,
+    /// How long a request head may take, and how long an idle connection is kept.
+    pub head: Duration,
+    /// How long requests in flight may take once we were told to stop.
+    pub stop: Duration,
+}
 
-/// How long a request head may take, and how long an idle connection is kept.
-/// Longer than the balancer keeps idle upstream connections (4 s), so that it
-/// is the balancer that closes and no request meets a closing connection.
-const HEADER_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long requests in flight may take once we were told to stop.
-const STOP_DEADLINE: Duration = Duration::from_secs(2);
+impl Default for Limits {
+    /// Idle connections are kept longer than the balancer keeps them (4 s), so that
+    /// it is the balancer that closes and no request meets a closing connection.
+    fn default() -> Limits {
+        Limits {
+            connections: 4096,
+            head: Duration::from_secs(30),
+            stop: Duration::from_secs(2),
+        }
+    }
+}
 
 /// A pause after a failed accept: when descriptors run out, trying again at
 /// once would only burn the processor that could free one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves `listener` until `stop` is ready, then closes it at once and returns
-/// when the requests in flight are answered, after 2 s at the latest.
-pub async fn serve(listener: TcpListener, settings: &Settings, stop: impl Future<Output = ()>) {
+/// when the requests in flight are answered, after [`Limits::stop`] at the latest.
+pub async fn serve(
+    listener: TcpListener,
+    settings: &Settings,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
     let app = Arc::new(App::new(settings));
-    let open = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let open = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     tokio::select! {
         biased;
         () = stop => {}
-        () = accept_forever(&listener, &app, &open, &graceful) => {}
+        () = accept_forever(&listener, &app, &open, &graceful, limits.head) => {}
     }
     drop(listener);
     // Passing the deadline is no failure: whoever is still waiting was told so.
-    let _ = tokio::time::timeout(STOP_DEADLINE, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(limits.stop, graceful.shutdown()).await;
 }
 
 async fn accept_forever(
@@ -51,6 +68,7 @@ async fn accept_forever(
     app: &Arc<App>,
     open: &Arc<Semaphore>,
     graceful: &GracefulShutdown,
+    head_deadline: Duration,
 ) {
     // The semaphore is never closed, so acquiring fails never.
     while let Ok(permit) = Arc::clone(open).acquire_owned().await {
@@ -68,7 +86,7 @@ async fn accept_forever(
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_DEADLINE)
+            .header_read_timeout(head_deadline)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watcher().watch(connection);
         tokio::spawn(async move {

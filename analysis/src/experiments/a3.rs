@@ -23,7 +23,7 @@ use super::{Setup, write};
 use crate::balancer::Balancer;
 use crate::load::{self, Amount, Outcome, Pace, Plan, Run, Shape};
 use crate::plot::{Mark, Series, Timeline};
-use crate::report::{Report, csv};
+use crate::report::{Report, csv, thousands};
 use crate::target::Target;
 
 /// How wide one column of the time line is.
@@ -178,12 +178,10 @@ fn timeline(
     let samples = tally.samples.as_deref().unwrap_or_default();
     let bin_of = |at: Duration| (at.as_micros() / BIN.as_micros()) as usize;
     let bins = samples.last().map_or(0, |last| bin_of(last.at) + 1);
-    let newcomers = tally.names.iter().filter(|name| !before.contains(name));
-    let mut series: Vec<Series> = before
-        .iter()
-        .chain(newcomers)
+    let mut series: Vec<Series> = stacking(before, victim, moments, &tally.names)
+        .into_iter()
         .map(|name| Series {
-            name: name.clone(),
+            name,
             counts: vec![0; bins],
         })
         .collect();
@@ -216,16 +214,40 @@ fn timeline(
     Timeline {
         title: format!("A-3: {victim} is killed under load"),
         subtitle: format!(
-            "{} requests per second meant, {} answered, {} failed",
+            "open loop of {} requests per second; {} answered, {} failed",
             question.rate,
-            tally.answered,
-            tally.failed(),
+            thousands(tally.answered),
+            thousands(tally.failed()),
         ),
         bin: BIN,
         series,
         failed,
         marks: marks(moments),
     }
+}
+
+/// The replicas as they were, the replacement beside its predecessor so that the
+/// others keep their place in the picture, and whoever else answered on top.
+fn stacking(before: &[String], victim: &str, moments: &Moments, seen: &[String]) -> Vec<String> {
+    let mut order = before.to_vec();
+    if let Some(new) = moments
+        .replacement
+        .as_ref()
+        .filter(|new| !before.contains(&new.name))
+    {
+        let after = order
+            .iter()
+            .position(|name| name == victim)
+            .map_or(order.len(), |at| at + 1);
+        order.insert(after, new.name.clone());
+    }
+    let strangers: Vec<String> = seen
+        .iter()
+        .filter(|name| !order.contains(name))
+        .cloned()
+        .collect();
+    order.extend(strangers);
+    order
 }
 
 fn marks(moments: &Moments) -> Vec<Mark> {

@@ -30,6 +30,11 @@ use crate::target::Target;
 /// Connections at most: above this the generator measures itself.
 pub const MAX_CONNECTIONS: usize = 4096;
 
+/// Plans beyond these make no sense on one machine; within them no sum of times overflows.
+const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
+const MOST_REQUESTS: u64 = 1_000_000_000_000;
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
 /// How often the progress bar moves.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -154,16 +159,22 @@ fn check(plan: &Plan) -> Result<()> {
         );
     }
     if let Pace::Open { rate } = plan.pace
-        && !(rate.is_finite() && rate > 0.0)
+        && !RATES.contains(&rate)
     {
-        bail!("the rate must be above 0, not {rate}");
+        let (least, most) = (RATES.start(), RATES.end());
+        bail!("the rate must be from {least} to {most} per second, not {rate}");
     }
-    if plan.deadline.is_zero() {
-        bail!("the deadline must be above 0");
+    let usable = |time: Duration| !time.is_zero() && time <= LONGEST;
+    if !usable(plan.deadline) {
+        bail!("the deadline must be above 0 and at most {LONGEST:?}");
     }
     match plan.amount {
-        Amount::Requests(0) => bail!("the number of requests must be above 0"),
-        Amount::Duration(time) if time.is_zero() => bail!("the duration must be above 0"),
+        Amount::Requests(number) if !(1..=MOST_REQUESTS).contains(&number) => {
+            bail!("the number of requests must be from 1 to {MOST_REQUESTS}, not {number}")
+        }
+        Amount::Duration(time) if !usable(time) => {
+            bail!("the duration must be above 0 and at most {LONGEST:?}")
+        }
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{FAINT, GRID, INK, PREDICTED, SIZE, colour, frame, text};
+use super::{Area, Chart, FAINT, GRID, INK, PREDICTED, SIZE, Swatch, colour, frame, text};
 use crate::report::{percent, thousands};
 
 /// More bars than this get their names written upwards and no numbers on top.
@@ -47,20 +47,22 @@ impl ShareChart {
         Ok(svg)
     }
 
-    fn draw(&self, root: &super::Area<'_>) -> Result<()> {
-        let total: u64 = self.bars.iter().map(|bar| bar.requests).sum();
+    fn draw(&self, root: &Area<'_>) -> Result<()> {
+        let total = self.total();
         let of_total = |share: f64| share * total as f64;
-        let predicts = self.bars.iter().any(|bar| bar.predicted.is_some());
         let highest = self
             .bars
             .iter()
             .map(|bar| (bar.requests as f64).max(of_total(bar.predicted.unwrap_or(0.0))))
             .fold(1.0, f64::max);
-        let mut legend = vec![("measured".to_owned(), colour(0))];
-        if predicts {
-            legend.push(("predicted by the ring".to_owned(), PREDICTED));
+        let mut legend = vec![("measured".to_owned(), Swatch::Filled(colour(0)))];
+        if self.predicts() {
+            legend.push((
+                "predicted by the ring".to_owned(),
+                Swatch::Filled(PREDICTED),
+            ));
         }
-        legend.push(("an even share (line)".to_owned(), FAINT));
+        legend.push(("an even share".to_owned(), Swatch::Line(FAINT)));
         let area = frame(root, &self.title, &self.subtitle, &legend)?;
 
         let crowded = self.bars.len() > ROOMY;
@@ -86,50 +88,86 @@ impl ShareChart {
             .axis_desc_style(text(16, INK, HPos::Center, VPos::Top))
             .draw()?;
 
+        // Behind the bars, where it crosses no number.
+        let even = total as f64 / self.bars.len().max(1) as f64;
+        let line = PathElement::new([(-0.5, even), (right, even)], FAINT.stroke_width(2));
+        chart.draw_series([line])?;
+        self.draw_bars(root, &mut chart, highest)
+    }
+
+    fn draw_bars(&self, root: &Area<'_>, chart: &mut Chart<'_, '_>, highest: f64) -> Result<()> {
+        let total = self.total();
+        let crowded = self.bars.len() > ROOMY;
         // Two bars share the place of one when there is a prediction.
-        let (measured, predicted) = if predicts {
-            ((-0.38, 0.0), (0.0, 0.38))
+        let left = if self.predicts() {
+            (-0.38, 0.0)
         } else {
-            ((-0.3, 0.3), (0.0, 0.0))
+            (-0.3, 0.3)
         };
         for (place, bar) in self.bars.iter().enumerate() {
             let middle = place as f64;
-            let mut column =
-                |(from, to): (f64, f64), height: f64, colour: RGBColor, label: String| {
-                    let corners = [(middle + from, 0.0), (middle + to, height)];
-                    chart.draw_series([Rectangle::new(corners, colour.filled())])?;
-                    if !crowded {
-                        let above = chart.backend_coord(&(middle + (from + to) / 2.0, height));
-                        let style = text(14, INK, HPos::Center, VPos::Bottom);
-                        root.draw_text(&label, &style, (above.0, above.1 - 4))?;
-                    }
-                    anyhow::Ok(())
-                };
+            let mut column = |(from, to): (f64, f64), height: f64, fill: RGBColor, label: &str| {
+                let corners = [(middle + from, 0.0), (middle + to, height)];
+                chart.draw_series([Rectangle::new(corners, fill.filled())])?;
+                let top = chart.backend_coord(&(middle + (from + to) / 2.0, height));
+                if !crowded {
+                    number_on(root, top, height > highest * 0.1, fill, label)?;
+                }
+                anyhow::Ok(())
+            };
             let share = percent(bar.requests, total);
             let label = format!("{} ({share:.1} %)", thousands(bar.requests));
-            column(measured, bar.requests as f64, colour(0), label)?;
+            column(left, bar.requests as f64, colour(0), &label)?;
             if let Some(share) = bar.predicted {
-                column(
-                    predicted,
-                    of_total(share),
-                    PREDICTED,
-                    format!("{:.1} %", 100.0 * share),
-                )?;
+                let label = format!("{:.1} %", 100.0 * share);
+                column((0.0, 0.38), share * total as f64, PREDICTED, &label)?;
             }
-            let (x, y) = chart.backend_coord(&(middle, 0.0));
-            if crowded {
-                let style = text(13, INK, HPos::Right, VPos::Center);
-                let upwards = style.transform(FontTransform::Rotate270);
-                root.draw_text(&bar.name, &upwards, (x, y + 8))?;
-            } else {
-                let style = text(15, INK, HPos::Center, VPos::Top);
-                root.draw_text(&bar.name, &style, (x, y + 8))?;
-            }
+            let beneath = chart.backend_coord(&(middle, 0.0));
+            name_at(root, beneath, &bar.name, crowded)?;
         }
-        let even = total as f64 / self.bars.len().max(1) as f64;
-        chart.draw_series([PathElement::new([(-0.5, even), (right, even)], FAINT)])?;
         Ok(())
     }
+
+    fn total(&self) -> u64 {
+        self.bars.iter().map(|bar| bar.requests).sum()
+    }
+
+    fn predicts(&self) -> bool {
+        self.bars.iter().any(|bar| bar.predicted.is_some())
+    }
+}
+
+/// Writes a bar's number inside it, or on top of a bar that is too low for that.
+fn number_on(
+    root: &Area<'_>,
+    top: (i32, i32),
+    inside: bool,
+    fill: RGBColor,
+    label: &str,
+) -> Result<()> {
+    let ink = if inside && fill != PREDICTED {
+        WHITE
+    } else {
+        INK
+    };
+    let (down, y) = if inside {
+        (VPos::Top, top.1 + 8)
+    } else {
+        (VPos::Bottom, top.1 - 4)
+    };
+    root.draw_text(label, &text(14, ink, HPos::Center, down), (top.0, y))?;
+    Ok(())
+}
+
+/// Writes a replica's name beneath its bars, upwards when there is little room.
+fn name_at(root: &Area<'_>, beneath: (i32, i32), name: &str, crowded: bool) -> Result<()> {
+    let style = if crowded {
+        text(13, INK, HPos::Right, VPos::Center).transform(FontTransform::Rotate270)
+    } else {
+        text(15, INK, HPos::Center, VPos::Top)
+    };
+    root.draw_text(name, &style, (beneath.0, beneath.1 + 8))?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod timeline;
 
 use anyhow::Result;
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -16,13 +17,16 @@ pub use timeline::{Mark, Series, Timeline};
 
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
+pub(crate) type Chart<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
 /// Width and height of every chart, in pixels.
 pub(crate) const SIZE: (u32, u32) = (1000, 560);
 
 const FONT: &str = "sans-serif";
 const MARGIN: i32 = 24;
 const LEGEND_ROW: i32 = 26;
-const SWATCH: i32 = 14;
+const SWATCH_SIZE: i32 = 14;
 
 pub(crate) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 pub(crate) const FAINT: RGBColor = RGBColor(0x66, 0x66, 0x66);
@@ -54,12 +58,19 @@ pub(crate) fn text(size: i32, colour: RGBColor, across: HPos, down: VPos) -> Tex
     }
 }
 
+/// How a series looks in the legend.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Swatch {
+    Filled(RGBColor),
+    Line(RGBColor),
+}
+
 /// Draws title, subtitle and legend, and gives back the area beneath them.
 pub(crate) fn frame<'a>(
     root: &Area<'a>,
     title: &str,
     subtitle: &str,
-    legend: &[(String, RGBColor)],
+    legend: &[(String, Swatch)],
 ) -> Result<Area<'a>> {
     root.fill(&WHITE)?;
     root.draw_text(title, &text(24, INK, HPos::Left, VPos::Top), (MARGIN, 18))?;
@@ -69,15 +80,24 @@ pub(crate) fn frame<'a>(
         (MARGIN, 50),
     )?;
     let mut place = (MARGIN, 82);
-    for (label, colour) in legend {
+    for (label, swatch) in legend {
         // No font is at hand to measure with; letters are about half as wide as high.
-        let width = SWATCH + 30 + i32::try_from(label.chars().count()).unwrap_or(0) * 9;
+        let width = SWATCH_SIZE + 30 + i32::try_from(label.chars().count()).unwrap_or(0) * 9;
         if place.0 > MARGIN && place.0 + width > SIZE.0 as i32 - MARGIN {
             place = (MARGIN, place.1 + LEGEND_ROW);
         }
-        let corner = (place.0 + SWATCH, place.1 + SWATCH);
-        root.draw(&Rectangle::new([place, corner], colour.filled()))?;
-        let beside = (place.0 + SWATCH + 7, place.1 + SWATCH / 2);
+        let (right, middle) = (place.0 + SWATCH_SIZE, place.1 + SWATCH_SIZE / 2);
+        match swatch {
+            Swatch::Filled(colour) => {
+                let corners = [place, (right, place.1 + SWATCH_SIZE)];
+                root.draw(&Rectangle::new(corners, colour.filled()))?;
+            }
+            Swatch::Line(colour) => {
+                let ends = [(place.0, middle), (right, middle)];
+                root.draw(&PathElement::new(ends, colour.stroke_width(2)))?;
+            }
+        }
+        let beside = (right + 7, middle);
         root.draw_text(label, &text(15, INK, HPos::Left, VPos::Center), beside)?;
         place.0 += width;
     }

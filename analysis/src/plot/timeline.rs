@@ -6,7 +6,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{FAILED, FAINT, GRID, INK, SIZE, colour, frame, text};
+use super::{Area, Chart, FAILED, FAINT, GRID, INK, SIZE, Swatch, colour, frame, text};
 use crate::report::thousands;
 
 /// How many requests each bin has, for one replica.
@@ -59,9 +59,9 @@ impl Timeline {
         Ok(svg)
     }
 
-    fn rows(&self) -> Vec<(&str, RGBColor, &[u64])> {
+    fn rows(&self) -> Vec<Row<'_>> {
         let replicas = self.series.iter().enumerate();
-        let mut rows: Vec<(&str, RGBColor, &[u64])> = replicas
+        let mut rows: Vec<Row<'_>> = replicas
             .map(|(place, series)| {
                 (
                     series.name.as_str(),
@@ -74,23 +74,21 @@ impl Timeline {
         rows
     }
 
-    fn draw(&self, root: &super::Area<'_>) -> Result<()> {
+    fn draw(&self, root: &Area<'_>) -> Result<()> {
         let rows = self.rows();
-        let bins = rows
-            .iter()
-            .map(|(_, _, counts)| counts.len())
-            .max()
-            .unwrap_or(0);
-        let count = |counts: &[u64], bin: usize| counts.get(bin).copied().unwrap_or(0);
-        let sum = |bin: usize| {
+        let bins = bins(&rows);
+        let at = |bin: usize| {
             rows.iter()
-                .map(|(_, _, counts)| count(counts, bin))
-                .sum::<u64>()
+                .filter_map(move |(_, _, counts)| counts.get(bin))
         };
-        let highest = (0..bins).map(sum).max().unwrap_or(0).max(1);
-        let legend: Vec<(String, RGBColor)> = rows
+        let highest = (0..bins)
+            .map(|bin| at(bin).sum::<u64>())
+            .max()
+            .unwrap_or(0)
+            .max(1);
+        let legend: Vec<(String, Swatch)> = rows
             .iter()
-            .map(|(name, colour, _)| ((*name).to_owned(), *colour))
+            .map(|(name, colour, _)| ((*name).to_owned(), Swatch::Filled(*colour)))
             .collect();
         let area = frame(root, &self.title, &self.subtitle, &legend)?;
 
@@ -98,13 +96,15 @@ impl Timeline {
         let per_second = |count: u64| count as f64 / width;
         // Room above the columns for the labels of the marks, one row each.
         let top = per_second(highest) * (1.06 + 0.075 * self.marks.len() as f64);
+        let right = bins.max(1) as f64 * width;
+        let decimals = usize::from(right < 6.0);
         let mut chart = ChartBuilder::on(&area)
             .margin_right(24)
             .margin_left(12)
             .margin_bottom(8)
             .x_label_area_size(56)
             .y_label_area_size(78)
-            .build_cartesian_2d(0.0..(bins.max(1) as f64 * width), 0.0..top)?;
+            .build_cartesian_2d(0.0..right, 0.0..top)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -112,7 +112,7 @@ impl Timeline {
             .light_line_style(WHITE)
             .axis_style(FAINT)
             .x_labels(13)
-            .x_label_formatter(&|value| format!("{value:.0}"))
+            .x_label_formatter(&|value| format!("{value:.decimals$}"))
             .y_label_formatter(&|value| thousands(value.round() as u64))
             .x_desc("time since the start of the load (s)")
             .y_desc(format!(
@@ -123,32 +123,47 @@ impl Timeline {
             .axis_desc_style(text(16, INK, HPos::Center, VPos::Top))
             .draw()?;
 
-        let mut base = vec![0_u64; bins];
-        for (_, colour, counts) in &rows {
-            for (bin, base) in base.iter_mut().enumerate() {
-                let part = count(counts, bin);
-                if part == 0 {
-                    continue;
-                }
-                let from = (bin as f64 * width, per_second(*base));
-                *base += part;
-                let to = ((bin + 1) as f64 * width, per_second(*base));
+        self.draw_columns(&mut chart, &rows)?;
+        self.draw_marks(root, &mut chart, top)
+    }
+
+    fn draw_columns(&self, chart: &mut Chart<'_, '_>, rows: &[Row<'_>]) -> Result<()> {
+        let width = self.bin.as_secs_f64();
+        let per_second = |count: u64| count as f64 / width;
+        let mut base = vec![0_u64; bins(rows)];
+        for (_, colour, counts) in rows {
+            for (bin, part) in counts.iter().enumerate().filter(|(_, part)| **part > 0) {
+                let from = (bin as f64 * width, per_second(base[bin]));
+                base[bin] += part;
+                let to = ((bin + 1) as f64 * width, per_second(base[bin]));
                 chart.draw_series([Rectangle::new([from, to], colour.filled())])?;
             }
         }
+        Ok(())
+    }
+
+    fn draw_marks(&self, root: &Area<'_>, chart: &mut Chart<'_, '_>, top: f64) -> Result<()> {
         for (row, mark) in self.marks.iter().enumerate() {
             let at = mark.at.as_secs_f64();
             let high = top * (1.0 - 0.055 * row as f64);
-            chart.draw_series([PathElement::new(
-                [(at, 0.0), (at, high)],
-                INK.stroke_width(2),
-            )])?;
+            let ends = [(at, 0.0), (at, high)];
+            chart.draw_series([PathElement::new(ends, INK.stroke_width(2))])?;
             let (x, y) = chart.backend_coord(&(at, high));
             let style = text(15, INK, HPos::Left, VPos::Top);
             root.draw_text(&mark.label, &style, (x + 6, y))?;
         }
         Ok(())
     }
+}
+
+/// Name, colour and counts by bin.
+type Row<'a> = (&'a str, RGBColor, &'a [u64]);
+
+fn bins(rows: &[Row<'_>]) -> usize {
+    rows.iter()
+        .map(|(_, _, counts)| counts.len())
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

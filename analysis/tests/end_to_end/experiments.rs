@@ -182,7 +182,7 @@ async fn a3_sees_the_kill_the_gap_and_the_replacement() {
 
     let csv = read(&out, "a3.csv");
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("start_s,S1,S2,server_777777,failed"));
+    assert_eq!(lines.next(), Some("start_s,S1,server_777777,S2,failed"));
     let counted: u64 = lines
         .flat_map(|line| line.split(',').skip(1))
         .map(|n| n.parse::<u64>().unwrap())

@@ -218,62 +218,25 @@ async fn the_seed_decides_the_keys_that_arrive_in_header_and_path() {
 
 #[tokio::test]
 async fn a_plan_that_cannot_be_carried_out_is_refused_with_the_reason() {
-    let plan = plan("127.0.0.1:1".parse().unwrap());
-    let bad = [
+    type Spoil = fn(&mut Plan);
+    let bad: [(Spoil, &str); 10] = [
+        (|plan| plan.connections = 0, "connections"),
+        (|plan| plan.connections = 1_000_000, "connections"),
+        (|plan| plan.pace = Pace::Open { rate: 0.0 }, "rate"),
+        (|plan| plan.pace = Pace::Open { rate: f64::NAN }, "rate"),
+        (|plan| plan.pace = Pace::Open { rate: 1e-300 }, "rate"),
+        (|plan| plan.deadline = Duration::ZERO, "deadline"),
+        (|plan| plan.amount = Amount::Requests(0), "requests"),
+        (|plan| plan.amount = Amount::Requests(u64::MAX), "requests"),
         (
-            Plan {
-                connections: 0,
-                ..plan.clone()
-            },
-            "connections",
+            |plan| plan.amount = Amount::Duration(Duration::MAX),
+            "duration",
         ),
-        (
-            Plan {
-                connections: 1_000_000,
-                ..plan.clone()
-            },
-            "connections",
-        ),
-        (
-            Plan {
-                pace: Pace::Open { rate: 0.0 },
-                ..plan.clone()
-            },
-            "rate",
-        ),
-        (
-            Plan {
-                pace: Pace::Open { rate: f64::NAN },
-                ..plan.clone()
-            },
-            "rate",
-        ),
-        (
-            Plan {
-                deadline: Duration::ZERO,
-                ..plan.clone()
-            },
-            "deadline",
-        ),
-        (
-            Plan {
-                amount: Amount::Requests(0),
-                ..plan.clone()
-            },
-            "requests",
-        ),
-        (
-            Plan {
-                shape: Shape {
-                    path: "home".to_owned(),
-                    ..Shape::default()
-                },
-                ..plan
-            },
-            "slash",
-        ),
+        (|plan| plan.shape.path = "home".to_owned(), "slash"),
     ];
-    for (plan, reason) in bad {
+    for (spoil, reason) in bad {
+        let mut plan = plan("127.0.0.1:1".parse().unwrap());
+        spoil(&mut plan);
         let error = run(&plan, &ProgressBar::hidden())
             .await
             .unwrap_err()
