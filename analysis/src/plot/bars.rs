@@ -65,13 +65,12 @@ impl ShareChart {
         legend.push(("an even share".to_owned(), Swatch::Line(FAINT)));
         let area = frame(root, &self.title, &self.subtitle, &legend)?;
 
-        let crowded = self.bars.len() > ROOMY;
         let right = self.bars.len().max(1) as f64 - 0.5;
         let mut chart = ChartBuilder::on(&area)
             .margin_right(24)
             .margin_left(12)
             .margin_bottom(8)
-            .x_label_area_size(if crowded { 150 } else { 56 })
+            .x_label_area_size(self.names_height())
             .y_label_area_size(86)
             .build_cartesian_2d(-0.5..right, 0.0..highest * 1.12)?;
         chart
@@ -126,6 +125,20 @@ impl ShareChart {
             name_at(root, beneath, &bar.name, crowded)?;
         }
         Ok(())
+    }
+
+    /// Room for the names and the axis' description, in pixels.
+    fn names_height(&self) -> i32 {
+        if self.bars.len() <= ROOMY {
+            return 56;
+        }
+        let longest = self
+            .bars
+            .iter()
+            .map(|bar| bar.name.len())
+            .max()
+            .unwrap_or(0);
+        44 + 8 * i32::try_from(longest).unwrap_or(i32::MAX).min(20)
     }
 
     fn total(&self) -> u64 {

@@ -83,14 +83,14 @@ async fn a_connection_closed_between_requests_is_no_failure() {
     // Slow enough for the close to arrive before the next request is sent; one
     // that crosses a request on its way is a failure, and rightly so.
     let mut plan = plan(address);
-    plan.pace = Pace::Open { rate: 100.0 };
-    plan.amount = Amount::Requests(50);
+    plan.pace = Pace::Open { rate: 50.0 };
+    plan.amount = Amount::Requests(25);
     plan.connections = 1;
     let tally = carry_out(&plan).await.tally;
-    assert_eq!((tally.answered, tally.failed()), (50, 0));
+    assert_eq!((tally.answered, tally.failed()), (25, 0));
     assert_eq!(
-        tally.connections_opened, 11,
-        "the first, and one after each of ten closes"
+        tally.connections_opened, 6,
+        "the first, and one after each of five closes"
     );
 }
 
@@ -140,7 +140,11 @@ async fn a_stall_shows_in_all_requests_that_were_due_during_it() {
     plan.target.address = start(stall).await;
     plan.pace = Pace::Closed;
     let closed = carry_out(&plan).await;
-    assert_eq!(slow(&closed), 1, "a closed loop does not see it");
+    // One, and perhaps a few more when the machine itself stalls.
+    assert!(
+        (1..10).contains(&slow(&closed)),
+        "a closed loop does not see it"
+    );
 }
 
 #[tokio::test]
