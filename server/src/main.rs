@@ -1,2 +1,85 @@
-//! placeholder
-fn main() {}
+//! The companion server's process: read the environment, listen, obey signals.
+//!
+//! Exit codes: 0 told to stop, 1 cannot listen or run, 2 unusable environment.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ringmaster_server::{Limits, Settings, serve};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str = "\
+ringmaster-server takes no arguments, it is configured by its environment:
+  SERVER_ID               the replica's name, part of most answers (default unknown)
+  HOST                    IP address to listen on (default 0.0.0.0)
+  PORT                    port to listen on (default 5000, 0 = any free one)
+  PROCESS_DELAY_MS        how long /process takes (default 100, at most 60000)
+  RINGMASTER_REPLICA      ring identity, a number
+  RINGMASTER_INCARNATION  which run of the replica this is, a number";
+
+fn main() -> ExitCode {
+    match std::env::args_os().nth(1) {
+        None => {}
+        Some(flag) if flag == "--help" || flag == "-h" => {
+            say(&mut io::stdout(), USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => return fail(2, USAGE),
+    }
+    let settings = match Settings::from_env() {
+        Ok(settings) => settings,
+        Err(error) => return fail(2, &format!("ringmaster-server: {error}")),
+    };
+    // One thread is enough for an example replica, and its cost per request is
+    // the smallest; several replicas use several cores.
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("ringmaster-server: cannot start: {error}")),
+    };
+    match runtime.block_on(run(&settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => fail(1, &format!("ringmaster-server: {sentence}")),
+    }
+}
+
+async fn run(settings: &Settings) -> Result<(), String> {
+    // Before listening: as PID 1 a signal without a handler is ignored, and
+    // whoever sees the port open may already send one.
+    let stop = stop_signal().map_err(|error| format!("cannot watch signals: {error}"))?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| format!("cannot learn the address listened on: {error}"))?;
+    say(&mut io::stdout(), &format!("listening on {address}"));
+    serve(listener, settings, Limits::default(), stop).await;
+    Ok(())
+}
+
+/// Ready at the first SIGTERM or SIGINT.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn fail(code: u8, sentence: &str) -> ExitCode {
+    say(&mut io::stderr(), sentence);
+    ExitCode::from(code)
+}
+
+/// A closed pipe is no reason to stop serving, so unlike `println!` this never panics.
+fn say(stream: &mut impl Write, line: &str) {
+    let _ = writeln!(stream, "{line}").and_then(|()| stream.flush());
+}

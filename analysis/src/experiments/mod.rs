@@ -1,0 +1,40 @@
+//! The experiments: each one asks a question of a running balancer, and writes
+//! its numbers as CSV and its picture as SVG.
+
+pub mod a1;
+pub mod a3;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use http::HeaderName;
+
+use crate::load::KeySource;
+
+/// What all experiments are told.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The balancer's traffic port, as `http://host:port`.
+    pub url: String,
+    /// Which keys the load carries.
+    pub keys: KeySource,
+    /// The header that carries the key.
+    pub key_header: HeaderName,
+    /// Decides the keys.
+    pub seed: u64,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// How long one request may take.
+    pub deadline: Duration,
+    /// The folder that the results go to; made when missing.
+    pub out: PathBuf,
+}
+
+/// Writes `text` to `name` in the folder `out`, and gives back its path.
+fn write(out: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let path = out.join(name);
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}

@@ -1,0 +1,20 @@
+//! Load generator and experiments for Ringmaster.
+//!
+//! - [`load`]: sends requests at a running HTTP server and counts exactly what came back.
+//! - [`experiments`]: each one is a load with a question, a chart and a table.
+//! - [`balancer`]: what a running balancer says about itself.
+//! - [`plot`] and [`report`]: from numbers to SVG, CSV and text. Pure: the same
+//!   numbers give the same bytes.
+//!
+//! [`cli`] turns the command line into plans; nothing below it knows of flags.
+//!
+//! All of it runs on one thread on purpose: on a small machine the generator
+//! must leave the other cores to what is being measured.
+
+pub mod balancer;
+pub mod cli;
+pub mod experiments;
+pub mod load;
+pub mod plot;
+pub mod report;
+pub mod target;

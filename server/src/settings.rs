@@ -1,0 +1,184 @@
+//! What the environment says, checked once at the start.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// The longest simulated delay of `/process`, in milliseconds.
+pub(crate) const MAX_DELAY_MS: u64 = 60_000;
+
+const DEFAULT_PORT: u16 = 5000;
+const DEFAULT_DELAY_MS: u64 = 100;
+
+/// The checked environment of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The replica's name (`SERVER_ID`, default `unknown`), part of most answers.
+    pub server_id: String,
+    /// Where to listen (`HOST`, default `0.0.0.0`; `PORT`, default 5000, 0 = any free one).
+    pub listen: SocketAddr,
+    /// How long `/process` takes when the request does not say (`PROCESS_DELAY_MS`,
+    /// default 100 ms, at most 60 s).
+    pub process_delay: Duration,
+    /// The ring identity (`RINGMASTER_REPLICA`), when the keeper gave one.
+    pub replica: Option<u64>,
+    /// Which run of the replica this is (`RINGMASTER_INCARNATION`), when the keeper gave one.
+    pub incarnation: Option<u64>,
+}
+
+/// One variable that cannot be used, said in one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsError {
+    variable: &'static str,
+    value: String,
+    expected: String,
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is {:?}, expected {}",
+            self.variable, self.value, self.expected
+        )
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl Settings {
+    /// Reads the settings through `lookup`, which answers one variable's value.
+    ///
+    /// An empty value counts as unset, since compose files produce those.
+    ///
+    /// # Errors
+    /// The first variable whose value cannot be used.
+    pub fn from_lookup(
+        lookup: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Settings, SettingsError> {
+        let host = number(&lookup, "HOST", "an IP address to listen on")?
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let port =
+            number(&lookup, "PORT", "a port number from 0 to 65535")?.unwrap_or(DEFAULT_PORT);
+        let delay_ms = number(&lookup, "PROCESS_DELAY_MS", "a number of milliseconds")?
+            .unwrap_or(DEFAULT_DELAY_MS);
+        if delay_ms > MAX_DELAY_MS {
+            return Err(SettingsError {
+                variable: "PROCESS_DELAY_MS",
+                value: delay_ms.to_string(),
+                expected: format!("at most {MAX_DELAY_MS} milliseconds"),
+            });
+        }
+        Ok(Settings {
+            server_id: text(&lookup, "SERVER_ID")?.unwrap_or_else(|| "unknown".to_owned()),
+            listen: SocketAddr::new(host, port),
+            process_delay: Duration::from_millis(delay_ms),
+            replica: number(&lookup, "RINGMASTER_REPLICA", "a whole number")?,
+            incarnation: number(&lookup, "RINGMASTER_INCARNATION", "a whole number")?,
+        })
+    }
+
+    /// Reads the settings from the process environment.
+    ///
+    /// # Errors
+    /// The first variable whose value cannot be used.
+    pub fn from_env() -> Result<Settings, SettingsError> {
+        Settings::from_lookup(|name| std::env::var_os(name))
+    }
+}
+
+fn text(
+    lookup: impl Fn(&str) -> Option<OsString>,
+    variable: &'static str,
+) -> Result<Option<String>, SettingsError> {
+    let Some(value) = lookup(variable).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    value.into_string().map(Some).map_err(|raw| SettingsError {
+        variable,
+        value: raw.to_string_lossy().into_owned(),
+        expected: "UTF-8 text".to_owned(),
+    })
+}
+
+fn number<T: std::str::FromStr>(
+    lookup: impl Fn(&str) -> Option<OsString>,
+    variable: &'static str,
+    expected: &str,
+) -> Result<Option<T>, SettingsError> {
+    let Some(value) = text(lookup, variable)? else {
+        return Ok(None);
+    };
+    match value.trim().parse() {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(_) => Err(SettingsError {
+            variable,
+            value,
+            expected: expected.to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::from_lookup(|name| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn an_empty_environment_gives_the_defaults() {
+        let expected = Settings {
+            server_id: "unknown".to_owned(),
+            listen: "0.0.0.0:5000".parse().unwrap(),
+            process_delay: Duration::from_millis(100),
+            replica: None,
+            incarnation: None,
+        };
+        assert_eq!(settings(&[]), Ok(expected.clone()));
+        assert_eq!(settings(&[("PORT", ""), ("SERVER_ID", "")]), Ok(expected));
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let read = settings(&[
+            ("SERVER_ID", "server_1"),
+            ("HOST", "::1"),
+            ("PORT", "0"),
+            ("PROCESS_DELAY_MS", "60000"),
+            ("RINGMASTER_REPLICA", "4"),
+            ("RINGMASTER_INCARNATION", "2"),
+        ])
+        .unwrap();
+        assert_eq!(read.server_id, "server_1");
+        assert_eq!(read.listen, "[::1]:0".parse().unwrap());
+        assert_eq!(read.process_delay, Duration::from_secs(60));
+        assert_eq!((read.replica, read.incarnation), (Some(4), Some(2)));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_variable() {
+        for (variable, value) in [
+            ("PORT", "65536"),
+            ("PORT", "http"),
+            ("HOST", "localhost"),
+            ("PROCESS_DELAY_MS", "-1"),
+            ("PROCESS_DELAY_MS", "60001"),
+            ("RINGMASTER_REPLICA", "one"),
+            ("RINGMASTER_INCARNATION", "1.5"),
+        ] {
+            let sentence = settings(&[(variable, value)]).unwrap_err().to_string();
+            assert!(
+                sentence.starts_with(&format!("{variable} is \"{value}\"")),
+                "{sentence}"
+            );
+        }
+    }
+}
