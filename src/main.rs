@@ -1,1 +1,105 @@
-fn main() {}
+//! `ringmaster`: parses the command line, runs what was asked for, and turns the result into an
+//! exit code: 0 clean, 1 failed while running, 2 unusable flags or configuration.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use ringmaster::{
+    cli::{Cli, Command, Serve},
+    client,
+    config::{Config, ConfigError, Options},
+    serve,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // One line: what is wrong, without the usage.
+            let text = error.to_string();
+            eprintln!("{}", text.lines().next().unwrap_or("error: unusable arguments"));
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            print!("{help}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    match cli.command {
+        Command::Serve(serve) => match config_of(serve) {
+            Ok(config) => run_serve(config),
+            Err(error) => unusable(&error),
+        },
+        Command::Check(serve) => match config_of(serve) {
+            Ok(config) => {
+                println!("{config:#?}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => unusable(&error),
+        },
+        other => run_client(other),
+    }
+}
+
+fn config_of(serve: Serve) -> Result<Config, ConfigError> {
+    let file = serve.config.as_deref().map(Options::from_file).transpose()?;
+    let options = serve.options.or(file.unwrap_or_default());
+    Config::check(options, ringmaster::driver::docker::is_here())
+}
+
+fn unusable(error: &ConfigError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(2)
+}
+
+fn run_serve(config: Config) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RINGMASTER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    let served = match runtime {
+        Ok(runtime) => runtime.block_on(serve::serve(config)),
+        Err(error) => Err(error.into()),
+    };
+    finish(served.map(|()| String::new()))
+}
+
+fn run_client(command: Command) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    finish(runtime.block_on(async {
+        match &command {
+            Command::Replicas(options) => client::replicas(options).await,
+            Command::Add(scale) => client::add(scale).await,
+            Command::Rm(scale) => client::rm(scale).await,
+            Command::Ring(options) => client::ring(options).await,
+            Command::Status(options) => client::status(options).await,
+            Command::Serve(_) | Command::Check(_) => unreachable!("handled by main"),
+        }
+    }))
+}
+
+fn finish(result: anyhow::Result<String>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

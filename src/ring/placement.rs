@@ -16,6 +16,14 @@ impl Placement {
     /// All of them, in the order of the documentation.
     pub const ALL: [Placement; 2] = [Placement::Hash, Placement::Polynomial];
 
+    /// The name of the function that keys are hashed with.
+    pub fn key_hash_name(self) -> &'static str {
+        match self {
+            Placement::Hash => "xxh3",
+            Placement::Polynomial => "polynomial",
+        }
+    }
+
     /// The one that bears a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|placement| placement.name() == name)

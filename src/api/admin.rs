@@ -1,0 +1,109 @@
+//! The admin port: the scaling API, the ring, the status, the decision record, and metrics.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Query, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Deserialize;
+
+pub use super::metrics::TotalsSource;
+use super::{metrics, scaling, wire};
+use crate::control::Handle;
+
+/// Whether a peer speaks from inside a fleet network, where only replicas are.
+pub type IsReplicaAddress = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
+/// Who may use the admin port.
+#[derive(Clone)]
+pub struct Guard {
+    /// Asked for in `Authorization: Bearer`.
+    pub token: Option<Arc<str>>,
+    /// Without a token, such peers are refused: a replica must not command its keeper.
+    pub is_replica_address: IsReplicaAddress,
+}
+
+#[derive(Clone)]
+struct Admin {
+    handle: Handle,
+    totals: TotalsSource,
+}
+
+/// The routes.
+pub fn router(handle: Handle, totals: TotalsSource, guard: Guard) -> Router {
+    let state = Admin { handle: handle.clone(), totals };
+    Router::new()
+        .route("/api/ring", get(ring))
+        .route("/api/status", get(status))
+        .route("/api/decisions", get(decisions))
+        .route("/metrics", get(metrics_page))
+        .with_state(state)
+        .merge(scaling::router(handle))
+        .fallback(unknown)
+        .layer(middleware::from_fn_with_state(guard, check))
+}
+
+async fn check(
+    State(guard): State<Guard>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match &guard.token {
+        Some(token) => {
+            let given = request.headers().get(header::AUTHORIZATION);
+            let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+            if !given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes())) {
+                let why = "the admin port asks for its token: `Authorization: Bearer <token>`";
+                return wire::failure(StatusCode::UNAUTHORIZED, why);
+            }
+        }
+        None if (guard.is_replica_address)(peer.ip().to_canonical()) => {
+            let why = "replicas must not command their keeper; set `admin_token` to allow more";
+            return wire::failure(StatusCode::FORBIDDEN, why);
+        }
+        None => {}
+    }
+    next.run(request).await
+}
+
+/// In a time that does not tell where they differ.
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+async fn ring(State(admin): State<Admin>) -> Response {
+    Json(wire::ring(&admin.handle.view().ring)).into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    Json(wire::status(&admin.handle.view())).into_response()
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn decisions(State(admin): State<Admin>, Query(query): Query<After>) -> Response {
+    Json(admin.handle.record().since(query.after)).into_response()
+}
+
+async fn metrics_page(State(admin): State<Admin>) -> Response {
+    let text = metrics::text(&admin.handle, &(admin.totals)());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn unknown(request: Request) -> Response {
+    let why = format!("there is no '{}' on the admin port", request.uri().path());
+    wire::failure(StatusCode::NOT_FOUND, &why)
+}

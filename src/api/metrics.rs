@@ -1,0 +1,100 @@
+//! Prometheus text, on the admin port.
+
+use std::fmt::Write;
+
+use crate::{control::Handle, fleet::ids::InstanceId, proxy::Totals};
+
+/// What the data plane has counted, asked for at each scrape.
+pub type TotalsSource = std::sync::Arc<dyn Fn() -> Totals + Send + Sync>;
+
+pub(super) fn text(handle: &Handle, totals: &Totals) -> String {
+    let mut out = String::new();
+    fleet_metrics(&mut out, handle);
+    for field in totals.fields() {
+        let name = format!("ringmaster_{}_total", field.name);
+        header(&mut out, &name, "counter", field.help);
+        line(&mut out, &name, "", field.value as f64);
+    }
+    replica_metrics(&mut out, handle, totals);
+    out
+}
+
+fn header(out: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, labels: &str, value: f64) {
+    let _ = writeln!(out, "{name}{labels} {value}");
+}
+
+fn fleet_metrics(out: &mut String, handle: &Handle) {
+    let view = handle.view();
+    let gauges: [(&str, &str, f64); 5] = [
+        ("ringmaster_replicas", "Replicas in service.", view.in_service.len() as f64),
+        ("ringmaster_replicas_desired", "Desired replicas.", view.replicas.len() as f64),
+        ("ringmaster_generation", "Version of the desired state.", view.ring.generation.0 as f64),
+        (
+            "ringmaster_ring_peak_to_average",
+            "Largest share of a replica over the mean.",
+            view.ring.ring.peak_to_average().unwrap_or(0.0),
+        ),
+        (
+            "ringmaster_engine_up",
+            "Whether the engine answers.",
+            f64::from(u8::from(view.engine_error.is_none())),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        header(out, name, "gauge", help);
+        line(out, name, "", value);
+    }
+    let name = "ringmaster_transitions_total";
+    header(out, name, "counter", "Transitions of instances and of the fleet.");
+    for (event, count) in handle.record().counts() {
+        line(out, name, &format!("{{event=\"{event}\"}}"), count as f64);
+    }
+    let name = "ringmaster_keys_moved_share_total";
+    header(out, name, "counter", "Sum of the shares of all keys that moved.");
+    for (cause, share) in handle.record().moved_share() {
+        line(out, name, &format!("{{cause=\"{cause}\"}}"), share);
+    }
+}
+
+fn replica_metrics(out: &mut String, handle: &Handle, totals: &Totals) {
+    let view = handle.view();
+    let instances = view.replicas.iter().flat_map(|replica| &replica.instances);
+    let names: Vec<(InstanceId, &str)> =
+        instances.map(|instance| (instance.id, instance.name.as_str())).collect();
+    type Part = fn(&crate::proxy::InstanceTotals) -> f64;
+    let families: [(&str, &str, &str, Part); 5] = [
+        ("ringmaster_replica_requests_total", "counter", "Requests given to a replica.", |t| {
+            t.requests as f64
+        }),
+        (
+            "ringmaster_replica_errors_total",
+            "counter",
+            "Requests that a replica did not answer, and answers of 500 and above.",
+            |t| t.errors as f64,
+        ),
+        ("ringmaster_replica_responses_total", "counter", "Answers that it began.", |t| {
+            t.answers as f64
+        }),
+        (
+            "ringmaster_replica_response_seconds_total",
+            "counter",
+            "Seconds until these answers began.",
+            |t| t.answer_micros as f64 / 1e6,
+        ),
+        ("ringmaster_replica_in_flight", "gauge", "Open requests.", |t| t.in_flight as f64),
+    ];
+    for (name, kind, help, part) in families {
+        header(out, name, kind, help);
+        for (instance, counted) in &totals.instances {
+            let known = names.iter().find(|(id, _)| id == instance);
+            let Some((id, replica)) = known else { continue };
+            let labels = format!("{{replica=\"{replica}\",id=\"{}\"}}", id.replica);
+            line(out, name, &labels, part(counted));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The APIs: parse, command, wire. Nothing is decided here.
+//!
+//! [`scaling`] is the scaling API, on the traffic port and on the admin port; [`admin`] adds what
+//! only the admin port has. Both see the control core through its handle only.
+
+pub mod admin;
+pub mod listener;
+mod metrics;
+pub mod scaling;
+mod wire;

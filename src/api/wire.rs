@@ -1,0 +1,218 @@
+//! What the answers look like on the wire.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    fleet::{
+        command::{Preview, RingView, ScaleError},
+        ids::ReplicaName,
+        view::{FleetView, InstanceView},
+    },
+    ring::moves::Move,
+};
+
+/// `{"message":..,"status":"successful"}`.
+pub(super) fn success(message: impl Serialize) -> Response {
+    Json(json!({ "message": message, "status": "successful" })).into_response()
+}
+
+/// `{"message":"<Error> ..","status":"failure"}`.
+pub(super) fn failure(status: StatusCode, why: &str) -> Response {
+    let body = json!({ "message": format!("<Error> {why}"), "status": "failure" });
+    let mut response = (status, Json(body)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let retry = axum::http::HeaderValue::from_static("1");
+        response.headers_mut().insert(axum::http::header::RETRY_AFTER, retry);
+    }
+    response
+}
+
+pub(super) fn refusal(error: &ScaleError) -> Response {
+    let status = match error.is_callers_fault() {
+        true => StatusCode::BAD_REQUEST,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    failure(status, &error.to_string())
+}
+
+#[derive(Serialize)]
+pub(super) struct ReplicasWire {
+    #[serde(rename = "N")]
+    n: usize,
+    replicas: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    added: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<Vec<String>>,
+}
+
+/// Which list an answer carries beside the replicas.
+pub(super) enum Change<'a> {
+    None,
+    Added(&'a [ReplicaName]),
+    Removed(&'a [ReplicaName]),
+}
+
+pub(super) fn replicas(view: &FleetView, change: Change<'_>) -> ReplicasWire {
+    let (added, removed) = match change {
+        Change::None => (None, None),
+        Change::Added(names) => (Some(texts(names)), None),
+        Change::Removed(names) => (None, Some(texts(names))),
+    };
+    let replicas = texts(&view.in_service);
+    ReplicasWire { n: replicas.len(), replicas, added, removed }
+}
+
+fn texts(names: &[ReplicaName]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[derive(Serialize)]
+pub(super) struct RingWire {
+    slots: u32,
+    virtual_servers: u32,
+    placement: &'static str,
+    hash: &'static str,
+    generation: u64,
+    digest: String,
+    peak_to_average: Option<f64>,
+    replicas: Vec<RingReplicaWire>,
+}
+
+#[derive(Serialize)]
+struct RingReplicaWire {
+    name: String,
+    id: u32,
+    weight: u32,
+    share: f64,
+    slots: Vec<u32>,
+}
+
+pub(super) fn ring(view: &RingView) -> RingWire {
+    let (ring, settings) = (&view.ring, view.ring.settings());
+    let members = ring.members().iter().zip(&view.names).zip(ring.shares());
+    RingWire {
+        slots: settings.slots,
+        virtual_servers: settings.virtual_servers,
+        placement: settings.placement.name(),
+        hash: settings.placement.key_hash_name(),
+        generation: view.generation.0,
+        digest: format!("{:016x}", ring.digest()),
+        peak_to_average: ring.peak_to_average(),
+        replicas: members
+            .map(|((member, name), share)| RingReplicaWire {
+                name: name.to_string(),
+                id: member.id.0,
+                weight: member.weight,
+                share,
+                slots: member.positions.clone(),
+            })
+            .collect(),
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct PreviewWire {
+    before: RingWire,
+    after: RingWire,
+    moved_share: f64,
+    minimum_share: f64,
+    moves: Vec<MoveWire>,
+}
+
+#[derive(Serialize)]
+struct MoveWire {
+    from: Option<String>,
+    to: Option<String>,
+    share: f64,
+}
+
+pub(super) fn preview(preview: &Preview) -> PreviewWire {
+    let name = |id| {
+        let known = preview.before.name_of(id).or_else(|| preview.after.name_of(id));
+        known.map(ToString::to_string)
+    };
+    let one = |entry: &Move| MoveWire {
+        from: entry.from.and_then(name),
+        to: entry.to.and_then(name),
+        share: entry.share,
+    };
+    PreviewWire {
+        before: ring(&preview.before),
+        after: ring(&preview.after),
+        moved_share: preview.moves.moved_share,
+        minimum_share: preview.moves.minimum_share,
+        moves: preview.moves.moves.iter().map(one).collect(),
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct StatusWire {
+    version: &'static str,
+    booted: bool,
+    generation: u64,
+    #[serde(rename = "N")]
+    n: usize,
+    desired: usize,
+    engine: String,
+    operation: Option<&'static str>,
+    commands_waiting: usize,
+    replicas: Vec<StatusReplicaWire>,
+}
+
+#[derive(Serialize)]
+struct StatusReplicaWire {
+    name: String,
+    id: u32,
+    weight: u32,
+    instances: Vec<InstanceWire>,
+}
+
+#[derive(Serialize)]
+struct InstanceWire {
+    name: String,
+    incarnation: u32,
+    phase: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    outdated: bool,
+}
+
+pub(super) fn status(view: &FleetView) -> StatusWire {
+    let replicas = view.replicas.iter().map(|replica| StatusReplicaWire {
+        name: replica.name.to_string(),
+        id: replica.id.0,
+        weight: replica.weight,
+        instances: replica.instances.iter().map(instance).collect(),
+    });
+    StatusWire {
+        version: env!("CARGO_PKG_VERSION"),
+        booted: view.is_booted,
+        generation: view.ring.generation.0,
+        n: view.in_service.len(),
+        desired: view.replicas.len(),
+        engine: view.engine_error.clone().unwrap_or_else(|| "up".to_owned()),
+        operation: view.operation,
+        commands_waiting: view.commands_waiting,
+        replicas: replicas.collect(),
+    }
+}
+
+fn instance(view: &InstanceView) -> InstanceWire {
+    InstanceWire {
+        name: view.name.to_string(),
+        incarnation: view.id.incarnation.0,
+        phase: view.phase,
+        reason: view.reason,
+        address: view.address.map(|address| address.to_string()),
+        outdated: view.is_outdated,
+    }
+}

@@ -1,0 +1,537 @@
+//! Configuration: file, environment and flags become one checked [`Config`], once. Flags beat the
+//! environment, which beats the file. Every limit that can be set is in it.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    control::prober::Prober,
+    driver::fixed::Upstream,
+    fleet::limits::Limits,
+    proxy::{KeySources, ProxyConfig},
+    ring::{Placement, RingSettings},
+};
+
+/// Settings as they are written: each is a flag, an environment variable `RINGMASTER_<KEY>` and a
+/// key of the file.
+#[derive(clap::Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Address and port for traffic [default: 0.0.0.0:5000]
+    #[arg(long, env = "RINGMASTER_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Address and port for administration and metrics [default: 127.0.0.1:9090]
+    #[arg(long, env = "RINGMASTER_ADMIN", value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// Bearer token that the admin port asks for
+    #[arg(long, env = "RINGMASTER_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub admin_token: Option<String>,
+    /// What is reachable on the traffic port beside the replicas: `scaling`, or an empty list in the file [default: scaling]
+    #[arg(long, env = "RINGMASTER_MOUNTS", value_name = "GROUP", value_delimiter = ',')]
+    pub mounts: Option<Vec<String>>,
+    /// docker, process or static [default: docker where a Docker socket exists, else process]
+    #[arg(long, env = "RINGMASTER_DRIVER", value_name = "DRIVER")]
+    pub driver: Option<String>,
+    /// Name of the fleet; several fleets share an engine [default: default]
+    #[arg(long, env = "RINGMASTER_FLEET", value_name = "NAME")]
+    pub fleet: Option<String>,
+    /// Size of a fleet without state [default: 3]
+    #[arg(long, env = "RINGMASTER_REPLICAS", value_name = "N")]
+    pub replicas: Option<usize>,
+    /// Replicas at most [default: what the ring holds]
+    #[arg(long, env = "RINGMASTER_REPLICAS_MAX", value_name = "N")]
+    pub replicas_max: Option<usize>,
+    /// Image of the replicas [default: ringmaster-server]
+    #[arg(long, env = "RINGMASTER_IMAGE", value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Port that replicas listen on [default: 5000]
+    #[arg(long, env = "RINGMASTER_PORT", value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Path of the heartbeat; empty: a TCP connection is enough [default: /heartbeat]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_PATH", value_name = "PATH")]
+    pub heartbeat_path: Option<String>,
+    /// Environment of the replicas, K=V; repeatable
+    #[arg(long, env = "RINGMASTER_ENV", value_name = "K=V", value_delimiter = '\n')]
+    pub env: Option<Vec<String>>,
+    /// Program (or arguments of the image) of the replicas, with arguments
+    #[arg(long, env = "RINGMASTER_COMMAND", value_name = "COMMAND")]
+    pub command: Option<String>,
+    /// Network of the replicas [default: net1, or <fleet>-net]
+    #[arg(long, env = "RINGMASTER_NETWORK", value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// An upstream of the static driver, NAME=HOST:PORT[,weight=W]; repeatable
+    #[arg(long, env = "RINGMASTER_UPSTREAM", value_name = "UPSTREAM", value_delimiter = '\n')]
+    pub upstream: Option<Vec<String>>,
+    /// Where a request's key is found; the first that is present wins [default: header:X-Request-ID,query:id,random]
+    #[arg(long, env = "RINGMASTER_KEY", value_name = "SOURCES")]
+    pub key: Option<String>,
+    /// Worker threads; 0: one per core [default: 0]
+    #[arg(long, env = "RINGMASTER_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    /// Directory of the state file [default: .ringmaster]
+    #[arg(long, env = "RINGMASTER_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Turn a replica's 404 into a 400 that names the path
+    #[arg(long, env = "RINGMASTER_NOT_FOUND_AS_400", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub not_found_as_400: Option<bool>,
+    /// Stop the replicas when the balancer ends
+    #[arg(long, env = "RINGMASTER_STOP_REPLICAS_ON_EXIT", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub stop_replicas_on_exit: Option<bool>,
+    /// Slots of the ring [default: 512]
+    #[arg(long, env = "RINGMASTER_SLOTS", value_name = "N")]
+    pub slots: Option<u32>,
+    /// Virtual servers per replica and unit of weight [default: 9]
+    #[arg(long, env = "RINGMASTER_VIRTUAL_SERVERS", value_name = "N")]
+    pub virtual_servers: Option<u32>,
+    /// Placement of virtual servers: hash or polynomial [default: hash]
+    #[arg(long, env = "RINGMASTER_PLACEMENT", value_name = "PLACEMENT")]
+    pub placement: Option<String>,
+    /// From one heartbeat to the next [default: 400ms]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_INTERVAL", value_name = "TIME")]
+    pub heartbeat_interval: Option<String>,
+    /// How long a heartbeat may take [default: 400ms]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_TIMEOUT", value_name = "TIME")]
+    pub heartbeat_timeout: Option<String>,
+    /// Missed heartbeats until a replica is ejected [default: 2]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_MISSES", value_name = "N")]
+    pub heartbeat_misses: Option<u32>,
+    /// Passed heartbeats until a replica is admitted [default: 1]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_PASSES", value_name = "N")]
+    pub heartbeat_passes: Option<u32>,
+    /// How long a living but failing replica is left before it is replaced [default: 5s]
+    #[arg(long, env = "RINGMASTER_REPLACE_AFTER", value_name = "TIME")]
+    pub replace_after: Option<String>,
+    /// How long a whole /add may take [default: 30s]
+    #[arg(long, env = "RINGMASTER_START_DEADLINE", value_name = "TIME")]
+    pub start_deadline: Option<String>,
+    /// How long open requests may go on after a replica left, or the balancer was stopped [default: 5s]
+    #[arg(long, env = "RINGMASTER_DRAIN", value_name = "TIME")]
+    pub drain: Option<String>,
+    /// From SIGTERM to SIGKILL of a replica [default: 10s]
+    #[arg(long, env = "RINGMASTER_STOP_GRACE", value_name = "TIME")]
+    pub stop_grace: Option<String>,
+    /// How long a connection to a replica may take [default: 250ms]
+    #[arg(long, env = "RINGMASTER_CONNECT", value_name = "TIME")]
+    pub connect: Option<String>,
+    /// How long a replica may take until its answer begins [default: 30s]
+    #[arg(long, env = "RINGMASTER_FIRST_BYTE", value_name = "TIME")]
+    pub first_byte: Option<String>,
+    /// How long an unused connection to a replica is kept [default: 4s]
+    #[arg(long, env = "RINGMASTER_UPSTREAM_IDLE", value_name = "TIME")]
+    pub upstream_idle: Option<String>,
+    /// Replicas that one request tries at most [default: 3]
+    #[arg(long, env = "RINGMASTER_ATTEMPTS", value_name = "N")]
+    pub attempts: Option<usize>,
+    /// Client connections at most [default: 10000]
+    #[arg(long, env = "RINGMASTER_CONNECTIONS_MAX", value_name = "N")]
+    pub connections_max: Option<usize>,
+}
+
+impl Options {
+    /// The settings of a file.
+    ///
+    /// # Errors
+    /// One line that names the key.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let wrong = |why: String| ConfigError { key: "config", why };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| wrong(format!("'{}': {error}", path.display())))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            wrong(format!("'{}', line {line}: {}", path.display(), error.message()))
+        })
+    }
+
+    /// These settings where they are set, else the others.
+    pub fn or(self, other: Self) -> Self {
+        macro_rules! first {
+            ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(other.$field)),* } };
+        }
+        first!(
+            listen, admin, admin_token, mounts, driver, fleet, replicas, replicas_max, image, port,
+            heartbeat_path, env, command, network, upstream, key, workers, state_dir,
+            not_found_as_400, stop_replicas_on_exit, slots, virtual_servers, placement,
+            heartbeat_interval, heartbeat_timeout, heartbeat_misses, heartbeat_passes,
+            replace_after, start_deadline, drain, stop_grace, connect, first_byte, upstream_idle,
+            attempts, connections_max,
+        )
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {why}")]
+pub struct ConfigError {
+    /// The key, as in the file.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Which driver runs the replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// Containers of a Docker engine.
+    Docker,
+    /// Child processes.
+    Process,
+    /// Addresses that somebody else keeps.
+    Static,
+}
+
+/// Checked settings of `ringmaster serve`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Fleet name.
+    pub fleet: String,
+    /// Who runs replicas.
+    pub driver: DriverKind,
+    /// Size of a fleet without state.
+    pub replicas: usize,
+    /// Image of the replicas.
+    pub image: String,
+    /// Port that they listen on.
+    pub port: u16,
+    /// Environment of the replicas.
+    pub env: Vec<(String, String)>,
+    /// Program or arguments of the replicas.
+    pub command: Option<Vec<String>>,
+    /// Their network, if not the fleet's own.
+    pub network: Option<String>,
+    /// Upstreams of the static driver.
+    pub upstreams: Vec<Upstream>,
+    /// Directory of the state file.
+    pub state_dir: PathBuf,
+    /// Address of the admin port.
+    pub admin: SocketAddr,
+    /// Token of the admin port.
+    pub admin_token: Option<String>,
+    /// Whether replicas are stopped at the end.
+    pub stop_replicas_on_exit: bool,
+    /// Heartbeats.
+    pub prober: Prober,
+    /// The ring.
+    pub ring: RingSettings,
+    /// Bounds of the supervision.
+    pub limits: Limits,
+    /// The data plane.
+    pub proxy: ProxyConfig,
+}
+
+/// The paths of the scaling API.
+pub const SCALING_PATHS: [&str; 3] = ["/rep", "/add", "/rm"];
+
+type Checked<T> = Result<T, ConfigError>;
+
+impl Config {
+    /// Checks settings and fills in the defaults. `docker_is_here`: whether a Docker socket exists.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn check(options: Options, docker_is_here: bool) -> Checked<Self> {
+        let ring = ring_of(&options)?;
+        let limits = limits_of(&options, &ring)?;
+        let driver = driver_of(&options, docker_is_here)?;
+        let replicas = options.replicas.unwrap_or(3);
+        let most = limits.replicas_max.min(ring.replicas_max());
+        if replicas > most {
+            return wrong(
+                "replicas",
+                format!("{replicas} are too many: at most {most} fit; raise `slots` or `replicas_max`, or lower `virtual_servers`"),
+            );
+        }
+        let upstreams = upstreams_of(&options, driver)?;
+        let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
+        Ok(Self {
+            fleet: fleet_of(&options)?,
+            driver,
+            replicas,
+            image: options.image.clone().unwrap_or_else(|| "ringmaster-server".to_owned()),
+            port: port_of(&options)?,
+            env: env_of(&options)?,
+            command: command_of(&options)?,
+            network: options.network.clone(),
+            upstreams,
+            state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
+            admin: address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?,
+            admin_token: options.admin_token.clone().filter(|token| !token.is_empty()),
+            stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
+            prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
+            proxy: proxy_of(&options, &limits)?,
+            ring,
+            limits,
+        })
+    }
+}
+
+fn wrong<T>(key: &'static str, why: impl Into<String>) -> Checked<T> {
+    Err(ConfigError { key, why: why.into() })
+}
+
+fn address(key: &'static str, text: Option<&str>, ip: IpAddr, port: u16) -> Checked<SocketAddr> {
+    let Some(text) = text else { return Ok(SocketAddr::new(ip, port)) };
+    text.parse().or_else(|_| wrong(key, format!("'{text}' is not an address like 0.0.0.0:5000")))
+}
+
+fn time(key: &'static str, text: Option<&String>, default: Duration) -> Checked<Duration> {
+    let Some(text) = text else { return Ok(default) };
+    match humantime::parse_duration(text) {
+        Ok(time) if time.is_zero() => wrong(key, "must be longer than nothing"),
+        Ok(time) if time > Duration::from_secs(86_400) => wrong(key, "must be a day at most"),
+        Ok(time) => Ok(time),
+        Err(error) => wrong(key, format!("'{text}' is not a time like 400ms or 5s: {error}")),
+    }
+}
+
+fn count<T: PartialOrd + From<u8> + Copy>(
+    key: &'static str,
+    value: Option<T>,
+    default: T,
+) -> Checked<T> {
+    match value {
+        Some(value) if value < T::from(1) => wrong(key, "must be at least 1"),
+        other => Ok(other.unwrap_or(default)),
+    }
+}
+
+fn ring_of(options: &Options) -> Checked<RingSettings> {
+    let default = RingSettings::default();
+    let placement = match options.placement.as_deref() {
+        None => default.placement,
+        Some(name) => match Placement::from_name(name) {
+            Some(placement) => placement,
+            None => {
+                let known: Vec<_> = Placement::ALL.iter().map(|one| one.name()).collect();
+                return wrong("placement", format!("'{name}' is not one of {}", known.join(", ")));
+            }
+        },
+    };
+    let ring = RingSettings {
+        slots: options.slots.unwrap_or(default.slots),
+        virtual_servers: options.virtual_servers.unwrap_or(default.virtual_servers),
+        placement,
+    };
+    let key = if options.virtual_servers.is_some() { "virtual_servers" } else { "slots" };
+    ring.check().map(|()| ring).or_else(|error| wrong(key, error.to_string()))
+}
+
+fn limits_of(options: &Options, ring: &RingSettings) -> Checked<Limits> {
+    let limits = Limits::default();
+    Ok(Limits {
+        probe_interval: time(
+            "heartbeat_interval",
+            options.heartbeat_interval.as_ref(),
+            limits.probe_interval,
+        )?,
+        probe_timeout: time(
+            "heartbeat_timeout",
+            options.heartbeat_timeout.as_ref(),
+            limits.probe_timeout,
+        )?,
+        probe_misses: count("heartbeat_misses", options.heartbeat_misses, limits.probe_misses)?,
+        probe_passes: count("heartbeat_passes", options.heartbeat_passes, limits.probe_passes)?,
+        replace_after: time("replace_after", options.replace_after.as_ref(), limits.replace_after)?,
+        start_deadline: time(
+            "start_deadline",
+            options.start_deadline.as_ref(),
+            limits.start_deadline,
+        )?,
+        drain: time("drain", options.drain.as_ref(), limits.drain)?,
+        stop_grace: time("stop_grace", options.stop_grace.as_ref(), limits.stop_grace)?,
+        replicas_max: count("replicas_max", options.replicas_max, ring.replicas_max())?,
+        ..limits
+    })
+}
+
+fn driver_of(options: &Options, docker_is_here: bool) -> Checked<DriverKind> {
+    Ok(match options.driver.as_deref() {
+        Some("docker") => DriverKind::Docker,
+        Some("process") => DriverKind::Process,
+        Some("static") => DriverKind::Static,
+        Some(other) => {
+            return wrong("driver", format!("'{other}' is not one of docker, process, static"));
+        }
+        None if options.upstream.as_ref().is_some_and(|list| !list.is_empty()) => {
+            DriverKind::Static
+        }
+        None if docker_is_here => DriverKind::Docker,
+        None => DriverKind::Process,
+    })
+}
+
+fn fleet_of(options: &Options) -> Checked<String> {
+    let fleet = options.fleet.clone().unwrap_or_else(|| "default".to_owned());
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let first_fits = fleet.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if fleet.len() <= 40 && first_fits && fleet.bytes().all(inner) {
+        return Ok(fleet);
+    }
+    wrong("fleet", format!("'{fleet}' must be 1 to 40 letters, digits, '_', '.' or '-'"))
+}
+
+fn port_of(options: &Options) -> Checked<u16> {
+    match options.port {
+        Some(0) => wrong("port", "must be 1 to 65535"),
+        other => Ok(other.unwrap_or(5000)),
+    }
+}
+
+fn env_of(options: &Options) -> Checked<Vec<(String, String)>> {
+    let pairs = options.env.iter().flatten().filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => wrong("env", format!("'{pair}' is not K=V")),
+        })
+        .collect()
+}
+
+fn command_of(options: &Options) -> Checked<Option<Vec<String>>> {
+    let Some(text) = options.command.as_deref().filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    match shlex::split(text) {
+        Some(words) => Ok(Some(words)),
+        None => wrong("command", format!("'{text}' has a quote that does not end")),
+    }
+}
+
+fn upstreams_of(options: &Options, driver: DriverKind) -> Checked<Vec<Upstream>> {
+    let texts: Vec<&String> = options.upstream.iter().flatten().filter(|t| !t.is_empty()).collect();
+    match (driver, texts.is_empty()) {
+        (DriverKind::Static, true) => {
+            return wrong("upstream", "the driver `static` needs at least one NAME=HOST:PORT");
+        }
+        (DriverKind::Docker | DriverKind::Process, false) => {
+            return wrong("upstream", "only the driver `static` takes upstreams");
+        }
+        _ => {}
+    }
+    let upstreams: Vec<Upstream> = texts
+        .into_iter()
+        .map(|text| {
+            text.parse::<Upstream>().or_else(|error| wrong("upstream", error.to_string()))
+        })
+        .collect::<Checked<_>>()?;
+    let twice = upstreams.iter().enumerate().find(|(at, upstream)| {
+        upstreams[..*at].iter().any(|earlier| earlier.name == upstream.name)
+    });
+    match twice {
+        Some((_, upstream)) => wrong("upstream", format!("'{}' is named twice", upstream.name)),
+        None => Ok(upstreams),
+    }
+}
+
+fn proxy_of(options: &Options, limits: &Limits) -> Checked<ProxyConfig> {
+    let proxy = ProxyConfig::default();
+    let keys = match options.key.as_deref() {
+        None => KeySources::default(),
+        Some(text) => {
+            text.parse::<KeySources>().or_else(|error| wrong("key", error.to_string()))?
+        }
+    };
+    let unspecified = Ipv4Addr::UNSPECIFIED.into();
+    Ok(ProxyConfig {
+        listen: address("listen", options.listen.as_deref(), unspecified, 5000)?,
+        workers: options.workers.unwrap_or(0).min(1_024),
+        keys,
+        mounts: mounts_of(options)?,
+        not_found_as_400: options.not_found_as_400.unwrap_or(false),
+        connect: time("connect", options.connect.as_ref(), proxy.connect)?,
+        first_byte: time("first_byte", options.first_byte.as_ref(), proxy.first_byte)?,
+        upstream_idle: time("upstream_idle", options.upstream_idle.as_ref(), proxy.upstream_idle)?,
+        attempts: count("attempts", options.attempts, proxy.attempts)?
+            .min(limits.replicas_max.max(1)),
+        connections_max: count("connections_max", options.connections_max, proxy.connections_max)?,
+        ..proxy
+    })
+}
+
+fn mounts_of(options: &Options) -> Checked<Vec<String>> {
+    let groups = match &options.mounts {
+        None => vec!["scaling".to_owned()],
+        Some(groups) => groups.iter().filter(|group| !group.is_empty()).cloned().collect(),
+    };
+    if let Some(unknown) = groups.iter().find(|group| *group != "scaling") {
+        return wrong("mounts", format!("'{unknown}' is not one of scaling"));
+    }
+    Ok(if groups.is_empty() { Vec::new() } else { SCALING_PATHS.map(String::from).to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Options {
+        toml::from_str(text).unwrap()
+    }
+
+    fn refused(text: &str) -> String {
+        Config::check(file(text), true).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let config = Config::check(Options::default(), true).unwrap();
+        assert_eq!(config.proxy.listen, "0.0.0.0:5000".parse().unwrap());
+        assert_eq!(config.admin, "127.0.0.1:9090".parse().unwrap());
+        assert_eq!((config.driver, config.replicas, config.port), (DriverKind::Docker, 3, 5000));
+        assert_eq!(config.fleet, "default");
+        assert_eq!(config.limits, Limits { replicas_max: 56, ..Limits::default() });
+        assert_eq!(config.proxy.mounts, SCALING_PATHS);
+        let process = Config::check(Options::default(), false).unwrap();
+        assert_eq!(process.driver, DriverKind::Process);
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let flags = Options { port: Some(1), ..Options::default() };
+        let merged = flags.or(file("port = 2\nreplicas = 5\nmounts = []"));
+        let config = Config::check(merged, true).unwrap();
+        assert_eq!((config.port, config.replicas), (1, 5));
+        assert!(config.proxy.mounts.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let cases = [
+            ("listen = \"nowhere\"", "`listen`"),
+            ("driver = \"podman\"", "`driver`: 'podman' is not one of"),
+            ("placement = \"odd\"", "`placement`: 'odd' is not one of hash, polynomial"),
+            ("replicas = 57", "`replicas`: 57 are too many: at most 56"),
+            ("virtual_servers = 513", "`virtual_servers`"),
+            ("slots = 0", "`slots`"),
+            ("drain = \"soon\"", "`drain`: 'soon' is not a time"),
+            ("heartbeat_interval = \"0s\"", "`heartbeat_interval`"),
+            ("heartbeat_misses = 0", "`heartbeat_misses`"),
+            ("key = \"moon\"", "`key`: 'moon'"),
+            ("env = [\"novalue\"]", "`env`"),
+            ("port = 0", "`port`"),
+            ("fleet = \"a b\"", "`fleet`"),
+            ("driver = \"static\"", "`upstream`"),
+            ("driver = \"docker\"\nupstream = [\"a1=h:1\"]", "`upstream`"),
+            ("upstream = [\"a1=h:1\", \"a1=h:2\"]", "`upstream`: 'a1' is named twice"),
+            ("mounts = [\"everything\"]", "`mounts`: 'everything'"),
+            ("command = \"a 'b\"", "`command`"),
+            ("heartbeat_path = \"x\"", "`heartbeat_path`"),
+        ];
+        for (text, expected) in cases {
+            let message = refused(text);
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let path = std::env::temp_dir().join(format!("ringmaster-config-{}", std::process::id()));
+        std::fs::write(&path, "port = 1\nprot = 2\n").unwrap();
+        let error = Options::from_file(&path).unwrap_err().to_string();
+        std::fs::remove_file(&path).unwrap();
+        assert!(error.contains("line 2") && error.contains("`prot`"), "{error}");
+    }
+}

@@ -1,0 +1,250 @@
+//! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
+
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use futures_util::future::{BoxFuture, join_all};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    api,
+    config::{Config, DriverKind},
+    control::{
+        self, Clock, Handle, Parts, Publisher,
+        record::Record,
+        store::{Loaded, Store},
+    },
+    driver::{
+        Driver,
+        docker::{DockerConfig, DockerDriver},
+        fixed::FixedDriver,
+        process::{ProcessConfig, ProcessDriver},
+    },
+    fleet::{
+        desired::Desired,
+        ids::InstanceId,
+        message::StopManner,
+        state::Keeper,
+        supervisor::{Settings, Supervisor},
+        table::RoutingTable,
+    },
+    proxy::{Routes, Workers},
+};
+
+/// Failure reports of the data plane that may wait; more are dropped and counted.
+const FAILURES_MAX: usize = 1_024;
+
+impl Publisher for Routes {
+    fn publish(&self, table: RoutingTable) {
+        Routes::publish(self, table);
+    }
+
+    fn drained(&self, instance: InstanceId) -> BoxFuture<'static, ()> {
+        let routes = self.clone();
+        Box::pin(async move { routes.drained(instance).await })
+    }
+}
+
+/// Runs the balancer until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A port that is taken, a state directory that cannot be used, another balancer of the fleet.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    let (driver, docker) = driver_of(&config)?;
+    let (store, stored) = open_store(&config)?;
+    let _lock = lock_fleet(&config, docker.as_deref()).await?;
+    let admin = TcpListener::bind(config.admin)
+        .await
+        .with_context(|| format!("cannot listen on {} (`admin`)", config.admin))?;
+
+    let clock = Clock::start();
+    let supervisor = Supervisor::new(settings_of(&config), stored, clock.now())?;
+    let routes = Routes::new(supervisor.table());
+    let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
+    let (handle, control) = control::spawn(Parts {
+        supervisor,
+        clock,
+        driver: Arc::clone(&driver),
+        store,
+        prober: config.prober.clone(),
+        publisher: Arc::new(routes.clone()),
+        record: Arc::new(Record::default()),
+        failures: failure_receiver,
+    });
+    let scaling = api::scaling::router(handle.clone());
+    let workers = Workers::start(config.proxy.clone(), routes, failures, scaling)?;
+    let workers = Arc::new(tokio::sync::Mutex::new(workers));
+    let (traffic_address, totals) = {
+        let started = workers.lock().await;
+        (started.local_addr(), started.totals_source())
+    };
+    let router = admin_router(handle, totals, &config, docker);
+    let admin_address = admin.local_addr()?;
+    let admin_server = tokio::spawn(api::listener::serve(admin, router));
+    tracing::info!(traffic = %traffic_address, admin = %admin_address, "listening");
+
+    stop.wait().await;
+    tracing::info!("stopping: open requests may end within {:?}", config.limits.drain);
+    workers.lock().await.shutdown(config.limits.drain).await;
+    admin_server.abort();
+    control.abort();
+    if config.stop_replicas_on_exit || config.driver == DriverKind::Process {
+        stop_replicas(driver.as_ref()).await;
+    }
+    Ok(())
+}
+
+/// SIGTERM and SIGINT, listened to from the beginning.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+type Drivers = (Arc<dyn Driver>, Option<Arc<DockerDriver>>);
+
+fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
+    Ok(match config.driver {
+        DriverKind::Docker => {
+            let docker = Arc::new(DockerDriver::new(DockerConfig {
+                port: config.port,
+                env: config.env.clone(),
+                command: config.command.clone(),
+                network: config.network.clone(),
+                grace: config.limits.stop_grace,
+                ..DockerConfig::new(&config.fleet, &config.image)
+            }));
+            (Arc::clone(&docker) as Arc<dyn Driver>, Some(docker))
+        }
+        DriverKind::Process => {
+            let command = config.command.clone().map_or_else(bundled_server, Ok)?;
+            let process = ProcessDriver::new(ProcessConfig {
+                env: config.env.clone(),
+                grace: config.limits.stop_grace,
+                ..ProcessConfig::new(command)
+            })?;
+            (Arc::new(process), None)
+        }
+        DriverKind::Static => (Arc::new(FixedDriver::new(config.upstreams.clone())), None),
+    })
+}
+
+/// The companion server beside our own program.
+fn bundled_server() -> anyhow::Result<Vec<String>> {
+    let own = std::env::current_exe().context("our own program cannot be found")?;
+    let server: PathBuf = own.with_file_name("ringmaster-server");
+    if !server.is_file() {
+        bail!("`command`: there is no '{}'; name a program to run", server.display());
+    }
+    Ok(vec![server.to_string_lossy().into_owned()])
+}
+
+fn open_store(config: &Config) -> anyhow::Result<(Option<Store>, Option<Desired>)> {
+    if config.driver == DriverKind::Static {
+        return Ok((None, None));
+    }
+    let store = Store::open(&config.state_dir, &config.fleet)?;
+    let stored = match store.load()? {
+        Loaded::Nothing => None,
+        Loaded::State(desired) => Some(*desired),
+        Loaded::SetAside { path, why } => {
+            let path = path.display();
+            tracing::warn!("the state file is corrupt ({why}): kept as '{path}', going on from labels");
+            None
+        }
+    };
+    Ok((Some(store), stored))
+}
+
+/// Refuses a second supervisor of the same fleet, as far as one can be seen from here: by state
+/// directory (already locked), by an abstract socket of this network namespace, and by labels of
+/// balancers in containers. The kernel releases the socket when the process ends.
+async fn lock_fleet(
+    config: &Config,
+    docker: Option<&DockerDriver>,
+) -> anyhow::Result<Option<std::os::unix::net::UnixListener>> {
+    use std::os::{linux::net::SocketAddrExt, unix::net};
+    let Some(docker) = docker else { return Ok(None) };
+    let name = format!("ringmaster/{}/{}", crate::driver::docker::default_host(), config.fleet);
+    let address = net::SocketAddr::from_abstract_name(name)?;
+    let lock = match net::UnixListener::bind_addr(&address) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            bail!("another balancer already supervises the fleet '{}'", config.fleet)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match docker.other_balancers().await {
+        Ok(others) if others.is_empty() => {}
+        Ok(others) => bail!(
+            "another balancer already supervises the fleet '{}': container '{}'",
+            config.fleet,
+            others.join("', '")
+        ),
+        Err(error) => tracing::warn!("{error}; waiting for it"),
+    }
+    Ok(Some(lock))
+}
+
+fn settings_of(config: &Config) -> Settings {
+    Settings {
+        limits: config.limits.clone(),
+        keeper: match config.driver {
+            DriverKind::Static => Keeper::Others,
+            DriverKind::Docker | DriverKind::Process => Keeper::Ringmaster,
+        },
+        ring: config.ring.clone(),
+        replicas: config.replicas,
+        seed: rand::random(),
+    }
+}
+
+fn admin_router(
+    handle: Handle,
+    totals: api::admin::TotalsSource,
+    config: &Config,
+    docker: Option<Arc<DockerDriver>>,
+) -> axum::Router {
+    let guard = api::admin::Guard {
+        token: config.admin_token.as_deref().map(Arc::from),
+        is_replica_address: Arc::new(move |peer: IpAddr| {
+            let network = docker.as_ref().and_then(|docker| docker.fleet_network());
+            network.is_some_and(|network| network.holds_replica(peer))
+        }),
+    };
+    api::admin::router(handle, totals, guard)
+}
+
+/// Stops everything of the fleet, whatever its state.
+async fn stop_replicas(driver: &dyn Driver) {
+    let found = match driver.list().await {
+        Ok(listing) => listing.found,
+        Err(error) => return tracing::warn!(%error, "the replicas could not be stopped"),
+    };
+    let stops = found.into_iter().map(|found| driver.stop(found.handle, StopManner::Graceful));
+    let all = tokio::time::timeout(Duration::from_secs(60), join_all(stops)).await;
+    let failed = all.map_or(1, |results| results.iter().filter(|result| result.is_err()).count());
+    if failed > 0 {
+        tracing::warn!(failed, "not all replicas could be stopped");
+    }
+}
