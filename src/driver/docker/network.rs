@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bollard::{
     models::{NetworkConnectRequest, NetworkCreateRequest, NetworkInspect},
-    query_parameters::InspectNetworkOptions,
+    query_parameters::{InspectNetworkOptions, ListNetworksOptions},
 };
 
 use super::{DockerDriver, client::CallError, labels};
@@ -88,23 +88,19 @@ impl DockerDriver {
             )])),
             ..Default::default()
         };
-        let deadline = self.config.deadlines.create;
         let created = self
             .connection
-            .call("create network", deadline, |client| async move {
-                client.create_network(request).await
-            })
+            .call(
+                "create network",
+                self.config.deadlines.create,
+                |client| async move { client.create_network(request).await },
+            )
             .await;
         match created {
-            // Somebody was faster, and this engine made a twin: ours is the one to go.
-            Ok(made) if made.warning.contains("already exists") => {
-                self.connection
-                    .call("remove network", deadline, |client| async move {
-                        client.remove_network(&made.id).await
-                    })
-                    .await?;
+            Ok(_) => {
+                tracing::info!(network = self.network, "network created");
+                self.remove_twins().await?;
             }
-            Ok(_) => tracing::info!(network = self.network, "network created"),
             Err(error) if error.is_status(409) => {}
             Err(error) => return Err(error),
         }
@@ -116,9 +112,63 @@ impl DockerDriver {
             })
     }
 
-    async fn find_network(&self) -> Result<Option<NetworkInspect>, CallError> {
-        let found = self
+    /// Of several networks with our name the oldest stays; younger ones that bear our label go.
+    /// Everyone who sees them decides the same, so it does not matter who is faster.
+    async fn remove_twins(&self) -> Result<(), CallError> {
+        let deadline = self.config.deadlines.ordinary;
+        let options = ListNetworksOptions {
+            filters: Some(HashMap::from([(
+                "name".to_owned(),
+                vec![self.network.clone()],
+            )])),
+        };
+        let mut twins = self
             .connection
+            .call("list networks", deadline, |client| async move {
+                client.list_networks(Some(options)).await
+            })
+            .await?;
+        twins.retain(|network| network.name.as_ref() == Some(&self.network));
+        twins.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
+        for twin in twins.into_iter().skip(1) {
+            let ours = twin.labels.is_some_and(|labels| self.names.owns(&labels));
+            let (true, Some(id)) = (ours, twin.id) else {
+                continue;
+            };
+            let removed = self
+                .connection
+                .call("remove network", deadline, |client| async move {
+                    client.remove_network(&id).await
+                })
+                .await;
+            match removed {
+                Err(error) if !error.is_status(404) => return Err(error),
+                _ => tracing::info!(network = self.network, "a twin of the network removed"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_network(&self) -> Result<Option<NetworkInspect>, CallError> {
+        let mut found = self.inspect_network().await;
+        if found
+            .as_ref()
+            .is_err_and(|e| e.text().contains("ambiguous"))
+        {
+            self.remove_twins().await?;
+            found = self.inspect_network().await;
+        }
+        match found {
+            // The engine also takes the beginning of an id for a name.
+            Ok(network) if network.name.as_ref() == Some(&self.network) => Ok(Some(network)),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_status(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn inspect_network(&self) -> Result<NetworkInspect, CallError> {
+        self.connection
             .call(
                 "inspect network",
                 self.config.deadlines.ordinary,
@@ -127,14 +177,7 @@ impl DockerDriver {
                     client.inspect_network(&self.network, options).await
                 },
             )
-            .await;
-        match found {
-            // The engine also takes the beginning of an id for a name.
-            Ok(network) if network.name.as_ref() == Some(&self.network) => Ok(Some(network)),
-            Ok(_) => Ok(None),
-            Err(error) if error.is_status(404) => Ok(None),
-            Err(error) => Err(error),
-        }
+            .await
     }
 
     /// Connects our own container to the network, if we run in one and it is not there yet.
