@@ -309,11 +309,63 @@ async fn what_happens_is_seen_at_once() {
     kill_process(process, Kill::KILL).unwrap();
     let exit_code = Some(137);
     expect(begin, Sighting::Died { exit_code }).await;
-    expect(begin, Sighting::Disconnected).await;
     let state = driver.list().await.unwrap().found[0].state;
     assert_eq!(state, FoundState::Exited { exit_code });
     driver.stop(started.handle, StopManner::Kill).await.unwrap();
     expect(Instant::now(), Sighting::Removed).await;
+}
+
+/// Runs a container by hand that bears the labels of [`request`]`("S5", 7, 4)`.
+fn run_labelled(world: &World, options: &[&str], argument: &str) -> String {
+    let fleet = format!("ringmaster.fleet={}", world.fleet);
+    let mut args = vec!["run", "--detach", "--env", "PORT=5000", "--label", &fleet];
+    args.extend(["--label", "ringmaster.replica=7"]);
+    args.extend(["--label", "ringmaster.incarnation=4"]);
+    args.extend(options);
+    args.extend([&*world.image, argument]);
+    world.docker(&args)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_health_are_seen() {
+    let Some(host) = engine() else { return };
+    let world = World::new(&host);
+    let driver = ready(config(&world)).await;
+    let mut signals = watch(&driver).await;
+    let instance = request("S5", 7, 4).instance;
+    // There is no shell in the image: the check fails.
+    let check = [
+        "--health-cmd",
+        "x",
+        "--health-interval",
+        "1s",
+        "--health-retries",
+        "1",
+    ];
+    let id = run_labelled(&world, &check, "serve");
+    let seen = next_sighting(&mut signals, Instant::now()).await;
+    assert_eq!(seen, (instance, Sighting::Unhealthy));
+    driver
+        .stop(Handle(id.into()), StopManner::Kill)
+        .await
+        .unwrap();
+    for _ in ["died", "removed"] {
+        next_sighting(&mut signals, Instant::now()).await;
+    }
+    run_labelled(
+        &world,
+        &["--memory", "16m", "--memory-swap", "16m"],
+        "hungry",
+    );
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let (who, what) = next_sighting(&mut signals, Instant::now()).await;
+        assert_eq!(who, instance);
+        seen.push(what);
+    }
+    let exit_code = Some(137);
+    assert!(seen.contains(&Sighting::OutOfMemory), "{seen:?}");
+    assert!(seen.contains(&Sighting::Died { exit_code }), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

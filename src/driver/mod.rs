@@ -19,7 +19,8 @@ use crate::fleet::{
 pub enum Signal {
     /// Something happened to an instance of this fleet.
     Saw(InstanceId, Sighting),
-    /// The event stream was lost or found again; what happened meanwhile is unknown.
+    /// The event stream was lost, or found (also for the first time); what happened meanwhile is
+    /// unknown.
     StreamChanged,
 }
 

@@ -64,19 +64,20 @@ pub(crate) fn docker(host: &str, args: &[&str]) -> Result<String, String> {
 pub(crate) fn replica() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("replica-{}", std::process::id()));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replica");
         std::fs::create_dir_all(&dir).unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/replica.rs");
+        let fresh = dir.join(format!("{}.new", std::process::id()));
         let output = Command::new(env::var("RUSTC").unwrap_or_else(|_| "rustc".into()))
             .args(["--edition=2024", "-Copt-level=1", "-Cstrip=symbols"])
             .args(["-Ctarget-feature=+crt-static", "-Cpanic=abort", "-o"])
-            .arg(dir.join("replica"))
-            .arg(source)
+            .args([&fresh, &source])
             .output()
             .unwrap();
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words}");
+        // In one step, for other test programs may be reading the old one.
+        std::fs::rename(fresh, dir.join("replica")).unwrap();
         dir.join("replica")
     })
 }

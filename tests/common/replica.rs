@@ -25,6 +25,12 @@ fn main() {
             process::exit(3);
         }
         Some("stubborn") => {}
+        Some("hungry") => {
+            let mut eaten = Vec::new();
+            loop {
+                eaten.push(vec![1_u8; 1 << 20]);
+            }
+        }
         // SAFETY: the handler calls nothing but `_exit`.
         _ => unsafe {
             signal(15, end);

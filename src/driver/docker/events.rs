@@ -182,7 +182,8 @@ impl DockerDriver {
                     return None;
                 }
                 let instance = labels::instance(attributes)?;
-                if action == "destroy" {
+                // After its end a container leaves its networks, which is no news.
+                if matches!(action, "die" | "destroy") {
                     self.forget(id);
                 } else {
                     self.remember(id, instance);
@@ -317,6 +318,8 @@ mod tests {
         let expected = Some((instance(), Sighting::Disconnected));
         assert_eq!(lost("c1", "blue-net"), expected);
         assert_eq!(lost("c1", "bridge"), None);
+        driver.interpret(&event(Kind::CONTAINER, "die", "c1", &OURS));
+        assert_eq!(lost("c1", "blue-net"), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::fleet::{
 };
 
 /// How many containers are inspected at the same time.
-const INSPECTIONS: usize = 4;
+const INSPECTIONS: usize = 8;
 
 impl DockerDriver {
     pub(super) async fn list_containers(&self) -> Result<Listing, EngineError> {
@@ -74,9 +74,6 @@ impl DockerDriver {
         let name = own_names(&container).find_map(|name| self.names.bare(name));
         let labels = container.labels.as_ref();
         let identity = labels.and_then(|labels| labels::identity(labels, name));
-        if let Some(identity) = &identity {
-            self.remember(id, identity.instance);
-        }
         let mut state = listed_state(&container);
         if !matches!(state, FoundState::Exited { .. }) {
             match self.inspect(id).await {
@@ -88,6 +85,10 @@ impl DockerDriver {
                     tracing::debug!(container = id, "inspect: {}", error.text());
                 }
             }
+        }
+        match (&identity, state) {
+            (_, FoundState::Exited { .. }) | (None, _) => {}
+            (Some(identity), _) => self.remember(id, identity.instance),
         }
         Some(Found {
             handle: Handle(id.into()),

@@ -25,7 +25,7 @@ pub(super) fn container_id(mountinfo: &str) -> Option<&str> {
         let mut fields = line.split(' ').skip(3);
         let (root, mount_point) = (fields.next()?, fields.next()?);
         let own_file = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].contains(&mount_point);
-        let (_, rest) = root.split_once("/containers/")?;
+        let (_, rest) = root.split_once("containers/")?;
         let (id, _) = rest.split_once('/')?;
         (own_file && id.len() == FULL_ID && is_hex(id)).then_some(id)
     })
@@ -132,6 +132,8 @@ mod tests {
         assert_eq!(container_id(&inside), Some(ID));
         let moved = format!("9 8 0:1 /srv/engine/containers/{ID}/hosts /etc/hosts rw - ext4 x rw");
         assert_eq!(container_id(&moved), Some(ID));
+        let podman = format!("9 8 0:1 /overlay-containers/{ID}/userdata/hosts /etc/hosts rw");
+        assert_eq!(container_id(&podman), Some(ID));
     }
 
     #[test]
