@@ -1,6 +1,11 @@
 //! Effects on instances, behind one small trait. A driver decides nothing: it is told what to
 //! start and stop by the core's actions, and reports what it finds.
 
+pub mod docker;
+pub mod fixed;
+pub mod process;
+mod settle;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -14,7 +19,8 @@ use crate::fleet::{
 pub enum Signal {
     /// Something happened to an instance of this fleet.
     Saw(InstanceId, Sighting),
-    /// The event stream was lost or found again; what happened meanwhile is unknown.
+    /// The event stream was lost, or found (also for the first time); what happened meanwhile is
+    /// unknown.
     StreamChanged,
 }
 
@@ -38,4 +44,32 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Sends what the engine reports until the receiver is gone. Subscribes again by itself.
     fn watch(&self, signals: mpsc::Sender<Signal>) -> BoxFuture<'_, ()>;
+}
+
+/// Digest of what a driver starts instances from. Each part is written with its length, so that
+/// no two lists of parts give the same text; the environment is sorted, for its order means nothing.
+fn spec_digest(parts: &[&str], env: &[(String, String)]) -> SpecDigest {
+    let mut env: Vec<&(String, String)> = env.iter().collect();
+    env.sort();
+    let pairs = env.iter().flat_map(|(key, value)| [key, value]);
+    let mut text = format!("{};", parts.len());
+    for part in parts.iter().copied().chain(pairs.map(String::as_str)) {
+        text.push_str(&format!("{}:{part};", part.len()));
+    }
+    let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    SpecDigest(format!("{hash:016x}").into())
+}
+
+/// The environment that every instance gets, whatever runs it.
+fn contract_env(request: &StartRequest, port: u16) -> [(&'static str, String); 4] {
+    let InstanceId {
+        replica,
+        incarnation,
+    } = request.instance;
+    [
+        ("SERVER_ID", request.name.to_string()),
+        ("PORT", port.to_string()),
+        ("RINGMASTER_REPLICA", replica.0.to_string()),
+        ("RINGMASTER_INCARNATION", incarnation.0.to_string()),
+    ]
 }

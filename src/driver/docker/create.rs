@@ -1,0 +1,375 @@
+//! Starting a container.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use bollard::{
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, ContainerState, EndpointSettings,
+        HostConfig, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptions, InspectContainerOptions, LogsOptions, StartContainerOptions,
+        WaitContainerOptions,
+    },
+};
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::{
+    DockerDriver,
+    client::{CallError, cut},
+    labels,
+    list::address_of,
+};
+use crate::{
+    driver::settle::settle,
+    fleet::{
+        ids::{Handle, ReplicaName, SpecDigest},
+        message::{StartError, StartRequest, Started},
+    },
+};
+
+/// A container in the way is removed, a missing network made; each of them once, and once more
+/// for a race with somebody else.
+const ATTEMPTS: usize = 3;
+/// How many log lines of an instance that ended at once are asked for.
+const LAST_LINES: &str = "3";
+
+/// Why one attempt did not work.
+enum Failure {
+    /// Somebody bears the name.
+    NameInUse(CallError),
+    /// The network is gone.
+    NoNetwork(CallError),
+    /// Nothing that another attempt would help.
+    Final(StartError),
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let words = error.text();
+        if error.is_status(404) && words.contains("network") && words.contains("not found") {
+            Self::NoNetwork(error)
+        } else {
+            Self::Final(error.into())
+        }
+    }
+}
+
+impl DockerDriver {
+    pub(super) async fn start_container(
+        &self,
+        request: StartRequest,
+    ) -> Result<Started, StartError> {
+        let spec = self.refresh_spec().await.map_err(|error| {
+            if error.is_status(404) {
+                StartError::Refused(self.missing_image().into())
+            } else {
+                error.into()
+            }
+        })?;
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            last = Some(match self.attempt(&request, &spec).await {
+                Ok(started) => return Ok(started),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::NameInUse(error)) => {
+                    self.clear_name(&request.name).await?;
+                    error
+                }
+                Err(Failure::NoNetwork(error)) => {
+                    self.prepare_network().await?;
+                    error
+                }
+            });
+        }
+        Err(last.map_or_else(|| StartError::Unclear("no attempt".into()), Into::into))
+    }
+
+    async fn attempt(&self, request: &StartRequest, spec: &SpecDigest) -> Result<Started, Failure> {
+        let id = self.create(request, spec).await?;
+        self.remember(&id, request.instance);
+        match self.run(&id).await {
+            Ok(address) => Ok(Started {
+                handle: Handle(id.into()),
+                address,
+            }),
+            Err(failure) => Err(self.abandon(&id, failure).await),
+        }
+    }
+
+    async fn create(&self, request: &StartRequest, spec: &SpecDigest) -> Result<String, Failure> {
+        let options = CreateContainerOptions {
+            name: Some(self.names.container(&request.name)),
+            ..Default::default()
+        };
+        let body = self.body(request, spec);
+        let created = self
+            .connection
+            .call(
+                "create",
+                self.config.deadlines.create,
+                |client| async move { client.create_container(Some(options), body).await },
+            )
+            .await;
+        match created {
+            Ok(created) => Ok(created.id),
+            Err(error) if error.is_status(409) => Err(Failure::NameInUse(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn body(&self, request: &StartRequest, spec: &SpecDigest) -> ContainerCreateBody {
+        let name = request.name.to_string();
+        let replica = request.instance.replica;
+        let endpoint = EndpointSettings {
+            aliases: Some(vec![name.clone(), format!("replica-{replica}")]),
+            ..Default::default()
+        };
+        ContainerCreateBody {
+            hostname: Some(name),
+            env: Some(environment(&self.config.env, request, self.config.port)),
+            cmd: self.config.command.clone(),
+            image: Some(self.config.image.clone()),
+            labels: Some(labels::of_request(&self.names, request, spec)),
+            host_config: Some(HostConfig {
+                network_mode: Some(self.network.clone()),
+                // We are the one who decides what happens after an end.
+                restart_policy: Some(RestartPolicy {
+                    name: Some(RestartPolicyNameEnum::NO),
+                    maximum_retry_count: None,
+                }),
+                ..Default::default()
+            }),
+            networking_config: Some(NetworkingConfig {
+                endpoints_config: Some(HashMap::from([(self.network.clone(), endpoint)])),
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// Starts a created container, and sees that it stays.
+    async fn run(&self, id: &str) -> Result<SocketAddr, Failure> {
+        let deadline = self.config.deadlines.create;
+        self.connection
+            .call("start", deadline, |client| async move {
+                client
+                    .start_container(id, None::<StartContainerOptions>)
+                    .await
+            })
+            .await?;
+        let container = self.inspect(id).await?;
+        self.still_runs(id, &container).await?;
+        let networks = container.network_settings.and_then(|set| set.networks);
+        let address = address_of(networks.as_ref(), &self.network, self.config.port);
+        let Some(address) = address else {
+            // It may have ended just before we looked, and lost its address with that.
+            self.still_runs(id, &self.inspect(id).await?).await?;
+            let text = format!("it has no address on network {}", self.network);
+            return Err(Failure::Final(StartError::Refused(text.into())));
+        };
+        if settle(address, self.ended(id), self.config.settle)
+            .await
+            .is_some()
+        {
+            self.still_runs(id, &self.inspect(id).await?).await?;
+        }
+        Ok(address)
+    }
+
+    /// Ready when the container does not run any more; never when the engine cannot say.
+    async fn ended(&self, id: &str) {
+        if let Ok(client) = self.connection.client().await {
+            let mut end = client.wait_container(id, None::<WaitContainerOptions>);
+            // A status other than zero comes as an error of its own kind.
+            match end.next().await {
+                Some(Ok(_))
+                | Some(Err(bollard::errors::Error::DockerContainerWaitError { .. })) => {
+                    return;
+                }
+                _ => {}
+            }
+        }
+        std::future::pending().await
+    }
+
+    pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, CallError> {
+        self.connection
+            .call(
+                "inspect",
+                self.config.deadlines.ordinary,
+                |client| async move {
+                    client
+                        .inspect_container(id, None::<InspectContainerOptions>)
+                        .await
+                },
+            )
+            .await
+    }
+
+    /// An error that says how it ended, unless it runs.
+    async fn still_runs(
+        &self,
+        id: &str,
+        container: &ContainerInspectResponse,
+    ) -> Result<(), Failure> {
+        let Some(state) = &container.state else {
+            return Ok(());
+        };
+        if state.running != Some(false) {
+            return Ok(());
+        }
+        let text = describe_end(state, &self.last_words(id).await);
+        Err(Failure::Final(StartError::Refused(text.into())))
+    }
+
+    /// The end of a container's log, bounded; empty when the engine does not keep one.
+    async fn last_words(&self, id: &str) -> String {
+        let options = LogsOptions {
+            stdout: true,
+            stderr: true,
+            tail: LAST_LINES.into(),
+            ..Default::default()
+        };
+        let read = self
+            .connection
+            .call(
+                "logs",
+                self.config.deadlines.ordinary,
+                |client| async move {
+                    let lines = client.logs(id, Some(options)).take(8);
+                    lines.map_ok(|line| line.into_bytes()).try_collect().await
+                },
+            )
+            .await;
+        let lines: Vec<bytes::Bytes> = read.unwrap_or_default();
+        tail(&lines.concat())
+    }
+
+    /// Removes what a failed attempt left. A result that is not certain says so.
+    async fn abandon(&self, id: &str, failure: Failure) -> Failure {
+        match self.remove(id).await {
+            Err(error) if !error.is_status(404) => {
+                let why = match &failure {
+                    Failure::NameInUse(error) | Failure::NoNetwork(error) => error.text().into(),
+                    Failure::Final(error) => error.to_string(),
+                };
+                let text = format!(
+                    "{why}; and what is left cannot be removed: {}",
+                    error.text()
+                );
+                Failure::Final(StartError::Unclear(text.into()))
+            }
+            _ => {
+                self.forget(id);
+                failure
+            }
+        }
+    }
+
+    /// Removes the bearer of a name if it is ours.
+    async fn clear_name(&self, name: &ReplicaName) -> Result<(), StartError> {
+        let bearer = match self.inspect(&self.names.container(name)).await {
+            Err(error) if error.is_status(404) => return Ok(()),
+            other => other?,
+        };
+        let labels = bearer.config.and_then(|config| config.labels);
+        let (Some(id), true) = (bearer.id, labels.is_some_and(|set| self.names.owns(&set))) else {
+            return Err(StartError::NameTaken(name.clone()));
+        };
+        tracing::info!(%name, "a stale container of ours is in the way and removed");
+        self.remove_and_wait(&id).await.map_err(Into::into)
+    }
+}
+
+/// The configured environment, and what the contract gives to every container on top.
+fn environment(configured: &[(String, String)], request: &StartRequest, port: u16) -> Vec<String> {
+    let ours = crate::driver::contract_env(request, port);
+    configured
+        .iter()
+        .filter(|(key, _)| ours.iter().all(|(reserved, _)| reserved != key))
+        .map(|(key, value)| format!("{key}={value}"))
+        .chain(ours.iter().map(|(key, value)| format!("{key}={value}")))
+        .collect()
+}
+
+fn describe_end(state: &ContainerState, last_words: &str) -> String {
+    let mut text = match state.exit_code {
+        Some(code) => format!("it exited at once with status {code}"),
+        None => "it exited at once".into(),
+    };
+    let error = state.error.as_deref().unwrap_or_default();
+    for part in [cut(error), last_words] {
+        if !part.is_empty() {
+            text = format!("{text}: {part}");
+        }
+    }
+    text
+}
+
+/// The last lines of a log as one line of at most 500 bytes.
+fn tail(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&log[log.len().saturating_sub(500)..]).into_owned();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| line.trim_matches(|c: char| c.is_whitespace() || c.is_control()))
+        .filter(|line| !line.is_empty())
+        .collect();
+    cut(&lines.join(" | ")).replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::ids::{Incarnation, InstanceId, ReplicaId};
+
+    fn request() -> StartRequest {
+        StartRequest {
+            instance: InstanceId {
+                replica: ReplicaId(7),
+                incarnation: Incarnation(3),
+            },
+            name: ReplicaName::new("S5").unwrap(),
+            ordinal: 1,
+            weight: 1,
+            positions: vec![1],
+        }
+    }
+
+    #[test]
+    fn our_environment_wins() {
+        let configured = vec![
+            ("PORT".to_owned(), "1".to_owned()),
+            ("DELAY".to_owned(), "a=b".to_owned()),
+        ];
+        assert_eq!(
+            environment(&configured, &request(), 5000),
+            [
+                "DELAY=a=b",
+                "SERVER_ID=S5",
+                "PORT=5000",
+                "RINGMASTER_REPLICA=7",
+                "RINGMASTER_INCARNATION=3"
+            ]
+        );
+    }
+
+    #[test]
+    fn last_words_are_one_bounded_line() {
+        assert_eq!(tail(b"first\r\n\nsecond\x1b[0m\n"), "first | second [0m");
+        assert!(tail(&[0xc3; 4096]).len() <= 500);
+        assert_eq!(tail(b""), "");
+    }
+
+    #[test]
+    fn an_end_is_told_in_full() {
+        let state = ContainerState {
+            exit_code: Some(3),
+            error: Some("exec format error".into()),
+            ..Default::default()
+        };
+        assert_eq!(
+            describe_end(&state, "bye"),
+            "it exited at once with status 3: exec format error: bye"
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! What the engine reports by itself.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bollard::{
+    errors::Error as ClientError,
+    models::{EventMessage, EventMessageTypeEnum as Kind},
+    query_parameters::EventsOptions,
+};
+use futures_util::{Stream, StreamExt};
+use tokio::{sync::mpsc, time};
+
+use super::{
+    DockerDriver,
+    client::{CallError, read_error},
+    labels,
+};
+use crate::{
+    driver::Signal,
+    fleet::{
+        ids::InstanceId,
+        message::{EngineError, Sighting},
+    },
+};
+
+/// The events that we ask for.
+const WANTED: [&str; 7] = [
+    "die",
+    "oom",
+    "pause",
+    "unpause",
+    "destroy",
+    "health_status",
+    "disconnect",
+];
+/// Pauses between two subscriptions, the shortest and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// A refused subscription is refused within this time; later it is taken as granted.
+const REFUSAL: Duration = Duration::from_millis(50);
+/// How often a silent stream is checked by asking the engine for a sign of life.
+const SILENCE: Duration = Duration::from_secs(10);
+/// A stream that has lived for this long was a good one: the next pause is short again.
+const GOOD_LIFE: Duration = Duration::from_secs(5);
+
+/// Nobody listens to signals any more.
+struct Unheard;
+
+impl DockerDriver {
+    /// Subscribes, and subscribes again, until the receiver is gone.
+    pub(super) async fn watch_events(&self, signals: mpsc::Sender<Signal>) {
+        let mut pause = PAUSES.0;
+        let mut had_stream = false;
+        loop {
+            let begin = Instant::now();
+            let lost = tokio::select! {
+                () = signals.closed() => return,
+                ended = self.follow(&signals, &mut had_stream) => match ended {
+                    Err(Unheard) => return,
+                    Ok(why) => why,
+                },
+            };
+            if begin.elapsed() > GOOD_LIFE {
+                pause = PAUSES.0;
+            }
+            tracing::debug!(?pause, "no event stream: {}", lost.text());
+            tokio::select! {
+                () = signals.closed() => return,
+                () = time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// One life of the stream, with a [`Signal::StreamChanged`] at its begin and its end.
+    async fn follow(
+        &self,
+        signals: &mpsc::Sender<Signal>,
+        had_stream: &mut bool,
+    ) -> Result<CallError, Unheard> {
+        if let Err(error) = self.get_ready(*had_stream).await {
+            return Ok(error);
+        }
+        let events = match self.subscribe().await {
+            Ok(events) => events,
+            Err(error) => return Ok(error),
+        };
+        let mut events = pin!(events);
+        let first = match time::timeout(REFUSAL, events.next()).await {
+            Err(_) => None,
+            Ok(Some(Ok(event))) => Some(event),
+            Ok(end) => return Ok(end_of(end)),
+        };
+        *had_stream = true;
+        send(signals, Signal::StreamChanged).await?;
+        if let Some(event) = first {
+            self.report(&event, signals).await?;
+        }
+        let why = loop {
+            match time::timeout(SILENCE, events.next()).await {
+                Ok(Some(Ok(event))) => self.report(&event, signals).await?,
+                Ok(end) => break end_of(end),
+                // A connection to a far engine can die without a word.
+                Err(_) => {
+                    if let Err(error) = self.sign_of_life().await {
+                        break error;
+                    }
+                }
+            }
+        };
+        send(signals, Signal::StreamChanged).await?;
+        Ok(why)
+    }
+
+    /// The engine answers, and after it was away also our network is as it should be.
+    async fn get_ready(&self, again: bool) -> Result<(), CallError> {
+        self.connection.reset();
+        self.sign_of_life().await?;
+        if again && let Err(error) = self.prepare().await {
+            match error {
+                EngineError::Away(text) => return Err(CallError::Away(text)),
+                EngineError::Refused(text) => tracing::warn!("the fleet's network: {text}"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn sign_of_life(&self) -> Result<(), CallError> {
+        self.connection
+            .call(
+                "ping",
+                self.config.deadlines.ordinary,
+                |client| async move { client.ping().await.map(drop) },
+            )
+            .await
+    }
+
+    /// The engine answers before it has subscribed us; `since` makes it send what happened in
+    /// between. Network events do not carry the network's labels, so ours are picked here.
+    async fn subscribe(
+        &self,
+    ) -> Result<impl Stream<Item = Result<EventMessage, ClientError>> + use<>, CallError> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let options = EventsOptions {
+            since: Some(format!("{}.{:09}", now.as_secs(), now.subsec_nanos())),
+            until: None,
+            filters: Some(HashMap::from([
+                ("type".to_owned(), owned(&["container", "network"])),
+                ("event".to_owned(), owned(&WANTED)),
+            ])),
+        };
+        let client = self.connection.client().await?;
+        // Only the answer's head is under this timeout, not the stream.
+        let client = client.with_timeout(self.config.deadlines.ordinary.max(REFUSAL * 20));
+        Ok(client.events(Some(options)))
+    }
+
+    async fn report(
+        &self,
+        event: &EventMessage,
+        signals: &mpsc::Sender<Signal>,
+    ) -> Result<(), Unheard> {
+        match self.interpret(event) {
+            Some((instance, sighting)) => send(signals, Signal::Saw(instance, sighting)).await,
+            None => Ok(()),
+        }
+    }
+
+    fn interpret(&self, event: &EventMessage) -> Option<(InstanceId, Sighting)> {
+        let actor = event.actor.as_ref()?;
+        let (id, attributes) = (actor.id.as_ref()?, actor.attributes.as_ref()?);
+        let action = event.action.as_deref()?;
+        match event.typ? {
+            Kind::CONTAINER => {
+                if !self.names.owns(attributes) {
+                    return None;
+                }
+                let instance = labels::instance(attributes)?;
+                // After its end a container leaves its networks, which is no news.
+                if matches!(action, "die" | "destroy") {
+                    self.forget(id);
+                } else {
+                    self.remember(id, instance);
+                }
+                Some((instance, sighting(action, attributes)?))
+            }
+            Kind::NETWORK if action == "disconnect" => {
+                let ours = attributes.get("name") == Some(&self.network);
+                let instance = self.known(attributes.get("container")?)?;
+                ours.then_some((instance, Sighting::Disconnected))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn sighting(action: &str, attributes: &HashMap<String, String>) -> Option<Sighting> {
+    Some(match action {
+        "die" => Sighting::Died {
+            exit_code: attributes.get("exitCode").and_then(|c| c.parse().ok()),
+        },
+        "oom" => Sighting::OutOfMemory,
+        "pause" => Sighting::Paused,
+        "unpause" => Sighting::Unpaused,
+        "destroy" => Sighting::Removed,
+        "health_status: unhealthy" => Sighting::Unhealthy,
+        _ => return None,
+    })
+}
+
+fn end_of(end: Option<Result<EventMessage, ClientError>>) -> CallError {
+    match end {
+        Some(Err(error)) => read_error(error),
+        _ => CallError::Away("the event stream ended".into()),
+    }
+}
+
+async fn send(signals: &mpsc::Sender<Signal>, signal: Signal) -> Result<(), Unheard> {
+    signals.send(signal).await.map_err(|_| Unheard)
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::*;
+    use crate::{
+        driver::docker::{DockerConfig, MOST_KNOWN},
+        fleet::ids::{Incarnation, ReplicaId},
+    };
+
+    fn event(kind: Kind, action: &str, id: &str, attributes: &[(&str, &str)]) -> EventMessage {
+        EventMessage {
+            typ: Some(kind),
+            action: Some(action.into()),
+            actor: Some(EventActor {
+                id: Some(id.into()),
+                attributes: Some(
+                    attributes
+                        .iter()
+                        .map(|(k, v)| ((*k).into(), (*v).into()))
+                        .collect(),
+                ),
+            }),
+            ..Default::default()
+        }
+    }
+
+    const OURS: [(&str, &str); 3] = [
+        (labels::FLEET, "blue"),
+        (labels::REPLICA, "4"),
+        (labels::INCARNATION, "2"),
+    ];
+
+    fn instance() -> InstanceId {
+        InstanceId {
+            replica: ReplicaId(4),
+            incarnation: Incarnation(2),
+        }
+    }
+
+    fn driver() -> DockerDriver {
+        DockerDriver::new(DockerConfig::new("blue", "image"))
+    }
+
+    #[test]
+    fn container_events_are_read_by_their_labels() {
+        let driver = driver();
+        let read = |action: &str| {
+            let event = event(Kind::CONTAINER, action, "c1", &OURS);
+            driver.interpret(&event).map(|(who, what)| {
+                assert_eq!(who, instance());
+                what
+            })
+        };
+        assert_eq!(read("die"), Some(Sighting::Died { exit_code: None }));
+        assert_eq!(read("oom"), Some(Sighting::OutOfMemory));
+        assert_eq!(read("pause"), Some(Sighting::Paused));
+        assert_eq!(read("unpause"), Some(Sighting::Unpaused));
+        assert_eq!(read("health_status: unhealthy"), Some(Sighting::Unhealthy));
+        assert_eq!(read("health_status: healthy"), None);
+        assert_eq!(read("destroy"), Some(Sighting::Removed));
+        assert_eq!(driver.known("c1"), None);
+        let mut died = OURS.to_vec();
+        died.push(("exitCode", "137"));
+        let died = driver.interpret(&event(Kind::CONTAINER, "die", "c1", &died));
+        let exit_code = Some(137);
+        assert_eq!(died, Some((instance(), Sighting::Died { exit_code })));
+    }
+
+    #[test]
+    fn events_of_others_are_nothing() {
+        let driver = driver();
+        let mut other = OURS;
+        other[0].1 = "green";
+        for attributes in [&other[..], &OURS[..2], &OURS[1..], &[]] {
+            let event = event(Kind::CONTAINER, "die", "c1", attributes);
+            assert_eq!(driver.interpret(&event), None);
+        }
+        assert_eq!(driver.interpret(&EventMessage::default()), None);
+    }
+
+    #[test]
+    fn a_disconnect_counts_on_our_network_for_a_known_container() {
+        let driver = driver();
+        let lost = |container: &str, network: &str| {
+            let attributes = [("container", container), ("name", network)];
+            driver.interpret(&event(Kind::NETWORK, "disconnect", "n1", &attributes))
+        };
+        assert_eq!(lost("c1", "blue-net"), None);
+        driver.remember("c1", instance());
+        let expected = Some((instance(), Sighting::Disconnected));
+        assert_eq!(lost("c1", "blue-net"), expected);
+        assert_eq!(lost("c1", "bridge"), None);
+        driver.interpret(&event(Kind::CONTAINER, "die", "c1", &OURS));
+        assert_eq!(lost("c1", "blue-net"), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let driver = driver();
+        for number in 0..3 * MOST_KNOWN {
+            driver.remember(&number.to_string(), instance());
+        }
+        assert!(driver.known.lock().unwrap().len() <= MOST_KNOWN);
+        assert_eq!(
+            driver.known(&(3 * MOST_KNOWN - 1).to_string()),
+            Some(instance())
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! The fleet's network: made when it is missing, joined by the balancer, and who is on it.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use bollard::{
+    models::{NetworkConnectRequest, NetworkCreateRequest, NetworkInspect},
+    query_parameters::{InspectNetworkOptions, ListNetworksOptions},
+};
+
+use super::{DockerDriver, client::CallError, labels};
+
+/// Address ranges of the fleet's network, for those who must tell a replica from a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetNetwork {
+    /// Its subnets: an address in each, and the length of the prefix.
+    pub subnets: Vec<(IpAddr, u8)>,
+    /// The engine's own addresses on it. What comes in through a published port has one of them.
+    pub gateways: Vec<IpAddr>,
+}
+
+impl FleetNetwork {
+    /// Whether an address may be a replica's: it is in a subnet, and no gateway.
+    pub fn may_be_replica(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        !self.gateways.contains(&peer) && self.subnets.iter().any(|subnet| within(*subnet, peer))
+    }
+
+    fn read(network: &NetworkInspect) -> Self {
+        let mut read = Self::default();
+        let config = network.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
+        for range in config.into_iter().flatten() {
+            read.subnets
+                .extend(range.subnet.as_deref().and_then(parse_subnet));
+            // An IPv6 gateway may be written with its prefix length.
+            let gateway = range.gateway.as_deref().unwrap_or_default();
+            let address = gateway.split('/').next().unwrap_or_default();
+            read.gateways.extend(address.parse::<IpAddr>().ok());
+        }
+        read
+    }
+}
+
+fn parse_subnet(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let length: u8 = length.parse().ok()?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    (length <= longest).then_some((address, length))
+}
+
+fn within((net, length): (IpAddr, u8), peer: IpAddr) -> bool {
+    let (net, peer, width) = match (net, peer) {
+        (IpAddr::V4(net), IpAddr::V4(peer)) => (
+            u128::from(net.to_bits()),
+            u128::from(peer.to_bits()),
+            32_u32,
+        ),
+        (IpAddr::V6(net), IpAddr::V6(peer)) => (net.to_bits(), peer.to_bits(), 128),
+        _ => return false,
+    };
+    let host_bits = width.saturating_sub(u32::from(length));
+    let shift = |bits: u128| bits.checked_shr(host_bits).unwrap_or(0);
+    shift(net) == shift(peer)
+}
+
+impl DockerDriver {
+    /// Makes the network if it is missing, joins it, and learns its address ranges.
+    pub(super) async fn prepare_network(&self) -> Result<(), CallError> {
+        let network = self.ensure_network().await?;
+        self.fleet_network
+            .store(Some(Arc::new(FleetNetwork::read(&network))));
+        self.join_network().await
+    }
+
+    /// Finds the network, or makes it.
+    pub(super) async fn ensure_network(&self) -> Result<NetworkInspect, CallError> {
+        // One at a time: engines before 25 make a second network of the same name without a word.
+        let _turn = self.network_turn.lock().await;
+        if let Some(network) = self.find_network().await? {
+            return Ok(network);
+        }
+        let request = NetworkCreateRequest {
+            name: self.network.clone(),
+            driver: Some("bridge".into()),
+            labels: Some(HashMap::from([(
+                labels::FLEET.to_owned(),
+                self.names.fleet().to_owned(),
+            )])),
+            ..Default::default()
+        };
+        let created = self
+            .connection
+            .call(
+                "create network",
+                self.config.deadlines.create,
+                |client| async move { client.create_network(request).await },
+            )
+            .await;
+        match created {
+            Ok(_) => {
+                tracing::info!(network = self.network, "network created");
+                self.remove_twins().await?;
+            }
+            Err(error) if error.is_status(409) => {}
+            Err(error) => return Err(error),
+        }
+        self.find_network()
+            .await?
+            .ok_or_else(|| CallError::Refused {
+                status: 404,
+                message: format!("network {} is gone again", self.network).into(),
+            })
+    }
+
+    /// Of several networks with our name the oldest stays; younger ones that bear our label go.
+    /// Everyone who sees them decides the same, so it does not matter who is faster.
+    async fn remove_twins(&self) -> Result<(), CallError> {
+        let deadline = self.config.deadlines.ordinary;
+        let options = ListNetworksOptions {
+            filters: Some(HashMap::from([(
+                "name".to_owned(),
+                vec![self.network.clone()],
+            )])),
+        };
+        let mut twins = self
+            .connection
+            .call("list networks", deadline, |client| async move {
+                client.list_networks(Some(options)).await
+            })
+            .await?;
+        twins.retain(|network| network.name.as_ref() == Some(&self.network));
+        twins.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
+        for twin in twins.into_iter().skip(1) {
+            let ours = twin.labels.is_some_and(|labels| self.names.owns(&labels));
+            let (true, Some(id)) = (ours, twin.id) else {
+                continue;
+            };
+            let removed = self
+                .connection
+                .call("remove network", deadline, |client| async move {
+                    client.remove_network(&id).await
+                })
+                .await;
+            match removed {
+                Err(error) if !error.is_status(404) => return Err(error),
+                _ => tracing::info!(network = self.network, "a twin of the network removed"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_network(&self) -> Result<Option<NetworkInspect>, CallError> {
+        let mut found = self.inspect_network().await;
+        if found
+            .as_ref()
+            .is_err_and(|e| e.text().contains("ambiguous"))
+        {
+            self.remove_twins().await?;
+            found = self.inspect_network().await;
+        }
+        match found {
+            // The engine also takes the beginning of an id for a name.
+            Ok(network) if network.name.as_ref() == Some(&self.network) => Ok(Some(network)),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_status(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn inspect_network(&self) -> Result<NetworkInspect, CallError> {
+        self.connection
+            .call(
+                "inspect network",
+                self.config.deadlines.ordinary,
+                |client| async move {
+                    let options = None::<InspectNetworkOptions>;
+                    client.inspect_network(&self.network, options).await
+                },
+            )
+            .await
+    }
+
+    /// Connects our own container to the network, if we run in one and it is not there yet.
+    async fn join_network(&self) -> Result<(), CallError> {
+        let Some(own) = self.own_container().await? else {
+            return Ok(());
+        };
+        let on_host = own
+            .host_config
+            .and_then(|config| config.network_mode)
+            .is_some_and(|mode| mode == "host");
+        let networks = own
+            .network_settings
+            .and_then(|settings| settings.networks)
+            .unwrap_or_default();
+        // With the host's network every bridge is in reach, and joining one is impossible.
+        if on_host || networks.contains_key(&self.network) {
+            return Ok(());
+        }
+        let request = NetworkConnectRequest {
+            container: own.id.unwrap_or_default(),
+            endpoint_config: None,
+        };
+        let joined = self
+            .connection
+            .call(
+                "connect network",
+                self.config.deadlines.create,
+                |client| async move { client.connect_network(&self.network, request).await },
+            )
+            .await;
+        match joined {
+            Ok(()) => {
+                tracing::info!(network = self.network, "joined the fleet's network");
+                Ok(())
+            }
+            Err(error) if error.text().contains("already exists in network") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn network() -> FleetNetwork {
+        FleetNetwork {
+            subnets: ["172.18.0.0/16", "fd00:1::/64"]
+                .map(|text| parse_subnet(text).unwrap())
+                .into(),
+            gateways: vec![ip("172.18.0.1"), ip("fd00:1::1")],
+        }
+    }
+
+    #[test]
+    fn replicas_are_in_the_subnet_and_gateways_are_not_replicas() {
+        for replica in [
+            "172.18.0.2",
+            "172.18.255.254",
+            "fd00:1::7",
+            "::ffff:172.18.0.2",
+        ] {
+            assert!(network().may_be_replica(ip(replica)), "{replica}");
+        }
+        for guest in [
+            "172.18.0.1",
+            "::ffff:172.18.0.1",
+            "172.19.0.2",
+            "127.0.0.1",
+            "fd00:1::1",
+            "fd00:2::7",
+        ] {
+            assert!(!network().may_be_replica(ip(guest)), "{guest}");
+        }
+    }
+
+    #[test]
+    fn subnets_are_read_with_care() {
+        assert_eq!(parse_subnet("10.0.0.0/8"), Some((ip("10.0.0.0"), 8)));
+        for bad in ["10.0.0.0", "10.0.0.0/33", "x/8", "10.0.0.0/", "::/129"] {
+            assert_eq!(parse_subnet(bad), None, "{bad}");
+        }
+        assert!(within((ip("0.0.0.0"), 0), ip("9.9.9.9")));
+        assert!(within((ip("::"), 0), ip("fd00::1")));
+    }
+}

@@ -1,0 +1,133 @@
+//! One child: the task that owns it is the only one that signals and reaps it, so a signal never
+//! meets a number that the system has given to somebody else.
+
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+
+use rustix::process::{Pid, Signal as Kill, kill_process, kill_process_group};
+use tokio::{
+    process::Child,
+    sync::{broadcast, mpsc, watch},
+    time,
+};
+
+use crate::{
+    driver::Signal,
+    fleet::{
+        ids::InstanceId,
+        message::{Sighting, StopManner},
+    },
+};
+
+/// A child that runs, or has ended and not been removed.
+#[derive(Debug)]
+pub(super) struct Running {
+    stops: mpsc::UnboundedSender<StopManner>,
+    exit: watch::Receiver<Option<i64>>,
+    announced: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Takes care of a child until it has ended.
+    pub(super) fn keep(
+        child: Child,
+        instance: InstanceId,
+        signals: broadcast::Sender<Signal>,
+        grace: Duration,
+    ) -> Self {
+        let (stops, orders) = mpsc::unbounded_channel();
+        let (exit_sender, exit) = watch::channel(None);
+        let (announced, mut may_announce) = watch::channel(false);
+        tokio::spawn(async move {
+            let code = keep(child, orders, grace).await;
+            exit_sender.send_replace(Some(code));
+            // An end during the start is the start's result, and nobody else's news.
+            if may_announce.wait_for(|announce| *announce).await.is_ok() {
+                let exit_code = Some(code);
+                let died = Signal::Saw(instance, Sighting::Died { exit_code });
+                // Without a listener the next list tells it.
+                let _ = signals.send(died);
+            }
+        });
+        Self {
+            stops,
+            exit,
+            announced,
+        }
+    }
+
+    /// Asks for an end; see [`Running::ended`]. Can be asked again, more forcefully.
+    pub(super) fn stop(&self, manner: StopManner) {
+        // An error means that it has ended.
+        let _ = self.stops.send(manner);
+    }
+
+    /// Reports the end from now on.
+    pub(super) fn announce_end(&self) {
+        self.announced.send_replace(true);
+    }
+
+    /// Its exit status, as a shell would say it; `None` while it runs.
+    pub(super) fn exit_code(&self) -> Option<i64> {
+        *self.exit.borrow()
+    }
+
+    /// Ready with the exit status when it has ended.
+    pub(super) async fn ended(&self) -> i64 {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(code) => code.unwrap_or_default(),
+            // The task is gone with its runtime, and the child with it.
+            Err(_) => 128 + 9,
+        }
+    }
+}
+
+async fn keep(
+    mut child: Child,
+    mut orders: mpsc::UnboundedReceiver<StopManner>,
+    grace: Duration,
+) -> i64 {
+    let mut kill_at = None;
+    loop {
+        let deadline = async {
+            match kill_at {
+                Some(at) => time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = child.wait() => return ended.map_or(-1, exit_code),
+            () = deadline => {
+                kill_at = None;
+                kill(&child);
+            }
+            Some(manner) = orders.recv() => match manner {
+                StopManner::Graceful => {
+                    if let Some(pid) = pid(&child) {
+                        let _ = kill_process(pid, Kill::TERM);
+                    }
+                    kill_at.get_or_insert_with(|| time::Instant::now() + grace);
+                }
+                StopManner::Kill => kill(&child),
+            },
+        }
+    }
+}
+
+/// Ends a child and what it has started in its group. It is not reaped yet, so its number is its.
+fn kill(child: &Child) {
+    if let Some(pid) = pid(child) {
+        let _ = kill_process_group(pid, Kill::KILL);
+        let _ = kill_process(pid, Kill::KILL);
+    }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
+}
+
+fn exit_code(status: ExitStatus) -> i64 {
+    let by_signal = || status.signal().map(|signal| 128 + signal);
+    i64::from(status.code().or_else(by_signal).unwrap_or(-1))
+}

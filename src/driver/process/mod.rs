@@ -1,0 +1,359 @@
+//! Instances as child processes on free loopback ports. They end with the balancer.
+
+mod child;
+mod output;
+mod spawner;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::Stdio,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::{
+    process::Command,
+    sync::{broadcast, mpsc},
+    time,
+};
+
+use self::{child::Running, output::LastLine, spawner::Spawner};
+use super::{Driver, Signal, settle::settle};
+use crate::fleet::{
+    ids::{Handle, ReplicaName, SpecDigest},
+    message::{
+        EngineError, Found, FoundIdentity, FoundState, Listing, StartError, StartRequest, Started,
+        StopManner,
+    },
+};
+
+/// A free port can be taken by somebody else before the child has it.
+const ATTEMPTS: usize = 3;
+/// How many ends of children wait for a slow listener; it is told when some were lost.
+const WAITING_SIGNALS: usize = 256;
+/// Time beyond the grace in which a killed child must be gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What children are started from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// More environment. What the contract gives to every instance wins over it.
+    pub env: Vec<(String, String)>,
+    /// Time between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// How long a new child is watched for an end right after its start, unless it listens.
+    pub settle: Duration,
+}
+
+impl ProcessConfig {
+    /// The contract's defaults for a program.
+    pub fn new(command: Vec<String>) -> Self {
+        Self {
+            command,
+            env: Vec::new(),
+            grace: Duration::from_secs(10),
+            settle: Duration::from_millis(100),
+        }
+    }
+}
+
+/// One child, from its start until it is stopped.
+#[derive(Debug)]
+struct Entry {
+    identity: FoundIdentity,
+    address: SocketAddr,
+    running: Running,
+}
+
+/// The driver for child processes.
+#[derive(Debug)]
+pub struct ProcessDriver {
+    config: ProcessConfig,
+    spec: SpecDigest,
+    spawner: Spawner,
+    children: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    next: AtomicU64,
+    signals: broadcast::Sender<Signal>,
+    /// Subscribed from the beginning, so that no end before the first `watch` is lost.
+    first_listener: Mutex<Option<broadcast::Receiver<Signal>>>,
+}
+
+impl ProcessDriver {
+    /// A driver. Its children end when it is dropped, or when the balancer ends in any way.
+    ///
+    /// # Errors
+    /// When the thread that starts children cannot be made.
+    pub fn new(config: ProcessConfig) -> io::Result<Self> {
+        let (signals, listener) = broadcast::channel(WAITING_SIGNALS);
+        let mut parts = vec!["process"];
+        parts.extend(config.command.iter().map(String::as_str));
+        Ok(Self {
+            spec: super::spec_digest(&parts, &config.env),
+            spawner: Spawner::new()?,
+            children: Mutex::default(),
+            next: AtomicU64::new(1),
+            signals,
+            first_listener: Mutex::new(Some(listener)),
+            config,
+        })
+    }
+
+    fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn start_child(&self, request: StartRequest) -> Result<Started, StartError> {
+        self.clear_name(&request.name).await?;
+        let mut ended = String::new();
+        for _ in 0..ATTEMPTS {
+            let port = self.free_port().map_err(|error| {
+                StartError::Refused(format!("there is no free port: {error}").into())
+            })?;
+            match self.attempt(&request, port).await? {
+                Ok(started) => return Ok(started),
+                Err(text) => ended = text,
+            }
+        }
+        Err(StartError::Refused(ended.into()))
+    }
+
+    /// One attempt; the inner error is an end right after the start, which a taken port explains.
+    async fn attempt(
+        &self,
+        request: &StartRequest,
+        port: u16,
+    ) -> Result<Result<Started, String>, StartError> {
+        let mut child = self
+            .spawner
+            .spawn(self.command(request, port)?)
+            .await
+            .map_err(|error| {
+                let program = self.config.command.first().map_or("", String::as_str);
+                StartError::Refused(format!("'{program}' cannot be started: {error}").into())
+            })?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let last_line = LastLine::default();
+        output::pass_on(&mut child, request.instance, &last_line);
+        let running = Running::keep(
+            child,
+            request.instance,
+            self.signals.clone(),
+            self.config.grace,
+        );
+        let entry = Arc::new(Entry {
+            identity: self.identity(request),
+            address,
+            running,
+        });
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.children().insert(number, entry.clone());
+        if let Some(code) = settle(address, entry.running.ended(), self.config.settle).await {
+            self.children().remove(&number);
+            return Ok(Err(last_line.describe_end(code).await));
+        }
+        entry.running.announce_end();
+        Ok(Ok(Started {
+            handle: handle(number),
+            address,
+        }))
+    }
+
+    fn identity(&self, request: &StartRequest) -> FoundIdentity {
+        FoundIdentity {
+            instance: request.instance,
+            name: request.name.clone(),
+            ordinal: request.ordinal,
+            weight: request.weight,
+            positions: request.positions.clone(),
+            spec: self.spec.clone(),
+        }
+    }
+
+    fn command(&self, request: &StartRequest, port: u16) -> Result<Command, StartError> {
+        let Some((program, arguments)) = self.config.command.split_first() else {
+            let text = "there is no program to start: set --command";
+            return Err(StartError::Refused(text.into()));
+        };
+        let mut command = Command::new(program);
+        // Our own settings are not the replica's.
+        for (key, _) in std::env::vars_os() {
+            if key.as_encoded_bytes().starts_with(b"RINGMASTER_") {
+                command.env_remove(key);
+            }
+        }
+        command
+            .args(arguments)
+            .envs(self.config.env.iter().map(|(key, value)| (key, value)))
+            .env("HOST", "127.0.0.1")
+            .envs(super::contract_env(request, port))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// A port that nobody listens on, and none of our children was given.
+    fn free_port(&self) -> io::Result<u16> {
+        loop {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let port = listener.local_addr()?.port();
+            let given = self.children().values().any(|c| c.address.port() == port);
+            if !given {
+                return Ok(port);
+            }
+        }
+    }
+
+    async fn clear_name(&self, name: &ReplicaName) -> Result<(), StartError> {
+        let in_the_way: Vec<u64> = self
+            .children()
+            .iter()
+            .filter(|(_, child)| child.identity.name == *name)
+            .map(|(number, _)| *number)
+            .collect();
+        let stops = in_the_way
+            .into_iter()
+            .map(|number| self.end(number, StopManner::Kill));
+        let stopped: Result<Vec<()>, EngineError> = join_all(stops).await.into_iter().collect();
+        match stopped {
+            Ok(_) => Ok(()),
+            Err(error) => Err(StartError::Unclear(error.to_string().into())),
+        }
+    }
+
+    async fn end(&self, number: u64, manner: StopManner) -> Result<(), EngineError> {
+        let entry = self.children().get(&number).cloned();
+        let Some(entry) = entry else {
+            return Ok(());
+        };
+        entry.running.stop(manner);
+        let limit = match manner {
+            StopManner::Graceful => self.config.grace.saturating_add(KILL_DEADLINE),
+            StopManner::Kill => KILL_DEADLINE,
+        };
+        if time::timeout(limit, entry.running.ended()).await.is_err() {
+            let text = format!("process {number} has not ended within {limit:?}");
+            return Err(EngineError::Refused(text.into()));
+        }
+        self.children().remove(&number);
+        Ok(())
+    }
+}
+
+fn handle(number: u64) -> Handle {
+    Handle(format!("process-{number}").into())
+}
+
+fn number_of(handle: &Handle) -> Option<u64> {
+    handle.0.strip_prefix("process-")?.parse().ok()
+}
+
+impl Driver for ProcessDriver {
+    fn spec(&self) -> SpecDigest {
+        self.spec.clone()
+    }
+
+    fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, StartError>> {
+        Box::pin(self.start_child(request))
+    }
+
+    fn stop(&self, handle: Handle, manner: StopManner) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async move {
+            match number_of(&handle) {
+                Some(number) => self.end(number, manner).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>> {
+        let found = self
+            .children()
+            .iter()
+            .map(|(number, child)| Found {
+                handle: handle(*number),
+                identity: Some(child.identity.clone()),
+                state: match child.running.exit_code() {
+                    None => FoundState::Running(Some(child.address)),
+                    Some(code) => FoundState::Exited {
+                        exit_code: Some(code),
+                    },
+                },
+            })
+            .collect();
+        Box::pin(async move {
+            Ok(Listing {
+                found,
+                foreign_names: Vec::new(),
+            })
+        })
+    }
+
+    fn watch(&self, signals: mpsc::Sender<Signal>) -> BoxFuture<'_, ()> {
+        let first = self
+            .first_listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut listener = first.unwrap_or_else(|| self.signals.subscribe());
+        Box::pin(async move {
+            loop {
+                let signal = tokio::select! {
+                    () = signals.closed() => return,
+                    received = listener.recv() => match received {
+                        Ok(signal) => signal,
+                        Err(broadcast::error::RecvError::Lagged(_)) => Signal::StreamChanged,
+                        Err(broadcast::error::RecvError::Closed) => return,
+                    },
+                };
+                if signals.send(signal).await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_read_back_and_others_are_nobody() {
+        assert_eq!(number_of(&handle(17)), Some(17));
+        assert_eq!(number_of(&Handle("17".into())), None);
+        assert_eq!(number_of(&Handle("process-x".into())), None);
+    }
+
+    #[test]
+    fn the_digest_depends_on_program_and_environment() {
+        let spec = |command: &[&str], env: &[(&str, &str)]| {
+            let mut config = ProcessConfig::new(command.iter().map(|s| (*s).into()).collect());
+            config.env = env
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect();
+            ProcessDriver::new(config).unwrap().spec()
+        };
+        let base = spec(&["server", "-v"], &[("A", "1")]);
+        assert_eq!(base, spec(&["server", "-v"], &[("A", "1")]));
+        assert_ne!(base, spec(&["server -v"], &[("A", "1")]));
+        assert_ne!(base, spec(&["server", "-v"], &[("A", "2")]));
+    }
+
+    #[test]
+    fn given_ports_are_free() {
+        let driver = ProcessDriver::new(ProcessConfig::new(vec!["x".into()])).unwrap();
+        let port = driver.free_port().unwrap();
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+}

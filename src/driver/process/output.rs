@@ -1,0 +1,118 @@
+//! What children write goes to the log, line by line, in bounded memory.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Child,
+    sync::watch,
+    time,
+};
+
+use crate::fleet::ids::InstanceId;
+
+/// Longer lines are cut into pieces of this length.
+const LONGEST_LINE: usize = 500;
+/// A program's last line may still be in the pipe when its end is known.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The last line that a child wrote, and when its pipes have come to their end.
+#[derive(Clone, Debug)]
+pub(super) struct LastLine {
+    text: Arc<Mutex<String>>,
+    /// Counts the open pipes.
+    open: watch::Sender<usize>,
+}
+
+impl Default for LastLine {
+    fn default() -> Self {
+        Self {
+            text: Arc::default(),
+            open: watch::Sender::new(0),
+        }
+    }
+}
+
+impl LastLine {
+    /// A sentence on an end right after the start.
+    pub(super) async fn describe_end(&self, code: i64) -> String {
+        let mut open = self.open.subscribe();
+        // A grandchild can hold the pipes open for ever.
+        let _ = time::timeout(PATIENCE, open.wait_for(|open| *open == 0)).await;
+        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        if text.is_empty() {
+            format!("it exited at once with status {code}")
+        } else {
+            format!("it exited at once with status {code}: {text}")
+        }
+    }
+
+    fn set(&self, line: &str) {
+        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        text.clear();
+        text.push_str(line);
+    }
+}
+
+/// Reads both pipes until they close.
+pub(super) fn pass_on(child: &mut Child, instance: InstanceId, last: &LastLine) {
+    if let Some(pipe) = child.stdout.take() {
+        read_on(pipe, instance, last.clone());
+    }
+    if let Some(pipe) = child.stderr.take() {
+        read_on(pipe, instance, last.clone());
+    }
+}
+
+fn read_on(pipe: impl AsyncRead + Unpin + Send + 'static, instance: InstanceId, last: LastLine) {
+    last.open.send_modify(|open| *open += 1);
+    tokio::spawn(async move {
+        each_line(pipe, |line| {
+            tracing::debug!(%instance, "{line}");
+            last.set(line);
+        })
+        .await;
+        last.open.send_modify(|open| *open -= 1);
+    });
+}
+
+async fn each_line(mut pipe: impl AsyncRead + Unpin, mut tell: impl FnMut(&str)) {
+    let mut tell = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).replace(char::is_control, " ");
+        if !text.trim().is_empty() {
+            tell(text.trim());
+        }
+    };
+    let mut line = Vec::with_capacity(LONGEST_LINE);
+    let mut chunk = [0; 1024];
+    while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
+        for byte in &chunk[..length] {
+            if *byte == b'\n' || line.len() == LONGEST_LINE {
+                tell(&line);
+                line.clear();
+            }
+            if *byte != b'\n' {
+                line.push(*byte);
+            }
+        }
+    }
+    tell(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_told_and_long_ones_cut() {
+        let mut lines = Vec::new();
+        let text = format!("one\r\n\n{}\nlast", "x".repeat(1200));
+        each_line(text.as_bytes(), |line| lines.push(line.to_owned())).await;
+        let lengths: Vec<usize> = lines.iter().map(String::len).collect();
+        assert_eq!(lengths, [3, 500, 500, 200, 4]);
+        assert_eq!((lines[0].as_str(), lines[4].as_str()), ("one", "last"));
+    }
+}
