@@ -117,7 +117,8 @@ pub async fn status(client: &Client) -> anyhow::Result<String> {
         for replica in status["replicas"].as_array().into_iter().flatten() {
             let _ = writeln!(text, "replica {} ({})", replica["id"], word(&replica["name"]));
             for instance in replica["instances"].as_array().into_iter().flatten() {
-                let reason = instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
+                let reason =
+                    instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
                 let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
                 let _ = writeln!(
                     text,

@@ -153,12 +153,42 @@ impl Options {
             ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(other.$field)),* } };
         }
         first!(
-            listen, admin, admin_token, mounts, driver, fleet, replicas, replicas_max, image, port,
-            heartbeat_path, env, command, network, upstream, key, workers, state_dir,
-            not_found_as_400, stop_replicas_on_exit, slots, virtual_servers, placement,
-            heartbeat_interval, heartbeat_timeout, heartbeat_misses, heartbeat_passes,
-            replace_after, start_deadline, drain, stop_grace, connect, first_byte, upstream_idle,
-            attempts, connections_max,
+            listen,
+            admin,
+            admin_token,
+            mounts,
+            driver,
+            fleet,
+            replicas,
+            replicas_max,
+            image,
+            port,
+            heartbeat_path,
+            env,
+            command,
+            network,
+            upstream,
+            key,
+            workers,
+            state_dir,
+            not_found_as_400,
+            stop_replicas_on_exit,
+            slots,
+            virtual_servers,
+            placement,
+            heartbeat_interval,
+            heartbeat_timeout,
+            heartbeat_misses,
+            heartbeat_passes,
+            replace_after,
+            start_deadline,
+            drain,
+            stop_grace,
+            connect,
+            first_byte,
+            upstream_idle,
+            attempts,
+            connections_max,
         )
     }
 }
@@ -242,7 +272,9 @@ impl Config {
         if replicas > most {
             return wrong(
                 "replicas",
-                format!("{replicas} are too many: at most {most} fit; raise `slots` or `replicas_max`, or lower `virtual_servers`"),
+                format!(
+                    "{replicas} are too many: at most {most} fit; raise `slots` or `replicas_max`, or lower `virtual_servers`"
+                ),
             );
         }
         let upstreams = upstreams_of(&options, driver)?;
@@ -414,9 +446,7 @@ fn upstreams_of(options: &Options, driver: DriverKind) -> Checked<Vec<Upstream>>
     }
     let upstreams: Vec<Upstream> = texts
         .into_iter()
-        .map(|text| {
-            text.parse::<Upstream>().or_else(|error| wrong("upstream", error.to_string()))
-        })
+        .map(|text| text.parse::<Upstream>().or_else(|error| wrong("upstream", error.to_string())))
         .collect::<Checked<_>>()?;
     let twice = upstreams.iter().enumerate().find(|(at, upstream)| {
         upstreams[..*at].iter().any(|earlier| earlier.name == upstream.name)

@@ -4,6 +4,7 @@ use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use futures_util::future::{BoxFuture, join_all};
+use rand::TryRng;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -63,7 +64,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {} (`admin`)", config.admin))?;
 
     let clock = Clock::start();
-    let supervisor = Supervisor::new(settings_of(&config), stored, clock.now())?;
+    let seed = rand::rngs::SysRng.try_next_u64().context("the system gives no random numbers")?;
+    let supervisor = Supervisor::new(settings_of(&config, seed), stored, clock.now())?;
     let routes = Routes::new(supervisor.table());
     let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
     let (handle, control) = control::spawn(Parts {
@@ -77,12 +79,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         failures: failure_receiver,
     });
     let scaling = api::scaling::router(handle.clone());
-    let workers = Workers::start(config.proxy.clone(), routes, failures, scaling)?;
-    let workers = Arc::new(tokio::sync::Mutex::new(workers));
-    let (traffic_address, totals) = {
-        let started = workers.lock().await;
-        (started.local_addr(), started.totals_source())
-    };
+    let mut workers = Workers::start(config.proxy.clone(), routes, failures, scaling)?;
+    let traffic_address = workers.local_addr();
+    let totals = Arc::new(workers.totals_source());
     let router = admin_router(handle, totals, &config, docker);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
@@ -90,7 +89,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     stop.wait().await;
     tracing::info!("stopping: open requests may end within {:?}", config.limits.drain);
-    workers.lock().await.shutdown(config.limits.drain).await;
+    workers.shutdown(config.limits.drain).await;
     admin_server.abort();
     control.abort();
     if config.stop_replicas_on_exit || config.driver == DriverKind::Process {
@@ -169,7 +168,9 @@ fn open_store(config: &Config) -> anyhow::Result<(Option<Store>, Option<Desired>
         Loaded::State(desired) => Some(*desired),
         Loaded::SetAside { path, why } => {
             let path = path.display();
-            tracing::warn!("the state file is corrupt ({why}): kept as '{path}', going on from labels");
+            tracing::warn!(
+                "the state file is corrupt ({why}): kept as '{path}', going on from labels"
+            );
             None
         }
     };
@@ -206,7 +207,7 @@ async fn lock_fleet(
     Ok(Some(lock))
 }
 
-fn settings_of(config: &Config) -> Settings {
+fn settings_of(config: &Config, seed: u64) -> Settings {
     Settings {
         limits: config.limits.clone(),
         keeper: match config.driver {
@@ -215,7 +216,7 @@ fn settings_of(config: &Config) -> Settings {
         },
         ring: config.ring.clone(),
         replicas: config.replicas,
-        seed: rand::random(),
+        seed,
     }
 }
 
@@ -229,7 +230,7 @@ fn admin_router(
         token: config.admin_token.as_deref().map(Arc::from),
         is_replica_address: Arc::new(move |peer: IpAddr| {
             let network = docker.as_ref().and_then(|docker| docker.fleet_network());
-            network.is_some_and(|network| network.holds_replica(peer))
+            network.is_some_and(|network| network.may_be_replica(peer))
         }),
     };
     api::admin::router(handle, totals, guard)

@@ -49,10 +49,7 @@ fn driver(config: ProcessConfig) -> Arc<ProcessDriver> {
 
 fn request(name: &str, replica: u32) -> StartRequest {
     StartRequest {
-        instance: InstanceId {
-            replica: ReplicaId(replica),
-            incarnation: Incarnation(4),
-        },
+        instance: InstanceId { replica: ReplicaId(replica), incarnation: Incarnation(4) },
         name: ReplicaName::new(name).unwrap(),
         ordinal: 3,
         weight: 2,
@@ -135,10 +132,7 @@ async fn a_child_is_started_listed_and_stopped() {
     assert_eq!(identity.positions, [9, 511]);
     assert_eq!(identity.spec, driver.spec());
 
-    driver
-        .stop(started.handle.clone(), StopManner::Graceful)
-        .await
-        .unwrap();
+    driver.stop(started.handle.clone(), StopManner::Graceful).await.unwrap();
     assert!(!lives(process));
     assert_eq!(driver.list().await.unwrap().found, []);
     driver.stop(started.handle, StopManner::Kill).await.unwrap();

@@ -50,7 +50,9 @@ impl Parameters {
         match self.dry_run.as_deref() {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1" | "") => Ok(true),
-            Some(other) => Err(Refused::bad(format!("'dry_run' must be true or false, not '{other}'"))),
+            Some(other) => {
+                Err(Refused::bad(format!("'dry_run' must be true or false, not '{other}'")))
+            }
         }
     }
 }

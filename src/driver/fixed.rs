@@ -42,10 +42,8 @@ impl FromStr for Upstream {
     type Err = UpstreamError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map_err(|reason| UpstreamError {
-            text: text.chars().take(120).collect(),
-            reason,
-        })
+        parse(text)
+            .map_err(|reason| UpstreamError { text: text.chars().take(120).collect(), reason })
     }
 }
 
@@ -65,21 +63,12 @@ fn parse(text: &str) -> Result<Upstream, String> {
         let parsed = value.parse::<u32>().ok().filter(|weight| *weight > 0);
         weight = Some(parsed.ok_or_else(|| format!("the weight '{value}' is not 1 or more"))?);
     }
-    Ok(Upstream {
-        name,
-        host,
-        port,
-        weight: weight.unwrap_or(1),
-    })
+    Ok(Upstream { name, host, port, weight: weight.unwrap_or(1) })
 }
 
 fn parse_address(text: &str) -> Result<(String, u16), String> {
-    let (host, port) = text
-        .rsplit_once(':')
-        .ok_or("there is no ':' before the port")?;
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|inner| inner.strip_suffix(']'));
+    let (host, port) = text.rsplit_once(':').ok_or("there is no ':' before the port")?;
+    let bracketed = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
     let host = match bracketed {
         Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
         Some(inner) => return Err(format!("'{inner}' is not an IPv6 address")),
@@ -171,6 +160,7 @@ impl Driver for FixedDriver {
         Box::pin(async {
             let finds = self.upstreams.iter().enumerate();
             Ok(Listing {
+                spec: Some(self.spec()),
                 found: join_all(finds.map(|(index, one)| self.find(index, one))).await,
                 foreign_names: Vec::new(),
             })
@@ -197,10 +187,7 @@ mod tests {
         assert_eq!((plain.host.as_str(), plain.port), ("10.0.0.1", 5001));
         assert_eq!(plain.weight, 1);
         let six = upstream("S6=[fd00::1]:80,weight=7");
-        assert_eq!(
-            (six.host.as_str(), six.port, six.weight),
-            ("fd00::1", 80, 7)
-        );
+        assert_eq!((six.host.as_str(), six.port, six.weight), ("fd00::1", 80, 7));
         assert_eq!(upstream("db=my_host.lan:1").host, "my_host.lan");
     }
 
@@ -237,10 +224,7 @@ mod tests {
         ]);
         let listing = driver.list().await.unwrap();
         assert_eq!(listing.found.len(), 2);
-        assert_eq!(
-            listing.found[0].state,
-            FoundState::Running("127.0.0.1:5001".parse().ok())
-        );
+        assert_eq!(listing.found[0].state, FoundState::Running("127.0.0.1:5001".parse().ok()));
         assert_eq!(listing.found[1].state, FoundState::Running(None));
         let second = listing.found[1].identity.clone().unwrap();
         assert_eq!(second.instance.to_string(), "2.1");
@@ -248,11 +232,7 @@ mod tests {
         assert_eq!(second.spec, driver.spec());
         let stop = driver.stop(listing.found[0].handle.clone(), StopManner::Kill);
         let error = stop.await.unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("'one' cannot be stopped: the replicas")
-        );
+        assert!(error.to_string().starts_with("'one' cannot be stopped: the replicas"));
     }
 
     #[tokio::test]
@@ -260,8 +240,6 @@ mod tests {
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
         let driver = FixedDriver::new(Vec::new());
-        time::timeout(Duration::from_secs(5), driver.watch(sender))
-            .await
-            .unwrap();
+        time::timeout(Duration::from_secs(5), driver.watch(sender)).await.unwrap();
     }
 }

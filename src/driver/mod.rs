@@ -62,10 +62,7 @@ fn spec_digest(parts: &[&str], env: &[(String, String)]) -> SpecDigest {
 
 /// The environment that every instance gets, whatever runs it.
 fn contract_env(request: &StartRequest, port: u16) -> [(&'static str, String); 4] {
-    let InstanceId {
-        replica,
-        incarnation,
-    } = request.instance;
+    let InstanceId { replica, incarnation } = request.instance;
     [
         ("SERVER_ID", request.name.to_string()),
         ("PORT", port.to_string()),

@@ -32,8 +32,5 @@ pub(crate) async fn settle<T>(
 }
 
 async fn accepts(address: SocketAddr) -> bool {
-    matches!(
-        time::timeout(CONNECT, TcpStream::connect(address)).await,
-        Ok(Ok(_))
-    )
+    matches!(time::timeout(CONNECT, TcpStream::connect(address)).await, Ok(Ok(_)))
 }

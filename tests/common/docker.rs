@@ -30,11 +30,7 @@ pub(crate) fn engine() -> Option<String> {
 
 /// Says why a test does nothing, or fails where an engine is required.
 pub(crate) fn skip(why: &str) {
-    assert_ne!(
-        env::var("RINGMASTER_TEST_DOCKER").as_deref(),
-        Ok("required"),
-        "{why}"
-    );
+    assert_ne!(env::var("RINGMASTER_TEST_DOCKER").as_deref(), Ok("required"), "{why}");
     // Not `eprintln!`, which the test harness would hide.
     let _ = writeln!(io::stderr(), "skipped: {why}");
 }

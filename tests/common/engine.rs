@@ -44,16 +44,9 @@ impl PrivateEngine {
         let have = |tool: &str| {
             let mut which = Command::new("sh");
             which.args(["-c", &format!("command -v {tool}")]);
-            which
-                .stdout(Stdio::null())
-                .status()
-                .is_ok_and(|s| s.success())
+            which.stdout(Stdio::null()).status().is_ok_and(|s| s.success())
         };
-        if !is_root
-            || !["dockerd", "unshare", "setpriv", "ip"]
-                .into_iter()
-                .all(have)
-        {
+        if !is_root || !["dockerd", "unshare", "setpriv", "ip"].into_iter().all(have) {
             skip("a private engine needs root, dockerd, unshare, setpriv and ip");
             return None;
         }
@@ -65,23 +58,8 @@ impl PrivateEngine {
         fs::write(dir.join("daemon.json"), "{}").unwrap();
         fs::write(dir.join("run"), "").unwrap();
         let keeper = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "unshare",
-                "--net",
-                "--mount",
-                "--pid",
-            ])
-            .args([
-                "--fork",
-                "--kill-child=KILL",
-                "--mount-proc",
-                "sh",
-                "-c",
-                KEEPER,
-                "sh",
-            ])
+            .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid"])
+            .args(["--fork", "--kill-child=KILL", "--mount-proc", "sh", "-c", KEEPER, "sh"])
             .arg(&dir)
             .arg(format!("/{name}"))
             .stdin(Stdio::null())
@@ -108,9 +86,7 @@ impl PrivateEngine {
     pub(crate) fn end(&self, signal: rustix::process::Signal) {
         fs::remove_file(self.dir.join("run")).unwrap();
         self.signal(signal);
-        eventually("the engine has ended", Duration::from_secs(30), || {
-            self.process().is_none()
-        });
+        eventually("the engine has ended", Duration::from_secs(30), || self.process().is_none());
     }
 
     /// Starts the engine again.
@@ -155,10 +131,7 @@ impl Drop for PrivateEngine {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let controllers = fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten();
+        let controllers = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         for controller in controllers {
             remove_cgroup(&controller.path().join(&self.name));
         }

@@ -73,11 +73,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(host: String, negotiation: Duration) -> Self {
-        Self {
-            host,
-            negotiation,
-            client: Mutex::new(None),
-        }
+        Self { host, negotiation, client: Mutex::new(None) }
     }
 
     /// Asks for the API version again before the next call: another engine may answer then.
@@ -98,10 +94,7 @@ impl Connection {
     {
         let client = self.client().await?;
         let result = bounded(what, deadline, call(client)).await;
-        if let Err(CallError::Refused {
-            status: 400,
-            message,
-        }) = &result
+        if let Err(CallError::Refused { status: 400, message }) = &result
             && message.contains("is too new")
         {
             self.reset();
@@ -111,11 +104,7 @@ impl Connection {
 
     /// The client, with the version negotiated.
     pub(super) async fn client(&self) -> Result<Docker, CallError> {
-        let known = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(client) = known {
             return Ok(client);
         }
@@ -143,22 +132,16 @@ async fn bounded<T>(
 ) -> Result<T, CallError> {
     match time::timeout(deadline, call).await {
         Ok(result) => result.map_err(read_error),
-        Err(_) => Err(CallError::Away(
-            format!("no answer to '{what}' within {deadline:?}").into(),
-        )),
+        Err(_) => Err(CallError::Away(format!("no answer to '{what}' within {deadline:?}").into())),
     }
 }
 
 /// The engine's own words; for a failed connection the innermost cause, which names the reason.
 pub(super) fn read_error(error: ClientError) -> CallError {
     match error {
-        ClientError::DockerResponseServerError {
-            status_code,
-            message,
-        } => CallError::Refused {
-            status: status_code,
-            message: cut(message.trim()).into(),
-        },
+        ClientError::DockerResponseServerError { status_code, message } => {
+            CallError::Refused { status: status_code, message: cut(message.trim()).into() }
+        }
         other => {
             let mut text = other.to_string();
             let mut cause = other.source();
@@ -206,11 +189,7 @@ mod tests {
     async fn an_engine_that_is_not_there_is_away_and_not_an_error_of_new() {
         let connection = Connection::new("unix:///nowhere/docker.sock".into(), Duration::ZERO);
         let error = connection
-            .call(
-                "ping",
-                Duration::from_secs(1),
-                |c| async move { c.ping().await },
-            )
+            .call("ping", Duration::from_secs(1), |c| async move { c.ping().await })
             .await
             .unwrap_err();
         assert!(matches!(&error, CallError::Away(t) if t.contains("/nowhere/docker.sock")));

@@ -89,10 +89,7 @@ impl DockerDriver {
         let id = self.create(request, spec).await?;
         self.remember(&id, request.instance);
         match self.run(&id).await {
-            Ok(address) => Ok(Started {
-                handle: Handle(id.into()),
-                address,
-            }),
+            Ok(address) => Ok(Started { handle: Handle(id.into()), address }),
             Err(failure) => Err(self.abandon(&id, failure).await),
         }
     }
@@ -105,11 +102,9 @@ impl DockerDriver {
         let body = self.body(request, spec);
         let created = self
             .connection
-            .call(
-                "create",
-                self.config.deadlines.create,
-                |client| async move { client.create_container(Some(options), body).await },
-            )
+            .call("create", self.config.deadlines.create, |client| async move {
+                client.create_container(Some(options), body).await
+            })
             .await;
         match created {
             Ok(created) => Ok(created.id),
@@ -152,9 +147,7 @@ impl DockerDriver {
         let deadline = self.config.deadlines.create;
         self.connection
             .call("start", deadline, |client| async move {
-                client
-                    .start_container(id, None::<StartContainerOptions>)
-                    .await
+                client.start_container(id, None::<StartContainerOptions>).await
             })
             .await?;
         let container = self.inspect(id).await?;
@@ -167,10 +160,7 @@ impl DockerDriver {
             let text = format!("it has no address on network {}", self.network);
             return Err(Failure::Final(StartError::Refused(text.into())));
         };
-        if settle(address, self.ended(id), self.config.settle)
-            .await
-            .is_some()
-        {
+        if settle(address, self.ended(id), self.config.settle).await.is_some() {
             self.still_runs(id, &self.inspect(id).await?).await?;
         }
         Ok(address)
@@ -194,15 +184,9 @@ impl DockerDriver {
 
     pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, CallError> {
         self.connection
-            .call(
-                "inspect",
-                self.config.deadlines.ordinary,
-                |client| async move {
-                    client
-                        .inspect_container(id, None::<InspectContainerOptions>)
-                        .await
-                },
-            )
+            .call("inspect", self.config.deadlines.ordinary, |client| async move {
+                client.inspect_container(id, None::<InspectContainerOptions>).await
+            })
             .await
     }
 
@@ -232,14 +216,10 @@ impl DockerDriver {
         };
         let read = self
             .connection
-            .call(
-                "logs",
-                self.config.deadlines.ordinary,
-                |client| async move {
-                    let lines = client.logs(id, Some(options)).take(8);
-                    lines.map_ok(|line| line.into_bytes()).try_collect().await
-                },
-            )
+            .call("logs", self.config.deadlines.ordinary, |client| async move {
+                let lines = client.logs(id, Some(options)).take(8);
+                lines.map_ok(|line| line.into_bytes()).try_collect().await
+            })
             .await;
         let lines: Vec<bytes::Bytes> = read.unwrap_or_default();
         tail(&lines.concat())
@@ -253,10 +233,7 @@ impl DockerDriver {
                     Failure::NameInUse(error) | Failure::NoNetwork(error) => error.text().into(),
                     Failure::Final(error) => error.to_string(),
                 };
-                let text = format!(
-                    "{why}; and what is left cannot be removed: {}",
-                    error.text()
-                );
+                let text = format!("{why}; and what is left cannot be removed: {}", error.text());
                 Failure::Final(StartError::Unclear(text.into()))
             }
             _ => {
@@ -324,10 +301,7 @@ mod tests {
 
     fn request() -> StartRequest {
         StartRequest {
-            instance: InstanceId {
-                replica: ReplicaId(7),
-                incarnation: Incarnation(3),
-            },
+            instance: InstanceId { replica: ReplicaId(7), incarnation: Incarnation(3) },
             name: ReplicaName::new("S5").unwrap(),
             ordinal: 1,
             weight: 1,
@@ -337,10 +311,8 @@ mod tests {
 
     #[test]
     fn our_environment_wins() {
-        let configured = vec![
-            ("PORT".to_owned(), "1".to_owned()),
-            ("DELAY".to_owned(), "a=b".to_owned()),
-        ];
+        let configured =
+            vec![("PORT".to_owned(), "1".to_owned()), ("DELAY".to_owned(), "a=b".to_owned())];
         assert_eq!(
             environment(&configured, &request(), 5000),
             [

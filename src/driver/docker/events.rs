@@ -28,15 +28,8 @@ use crate::{
 };
 
 /// The events that we ask for.
-const WANTED: [&str; 7] = [
-    "die",
-    "oom",
-    "pause",
-    "unpause",
-    "destroy",
-    "health_status",
-    "disconnect",
-];
+const WANTED: [&str; 7] =
+    ["die", "oom", "pause", "unpause", "destroy", "health_status", "disconnect"];
 /// Pauses between two subscriptions, the shortest and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// A refused subscription is refused within this time; later it is taken as granted.
@@ -130,11 +123,9 @@ impl DockerDriver {
 
     async fn sign_of_life(&self) -> Result<(), CallError> {
         self.connection
-            .call(
-                "ping",
-                self.config.deadlines.ordinary,
-                |client| async move { client.ping().await.map(drop) },
-            )
+            .call("ping", self.config.deadlines.ordinary, |client| async move {
+                client.ping().await.map(drop)
+            })
             .await
     }
 
@@ -143,9 +134,7 @@ impl DockerDriver {
     async fn subscribe(
         &self,
     ) -> Result<impl Stream<Item = Result<EventMessage, ClientError>> + use<>, CallError> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let options = EventsOptions {
             since: Some(format!("{}.{:09}", now.as_secs(), now.subsec_nanos())),
@@ -202,9 +191,9 @@ impl DockerDriver {
 
 fn sighting(action: &str, attributes: &HashMap<String, String>) -> Option<Sighting> {
     Some(match action {
-        "die" => Sighting::Died {
-            exit_code: attributes.get("exitCode").and_then(|c| c.parse().ok()),
-        },
+        "die" => {
+            Sighting::Died { exit_code: attributes.get("exitCode").and_then(|c| c.parse().ok()) }
+        }
         "oom" => Sighting::OutOfMemory,
         "pause" => Sighting::Paused,
         "unpause" => Sighting::Unpaused,
@@ -242,27 +231,18 @@ mod tests {
             actor: Some(EventActor {
                 id: Some(id.into()),
                 attributes: Some(
-                    attributes
-                        .iter()
-                        .map(|(k, v)| ((*k).into(), (*v).into()))
-                        .collect(),
+                    attributes.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
                 ),
             }),
             ..Default::default()
         }
     }
 
-    const OURS: [(&str, &str); 3] = [
-        (labels::FLEET, "blue"),
-        (labels::REPLICA, "4"),
-        (labels::INCARNATION, "2"),
-    ];
+    const OURS: [(&str, &str); 3] =
+        [(labels::FLEET, "blue"), (labels::REPLICA, "4"), (labels::INCARNATION, "2")];
 
     fn instance() -> InstanceId {
-        InstanceId {
-            replica: ReplicaId(4),
-            incarnation: Incarnation(2),
-        }
+        InstanceId { replica: ReplicaId(4), incarnation: Incarnation(2) }
     }
 
     fn driver() -> DockerDriver {
@@ -329,9 +309,6 @@ mod tests {
             driver.remember(&number.to_string(), instance());
         }
         assert!(driver.known.lock().unwrap().len() <= MOST_KNOWN);
-        assert_eq!(
-            driver.known(&(3 * MOST_KNOWN - 1).to_string()),
-            Some(instance())
-        );
+        assert_eq!(driver.known(&(3 * MOST_KNOWN - 1).to_string()), Some(instance()));
     }
 }

@@ -45,15 +45,8 @@ pub struct Names {
 impl Names {
     /// The names of a fleet.
     pub fn of(fleet: &str) -> Self {
-        let prefix = if fleet == DEFAULT_FLEET {
-            String::new()
-        } else {
-            format!("{fleet}-")
-        };
-        Self {
-            fleet: fleet.into(),
-            prefix,
-        }
+        let prefix = if fleet == DEFAULT_FLEET { String::new() } else { format!("{fleet}-") };
+        Self { fleet: fleet.into(), prefix }
     }
 
     /// The fleet itself.
@@ -75,11 +68,7 @@ impl Names {
 
     /// The network that the fleet is given when none is configured.
     pub fn network(&self) -> String {
-        if self.prefix.is_empty() {
-            "net1".into()
-        } else {
-            format!("{}net", self.prefix)
-        }
+        if self.prefix.is_empty() { "net1".into() } else { format!("{}net", self.prefix) }
     }
 
     /// Whether a container or event with these labels is ours.
@@ -165,10 +154,7 @@ mod tests {
 
     fn request() -> StartRequest {
         StartRequest {
-            instance: InstanceId {
-                replica: ReplicaId(7),
-                incarnation: Incarnation(3),
-            },
+            instance: InstanceId { replica: ReplicaId(7), incarnation: Incarnation(3) },
             name: ReplicaName::new("S5").unwrap(),
             ordinal: 2,
             weight: 4,
@@ -201,12 +187,7 @@ mod tests {
             labels.remove(key);
             assert_eq!(identity(&labels, name()), None, "{key}");
         }
-        for (key, value) in [
-            (REPLICA, "-1"),
-            (INCARNATION, "x"),
-            (SLOTS, "1,,2"),
-            (WEIGHT, ""),
-        ] {
+        for (key, value) in [(REPLICA, "-1"), (INCARNATION, "x"), (SLOTS, "1,,2"), (WEIGHT, "")] {
             let mut labels = whole.clone();
             labels.insert(key.into(), value.into());
             assert_eq!(identity(&labels, name()), None, "{key}={value}");
@@ -231,56 +212,17 @@ mod tests {
     #[test]
     fn the_digest_depends_on_every_part_and_not_on_the_order_of_the_environment() {
         let env = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs
-                .iter()
-                .map(|(k, v)| ((*k).into(), (*v).into()))
-                .collect()
+            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
         };
-        let base = spec(
-            "img",
-            "sha256:1",
-            5000,
-            &env(&[("A", "1"), ("B", "2")]),
-            None,
-        );
-        let same = spec(
-            "img",
-            "sha256:1",
-            5000,
-            &env(&[("B", "2"), ("A", "1")]),
-            None,
-        );
+        let base = spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None);
+        let same = spec("img", "sha256:1", 5000, &env(&[("B", "2"), ("A", "1")]), None);
         assert_eq!(base, same);
         let others = [
-            spec(
-                "img2",
-                "sha256:1",
-                5000,
-                &env(&[("A", "1"), ("B", "2")]),
-                None,
-            ),
-            spec(
-                "img",
-                "sha256:2",
-                5000,
-                &env(&[("A", "1"), ("B", "2")]),
-                None,
-            ),
-            spec(
-                "img",
-                "sha256:1",
-                5001,
-                &env(&[("A", "1"), ("B", "2")]),
-                None,
-            ),
+            spec("img2", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None),
+            spec("img", "sha256:2", 5000, &env(&[("A", "1"), ("B", "2")]), None),
+            spec("img", "sha256:1", 5001, &env(&[("A", "1"), ("B", "2")]), None),
             spec("img", "sha256:1", 5000, &env(&[("A", "1B")]), None),
-            spec(
-                "img",
-                "sha256:1",
-                5000,
-                &env(&[("A", "1"), ("B", "2")]),
-                Some(&[]),
-            ),
+            spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), Some(&[])),
         ];
         for other in others {
             assert_ne!(base, other);

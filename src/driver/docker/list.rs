@@ -12,9 +12,9 @@ use bollard::{
     },
     query_parameters::ListContainersOptions,
 };
-use futures_util::{StreamExt, future, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{DockerDriver, labels};
+use super::{DockerDriver, client::CallError, labels};
 use crate::fleet::{
     ids::{Handle, ReplicaName},
     message::{EngineError, Found, FoundState, Listing},
@@ -25,43 +25,38 @@ const INSPECTIONS: usize = 8;
 
 impl DockerDriver {
     pub(super) async fn list_containers(&self) -> Result<Listing, EngineError> {
-        match self.refresh_spec().await {
-            // The last known image stays the wanted one while it is missing.
-            Ok(_) => {}
-            Err(error) if error.is_status(404) => {}
-            Err(error) => return Err(error.into()),
+        if self.fleet_network.load().is_none() {
+            self.prepare_network().await?;
         }
-        let options = ListContainersOptions {
-            all: true,
-            ..Default::default()
+        let spec = match self.refresh_spec().await {
+            Ok(spec) => Some(spec),
+            // While the image is missing nothing can be replaced, so nothing is outdated.
+            Err(error) if error.is_status(404) => None,
+            Err(error) => return Err(error.into()),
         };
+        let options = ListContainersOptions { all: true, ..Default::default() };
         let containers = self
             .connection
-            .call(
-                "list",
-                self.config.deadlines.ordinary,
-                |client| async move { client.list_containers(Some(options)).await },
-            )
+            .call("list", self.config.deadlines.ordinary, |client| async move {
+                client.list_containers(Some(options)).await
+            })
             .await?;
         let (ours, others): (Vec<_>, Vec<_>) = containers.into_iter().partition(|container| {
             let labels = container.labels.as_ref();
             labels.is_some_and(|labels| self.names.owns(labels))
         });
-        let found: Vec<Found> = stream::iter(ours)
+        let found: Vec<Option<Found>> = stream::iter(ours)
             .map(|container| self.read(container))
             .buffered(INSPECTIONS)
-            .filter_map(future::ready)
-            .collect()
-            .await;
+            .try_collect()
+            .await?;
+        let found = found.into_iter().flatten().collect();
         let mut foreign_names: Vec<ReplicaName> = others
             .iter()
             .flat_map(|other| own_names(other).filter_map(|name| self.names.bare(name)))
             .collect();
         foreign_names.sort();
-        Ok(Listing {
-            found,
-            foreign_names,
-        })
+        Ok(Listing { spec, found, foreign_names })
     }
 
     /// Looks at one container. `None`: it is gone by now.
@@ -69,7 +64,10 @@ impl DockerDriver {
     /// The engine lists from a copy that it brings up to date *after* it has told of an end (some
     /// 70 ms later, seen with 20.10), so a container that should run is inspected: that waits for
     /// the end to be complete.
-    async fn read(&self, container: ContainerSummary) -> Option<Found> {
+    ///
+    /// # Errors
+    /// When it cannot be inspected: half a list would be taken for the truth.
+    async fn read(&self, container: ContainerSummary) -> Result<Option<Found>, CallError> {
         let id = container.id.as_deref().unwrap_or_default();
         let name = own_names(&container).find_map(|name| self.names.bare(name));
         let labels = container.labels.as_ref();
@@ -80,21 +78,15 @@ impl DockerDriver {
                 Ok(container) => {
                     state = inspected_state(container, &self.network, self.config.port)
                 }
-                Err(error) if error.is_status(404) => return None,
-                Err(error) => {
-                    tracing::debug!(container = id, "inspect: {}", error.text());
-                }
+                Err(error) if error.is_status(404) => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
         match (&identity, state) {
             (_, FoundState::Exited { .. }) | (None, _) => {}
             (Some(identity), _) => self.remember(id, identity.instance),
         }
-        Some(Found {
-            handle: Handle(id.into()),
-            identity,
-            state,
-        })
+        Ok(Some(Found { handle: Handle(id.into()), identity, state }))
     }
 }
 
@@ -117,18 +109,14 @@ fn inspected_state(container: ContainerInspectResponse, network: &str, port: u16
         Some(Status::CREATED) => FoundState::Created,
         Some(Status::RUNNING | Status::STOPPING) => FoundState::Running(address),
         Some(Status::PAUSED) => FoundState::Paused(address),
-        _ => FoundState::Exited {
-            exit_code: state.exit_code,
-        },
+        _ => FoundState::Exited { exit_code: state.exit_code },
     }
 }
 
 /// Names like `/a`; those like `/a/b` are what another container calls it.
 fn own_names(container: &ContainerSummary) -> impl Iterator<Item = &str> {
     let names = container.names.iter().flatten();
-    names
-        .map(|name| name.strip_prefix('/').unwrap_or(name))
-        .filter(|name| !name.contains('/'))
+    names.map(|name| name.strip_prefix('/').unwrap_or(name)).filter(|name| !name.contains('/'))
 }
 
 /// The code in a status like `Exited (137) 3 seconds ago`; lists have it nowhere else.
@@ -163,10 +151,7 @@ mod tests {
     }
 
     fn inspected(status: Status, ip: &str) -> FoundState {
-        let endpoint = EndpointSettings {
-            ip_address: Some(ip.into()),
-            ..Default::default()
-        };
+        let endpoint = EndpointSettings { ip_address: Some(ip.into()), ..Default::default() };
         let container = ContainerInspectResponse {
             state: Some(ContainerState {
                 status: Some(status),
@@ -206,14 +191,8 @@ mod tests {
         assert_eq!(inspected(Status::RUNNING, ""), FoundState::Running(None));
         assert_eq!(inspected(Status::CREATED, ""), FoundState::Created);
         let exit_code = Some(137);
-        assert_eq!(
-            inspected(Status::EXITED, ""),
-            FoundState::Exited { exit_code }
-        );
-        assert_eq!(
-            inspected(Status::DEAD, ""),
-            FoundState::Exited { exit_code }
-        );
+        assert_eq!(inspected(Status::EXITED, ""), FoundState::Exited { exit_code });
+        assert_eq!(inspected(Status::DEAD, ""), FoundState::Exited { exit_code });
     }
 
     #[test]

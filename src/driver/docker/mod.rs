@@ -97,11 +97,14 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self {
-            ordinary: Duration::from_secs(5),
-            create: Duration::from_secs(20),
-        }
+        Self { ordinary: Duration::from_secs(5), create: Duration::from_secs(20) }
     }
+}
+
+/// Whether an engine is meant to be here, even if it does not answer yet.
+pub fn is_here() -> bool {
+    let host = default_host();
+    host.strip_prefix("unix://").is_none_or(|path| std::path::Path::new(path).exists())
 }
 
 /// The driver for a Docker engine.
@@ -163,11 +166,9 @@ impl DockerDriver {
     async fn refresh_spec(&self) -> Result<SpecDigest, CallError> {
         let image = self
             .connection
-            .call(
-                "inspect image",
-                self.config.deadlines.ordinary,
-                |client| async move { client.inspect_image(&self.config.image).await },
-            )
+            .call("inspect image", self.config.deadlines.ordinary, |client| async move {
+                client.inspect_image(&self.config.image).await
+            })
             .await?;
         let spec = spec_of(&self.config, image.id.as_deref().unwrap_or_default());
         if **self.spec.load() != spec {
@@ -202,17 +203,11 @@ impl DockerDriver {
 
     /// Kills a container if it runs, and removes it with its anonymous volumes.
     async fn remove(&self, id: &str) -> Result<(), CallError> {
-        let options = RemoveContainerOptions {
-            v: true,
-            force: true,
-            link: false,
-        };
+        let options = RemoveContainerOptions { v: true, force: true, link: false };
         self.connection
-            .call(
-                "remove",
-                self.config.deadlines.create,
-                |client| async move { client.remove_container(id, Some(options)).await },
-            )
+            .call("remove", self.config.deadlines.create, |client| async move {
+                client.remove_container(id, Some(options)).await
+            })
             .await
     }
 }

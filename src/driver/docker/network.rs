@@ -29,8 +29,7 @@ impl FleetNetwork {
         let mut read = Self::default();
         let config = network.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
         for range in config.into_iter().flatten() {
-            read.subnets
-                .extend(range.subnet.as_deref().and_then(parse_subnet));
+            read.subnets.extend(range.subnet.as_deref().and_then(parse_subnet));
             // An IPv6 gateway may be written with its prefix length.
             let gateway = range.gateway.as_deref().unwrap_or_default();
             let address = gateway.split('/').next().unwrap_or_default();
@@ -50,11 +49,9 @@ fn parse_subnet(text: &str) -> Option<(IpAddr, u8)> {
 
 fn within((net, length): (IpAddr, u8), peer: IpAddr) -> bool {
     let (net, peer, width) = match (net, peer) {
-        (IpAddr::V4(net), IpAddr::V4(peer)) => (
-            u128::from(net.to_bits()),
-            u128::from(peer.to_bits()),
-            32_u32,
-        ),
+        (IpAddr::V4(net), IpAddr::V4(peer)) => {
+            (u128::from(net.to_bits()), u128::from(peer.to_bits()), 32_u32)
+        }
         (IpAddr::V6(net), IpAddr::V6(peer)) => (net.to_bits(), peer.to_bits(), 128),
         _ => return false,
     };
@@ -67,8 +64,7 @@ impl DockerDriver {
     /// Makes the network if it is missing, joins it, and learns its address ranges.
     pub(super) async fn prepare_network(&self) -> Result<(), CallError> {
         let network = self.ensure_network().await?;
-        self.fleet_network
-            .store(Some(Arc::new(FleetNetwork::read(&network))));
+        self.fleet_network.store(Some(Arc::new(FleetNetwork::read(&network))));
         self.join_network().await
     }
 
@@ -90,11 +86,9 @@ impl DockerDriver {
         };
         let created = self
             .connection
-            .call(
-                "create network",
-                self.config.deadlines.create,
-                |client| async move { client.create_network(request).await },
-            )
+            .call("create network", self.config.deadlines.create, |client| async move {
+                client.create_network(request).await
+            })
             .await;
         match created {
             Ok(_) => {
@@ -104,12 +98,10 @@ impl DockerDriver {
             Err(error) if error.is_status(409) => {}
             Err(error) => return Err(error),
         }
-        self.find_network()
-            .await?
-            .ok_or_else(|| CallError::Refused {
-                status: 404,
-                message: format!("network {} is gone again", self.network).into(),
-            })
+        self.find_network().await?.ok_or_else(|| CallError::Refused {
+            status: 404,
+            message: format!("network {} is gone again", self.network).into(),
+        })
     }
 
     /// Of several networks with our name the oldest stays; younger ones that bear our label go.
@@ -117,10 +109,7 @@ impl DockerDriver {
     async fn remove_twins(&self) -> Result<(), CallError> {
         let deadline = self.config.deadlines.ordinary;
         let options = ListNetworksOptions {
-            filters: Some(HashMap::from([(
-                "name".to_owned(),
-                vec![self.network.clone()],
-            )])),
+            filters: Some(HashMap::from([("name".to_owned(), vec![self.network.clone()])])),
         };
         let mut twins = self
             .connection
@@ -151,10 +140,7 @@ impl DockerDriver {
 
     async fn find_network(&self) -> Result<Option<NetworkInspect>, CallError> {
         let mut found = self.inspect_network().await;
-        if found
-            .as_ref()
-            .is_err_and(|e| e.text().contains("ambiguous"))
-        {
+        if found.as_ref().is_err_and(|e| e.text().contains("ambiguous")) {
             self.remove_twins().await?;
             found = self.inspect_network().await;
         }
@@ -169,14 +155,10 @@ impl DockerDriver {
 
     async fn inspect_network(&self) -> Result<NetworkInspect, CallError> {
         self.connection
-            .call(
-                "inspect network",
-                self.config.deadlines.ordinary,
-                |client| async move {
-                    let options = None::<InspectNetworkOptions>;
-                    client.inspect_network(&self.network, options).await
-                },
-            )
+            .call("inspect network", self.config.deadlines.ordinary, |client| async move {
+                let options = None::<InspectNetworkOptions>;
+                client.inspect_network(&self.network, options).await
+            })
             .await
     }
 
@@ -189,25 +171,19 @@ impl DockerDriver {
             .host_config
             .and_then(|config| config.network_mode)
             .is_some_and(|mode| mode == "host");
-        let networks = own
-            .network_settings
-            .and_then(|settings| settings.networks)
-            .unwrap_or_default();
+        let networks =
+            own.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         // With the host's network every bridge is in reach, and joining one is impossible.
         if on_host || networks.contains_key(&self.network) {
             return Ok(());
         }
-        let request = NetworkConnectRequest {
-            container: own.id.unwrap_or_default(),
-            endpoint_config: None,
-        };
+        let request =
+            NetworkConnectRequest { container: own.id.unwrap_or_default(), endpoint_config: None };
         let joined = self
             .connection
-            .call(
-                "connect network",
-                self.config.deadlines.create,
-                |client| async move { client.connect_network(&self.network, request).await },
-            )
+            .call("connect network", self.config.deadlines.create, |client| async move {
+                client.connect_network(&self.network, request).await
+            })
             .await;
         match joined {
             Ok(()) => {
@@ -239,22 +215,12 @@ mod tests {
 
     #[test]
     fn replicas_are_in_the_subnet_and_gateways_are_not_replicas() {
-        for replica in [
-            "172.18.0.2",
-            "172.18.255.254",
-            "fd00:1::7",
-            "::ffff:172.18.0.2",
-        ] {
+        for replica in ["172.18.0.2", "172.18.255.254", "fd00:1::7", "::ffff:172.18.0.2"] {
             assert!(network().may_be_replica(ip(replica)), "{replica}");
         }
-        for guest in [
-            "172.18.0.1",
-            "::ffff:172.18.0.1",
-            "172.19.0.2",
-            "127.0.0.1",
-            "fd00:1::1",
-            "fd00:2::7",
-        ] {
+        for guest in
+            ["172.18.0.1", "::ffff:172.18.0.1", "172.19.0.2", "127.0.0.1", "fd00:1::1", "fd00:2::7"]
+        {
             assert!(!network().may_be_replica(ip(guest)), "{guest}");
         }
     }

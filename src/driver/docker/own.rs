@@ -56,25 +56,16 @@ impl DockerDriver {
         };
         let found = self
             .connection
-            .call(
-                "inspect",
-                self.config.deadlines.ordinary,
-                |client| async move {
-                    let options = None::<InspectContainerOptions>;
-                    client
-                        .inspect_container(&candidate, options)
-                        .await
-                        .map(|own| (own, candidate))
-                },
-            )
+            .call("inspect", self.config.deadlines.ordinary, |client| async move {
+                let options = None::<InspectContainerOptions>;
+                client.inspect_container(&candidate, options).await.map(|own| (own, candidate))
+            })
             .await;
         match found {
             // A *name* can look like an id too; then it is another container.
-            Ok((own, candidate)) => Ok(own
-                .id
-                .as_ref()
-                .is_some_and(|id| id.starts_with(&candidate))
-                .then_some(own)),
+            Ok((own, candidate)) => {
+                Ok(own.id.as_ref().is_some_and(|id| id.starts_with(&candidate)).then_some(own))
+            }
             Err(error) if error.is_status(404) => Ok(None),
             Err(error) => Err(error),
         }
@@ -96,21 +87,16 @@ impl DockerDriver {
         };
         let balancers = self
             .connection
-            .call(
-                "list",
-                self.config.deadlines.ordinary,
-                |client| async move { client.list_containers(Some(options)).await },
-            )
+            .call("list", self.config.deadlines.ordinary, |client| async move {
+                client.list_containers(Some(options)).await
+            })
             .await?;
         Ok(balancers
             .into_iter()
             .filter(|balancer| balancer.id != own)
             .map(|balancer| {
                 let name = balancer.names.unwrap_or_default().into_iter().next();
-                name.or(balancer.id)
-                    .unwrap_or_default()
-                    .trim_start_matches('/')
-                    .to_owned()
+                name.or(balancer.id).unwrap_or_default().trim_start_matches('/').to_owned()
             })
             .collect())
     }
@@ -144,12 +130,7 @@ mod tests {
              91 27 254:0 /var/lib/docker/containers/{ID}/mounts /mnt/look rw - ext4 /dev/vda rw\n"
         );
         assert_eq!(container_id(&host), None);
-        for odd in [
-            "",
-            "1 2 3",
-            "1 2 3 /containers/abc/hosts /etc/hosts",
-            "1 2 3 /containers/",
-        ] {
+        for odd in ["", "1 2 3", "1 2 3 /containers/abc/hosts /etc/hosts", "1 2 3 /containers/"] {
             assert_eq!(container_id(odd), None, "{odd:?}");
         }
     }

@@ -90,9 +90,7 @@ impl DockerDriver {
             }
         };
         time::timeout(limit, gone).await.unwrap_or_else(|_| {
-            Err(CallError::Away(
-                format!("a removal has not ended within {limit:?}").into(),
-            ))
+            Err(CallError::Away(format!("a removal has not ended within {limit:?}").into()))
         })
     }
 }

@@ -48,11 +48,7 @@ impl Running {
                 let _ = signals.send(died);
             }
         });
-        Self {
-            stops,
-            exit,
-            announced,
-        }
+        Self { stops, exit, announced }
     }
 
     /// Asks for an end; see [`Running::ended`]. Can be asked again, more forcefully.

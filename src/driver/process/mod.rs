@@ -131,28 +131,17 @@ impl ProcessDriver {
         request: &StartRequest,
         port: u16,
     ) -> Result<Result<Started, String>, StartError> {
-        let mut child = self
-            .spawner
-            .spawn(self.command(request, port)?)
-            .await
-            .map_err(|error| {
+        let mut child =
+            self.spawner.spawn(self.command(request, port)?).await.map_err(|error| {
                 let program = self.config.command.first().map_or("", String::as_str);
                 StartError::Refused(format!("'{program}' cannot be started: {error}").into())
             })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let last_line = LastLine::default();
         output::pass_on(&mut child, request.instance, &last_line);
-        let running = Running::keep(
-            child,
-            request.instance,
-            self.signals.clone(),
-            self.config.grace,
-        );
-        let entry = Arc::new(Entry {
-            identity: self.identity(request),
-            address,
-            running,
-        });
+        let running =
+            Running::keep(child, request.instance, self.signals.clone(), self.config.grace);
+        let entry = Arc::new(Entry { identity: self.identity(request), address, running });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.children().insert(number, entry.clone());
         if let Some(code) = settle(address, entry.running.ended(), self.config.settle).await {
@@ -160,10 +149,7 @@ impl ProcessDriver {
             return Ok(Err(last_line.describe_end(code).await));
         }
         entry.running.announce_end();
-        Ok(Ok(Started {
-            handle: handle(number),
-            address,
-        }))
+        Ok(Ok(Started { handle: handle(number), address }))
     }
 
     fn identity(&self, request: &StartRequest) -> FoundIdentity {
@@ -220,9 +206,7 @@ impl ProcessDriver {
             .filter(|(_, child)| child.identity.name == *name)
             .map(|(number, _)| *number)
             .collect();
-        let stops = in_the_way
-            .into_iter()
-            .map(|number| self.end(number, StopManner::Kill));
+        let stops = in_the_way.into_iter().map(|number| self.end(number, StopManner::Kill));
         let stopped: Result<Vec<()>, EngineError> = join_all(stops).await.into_iter().collect();
         match stopped {
             Ok(_) => Ok(()),
@@ -284,26 +268,17 @@ impl Driver for ProcessDriver {
                 identity: Some(child.identity.clone()),
                 state: match child.running.exit_code() {
                     None => FoundState::Running(Some(child.address)),
-                    Some(code) => FoundState::Exited {
-                        exit_code: Some(code),
-                    },
+                    Some(code) => FoundState::Exited { exit_code: Some(code) },
                 },
             })
             .collect();
         Box::pin(async move {
-            Ok(Listing {
-                found,
-                foreign_names: Vec::new(),
-            })
+            Ok(Listing { spec: Some(self.spec.clone()), found, foreign_names: Vec::new() })
         })
     }
 
     fn watch(&self, signals: mpsc::Sender<Signal>) -> BoxFuture<'_, ()> {
-        let first = self
-            .first_listener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let first = self.first_listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut listener = first.unwrap_or_else(|| self.signals.subscribe());
         Box::pin(async move {
             loop {
@@ -338,10 +313,7 @@ mod tests {
     fn the_digest_depends_on_program_and_environment() {
         let spec = |command: &[&str], env: &[(&str, &str)]| {
             let mut config = ProcessConfig::new(command.iter().map(|s| (*s).into()).collect());
-            config.env = env
-                .iter()
-                .map(|(k, v)| ((*k).into(), (*v).into()))
-                .collect();
+            config.env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
             ProcessDriver::new(config).unwrap().spec()
         };
         let base = spec(&["server", "-v"], &[("A", "1")]);

@@ -29,10 +29,7 @@ pub(super) struct LastLine {
 
 impl Default for LastLine {
     fn default() -> Self {
-        Self {
-            text: Arc::default(),
-            open: watch::Sender::new(0),
-        }
+        Self { text: Arc::default(), open: watch::Sender::new(0) }
     }
 }
 

@@ -26,16 +26,14 @@ impl Spawner {
     pub(super) fn new() -> io::Result<Self> {
         let (orders, received) = mpsc::channel::<Order>();
         // Ends when the driver is dropped; its children end with it.
-        thread::Builder::new()
-            .name("spawner".into())
-            .spawn(move || {
-                for mut order in received {
-                    end_with_parent(&mut order.command);
-                    let _runtime = order.runtime.enter();
-                    // A child that nobody waits for any more is killed when it is dropped.
-                    let _ = order.reply.send(order.command.spawn());
-                }
-            })?;
+        thread::Builder::new().name("spawner".into()).spawn(move || {
+            for mut order in received {
+                end_with_parent(&mut order.command);
+                let _runtime = order.runtime.enter();
+                // A child that nobody waits for any more is killed when it is dropped.
+                let _ = order.reply.send(order.command.spawn());
+            }
+        })?;
         Ok(Self { orders })
     }
 
@@ -44,11 +42,7 @@ impl Spawner {
         let runtime = Handle::current();
         let gone = |_| io::Error::other("the thread that starts processes is gone");
         self.orders
-            .send(Order {
-                command,
-                runtime,
-                reply,
-            })
+            .send(Order { command, runtime, reply })
             .map_err(|_| io::Error::other("the thread that starts processes is gone"))?;
         answer.await.map_err(gone)?
     }
@@ -63,11 +57,7 @@ fn end_with_parent(command: &mut Command) {
     let before_exec = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // The balancer may have ended before the line above; then no signal would ever come.
-        if getppid() == parent {
-            Ok(())
-        } else {
-            Err(rustix::io::Errno::SRCH.into())
-        }
+        if getppid() == parent { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
     };
     // SAFETY: between fork and exec only async-signal-safe things are allowed. The closure makes
     // two plain system calls, takes no lock and does not allocate.

@@ -1,0 +1,67 @@
+//! The data plane alone, in front of fixed addresses: to measure it, and to look at it.
+//!
+//! `static_proxy LISTEN WORKERS UPSTREAM...`, for example
+//! `cargo run --release --example static_proxy 127.0.0.1:8080 1 127.0.0.1:9000`.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use ringmaster::{
+    fleet::{
+        ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName},
+        table::{RoutingTable, Target},
+    },
+    proxy::{ProxyConfig, Routes, Workers},
+    ring::{Ring, RingSettings, placement::place},
+};
+use tokio::sync::mpsc;
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let usage = "usage: static_proxy LISTEN WORKERS UPSTREAM...";
+    let config = ProxyConfig {
+        listen: args.next().context(usage)?.parse()?,
+        workers: args.next().context(usage)?.parse()?,
+        ..ProxyConfig::default()
+    };
+    let upstreams = args.map(|address| address.parse()).collect::<Result<Vec<_>, _>>()?;
+    let routes = Routes::new(table(&upstreams)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (failures, mut reports) = mpsc::channel(1024);
+        let mut workers = Workers::start(config, routes, failures, axum::Router::new())?;
+        eprintln!("listening on {}", workers.local_addr());
+        loop {
+            tokio::select! {
+                Some((instance, kind)) = reports.recv() => eprintln!("{instance}: {kind:?}"),
+                _ = tokio::signal::ctrl_c() => break,
+            }
+        }
+        workers.shutdown(Duration::from_secs(5)).await;
+        for field in workers.metrics().fields() {
+            eprintln!("{:>22} {}", field.value, field.name);
+        }
+        anyhow::Ok(())
+    })
+}
+
+fn table(upstreams: &[SocketAddr]) -> anyhow::Result<RoutingTable> {
+    let mut ring = Ring::new(RingSettings::default(), Vec::new())?;
+    let mut targets = Vec::new();
+    for (id, address) in (1..).zip(upstreams) {
+        let mut members = ring.members().to_vec();
+        members.push(place(&ring, ReplicaId(id), 1)?);
+        ring = Ring::new(ring.settings().clone(), members)?;
+        targets.push(Some(Target {
+            instance: InstanceId { replica: ReplicaId(id), incarnation: Incarnation::FIRST },
+            name: ReplicaName::numbered(id),
+            address: *address,
+        }));
+    }
+    Ok(RoutingTable {
+        generation: Generation(1),
+        ring: Arc::new(ring),
+        targets,
+        finishing: Vec::new(),
+    })
+}

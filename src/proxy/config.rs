@@ -1,0 +1,91 @@
+//! Every limit and deadline of the data plane, in one place.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::key::KeySources;
+
+/// How the data plane behaves. The defaults are the product's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Worker threads; 0 means one per core.
+    pub workers: usize,
+    /// Where the key of a request is looked for.
+    pub keys: KeySources,
+    /// Exact paths that go to the control router.
+    pub mounts: Vec<String>,
+    /// Whether a replica's 404 becomes a 400 that names the path.
+    pub not_found_as_400: bool,
+    /// How long a connection to a replica may take.
+    pub connect: Duration,
+    /// How long an answer may keep us waiting, counted from the last byte of the request that moved.
+    pub first_byte: Duration,
+    /// How long a body may stand still, in either direction.
+    pub body_idle: Duration,
+    /// How long an unused connection to a replica is kept. Shorter than what servers usually keep
+    /// (5 s and more), so that it is us who close.
+    pub upstream_idle: Duration,
+    /// Unused connections kept per instance and worker.
+    pub upstream_idle_max: usize,
+    /// How long a client may take to send the head of a request.
+    pub header_read: Duration,
+    /// How long a client connection may rest between two requests.
+    pub client_idle: Duration,
+    /// How many replicas a request tries at most.
+    pub attempts: usize,
+    /// Retries that could do work twice, in percent of requests.
+    pub retry_percent: u32,
+    /// Retries that are always allowed, per second and process.
+    pub retries_per_second: u32,
+    /// Retries that may come at once after a quiet time, per worker.
+    pub retry_burst: u32,
+    /// Client connections of the whole process; what comes beyond is shed.
+    pub connections_max: usize,
+    /// Header fields of a message.
+    pub headers_max: usize,
+    /// Bytes of a message's head.
+    pub header_bytes_max: usize,
+    /// Bytes that one side of one connection buffers.
+    pub buffer_max: usize,
+    /// The largest body that is kept so that an idempotent request can be repeated with it.
+    pub kept_body_max: usize,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 5000)),
+            workers: 0,
+            keys: KeySources::default(),
+            mounts: ["/rep", "/add", "/rm"].map(String::from).to_vec(),
+            not_found_as_400: false,
+            connect: Duration::from_millis(250),
+            first_byte: Duration::from_secs(30),
+            body_idle: Duration::from_secs(300),
+            upstream_idle: Duration::from_secs(4),
+            upstream_idle_max: 1024,
+            header_read: Duration::from_secs(10),
+            client_idle: Duration::from_secs(75),
+            attempts: 3,
+            retry_percent: 20,
+            retries_per_second: 3,
+            retry_burst: 256,
+            connections_max: 10_000,
+            headers_max: 100,
+            header_bytes_max: 32 * 1024,
+            buffer_max: 64 * 1024,
+            kept_body_max: 64 * 1024,
+        }
+    }
+}
+
+impl ProxyConfig {
+    /// The number of workers that this configuration means.
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        }
+    }
+}

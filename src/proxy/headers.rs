@@ -1,0 +1,312 @@
+//! What a proxy changes in a head: framing that two parsers could read differently is refused, what
+//! belongs to one connection stays on it, and what a client claims about itself is replaced.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    header::{
+        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
+    uri::PathAndQuery,
+};
+
+use super::errors::Failure;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Says that a 404 is the application's own.
+pub(crate) const KEEP_STATUS: HeaderName = HeaderName::from_static("ringmaster-keep-status");
+
+/// Refuses a request that can be read in two ways, or that no proxy of our kind serves.
+pub(crate) fn check(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<(), Failure> {
+    if *method == Method::CONNECT {
+        return Err(Failure::Tunnel);
+    }
+    if uri.scheme().is_none() && uri.authority().is_some() {
+        return Err(Failure::Ambiguous("The request target has no path"));
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    if hosts.next().is_none() && version >= Version::HTTP_11 {
+        return Err(Failure::Ambiguous("The request has no Host header"));
+    }
+    if hosts.next().is_some() {
+        return Err(Failure::Ambiguous("The request has more than one Host header"));
+    }
+    if !is_plainly_chunked(headers) {
+        return Err(Failure::Ambiguous("The Transfer-Encoding is not supported"));
+    }
+    Ok(())
+}
+
+/// Whether there is no transfer coding, or `chunked` once and nothing else: any other coding is
+/// one that we would have to undo, since the header does not go on.
+pub(crate) fn is_plainly_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => true,
+        Some(coding) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none()
+        }
+    }
+}
+
+/// What replaces the client's own claims.
+pub(crate) struct Client<'a> {
+    pub(crate) forwarded_for: &'a HeaderValue,
+    pub(crate) version: Version,
+    /// For a request without a host.
+    pub(crate) fallback_host: &'a str,
+}
+
+/// Prepares the head of a request for a replica. The target becomes a path.
+pub(crate) fn to_upstream(uri: &mut Uri, headers: &mut HeaderMap, client: &Client<'_>) {
+    if let Some(authority) = uri.authority() {
+        // The target of an absolute form beats the Host header (RFC 9112, 3.2.2).
+        let host = authority.as_str();
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        if let Ok(host) = HeaderValue::try_from(host) {
+            headers.insert(HOST, host);
+        }
+        let path = uri.path_and_query().cloned();
+        *uri = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
+    }
+    let wants_trailers = headers.get_all(TE).iter().any(|value| names(value, "trailers"));
+    strip(headers, true);
+    headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    match headers.get(HOST).cloned() {
+        Some(host) => {
+            headers.insert(FORWARDED_HOST, host);
+        }
+        None => {
+            if let Ok(host) = HeaderValue::try_from(client.fallback_host) {
+                headers.insert(HOST, host);
+            }
+        }
+    }
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    headers.append(VIA, via(client.version));
+}
+
+/// Prepares the head of an answer for the client. `sized` says that the body's length is known from
+/// the message itself, so that the header is not needed and cannot contradict it.
+pub(crate) fn to_client(headers: &mut HeaderMap, version: Version, sized: bool) {
+    strip(headers, false);
+    if sized || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        headers.remove(CONTENT_LENGTH);
+    }
+    headers.append(VIA, via(version));
+}
+
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 ringmaster",
+        _ => "1.1 ringmaster",
+    })
+}
+
+/// Removes what belongs to one connection, and of a request what only we may say. One walk over the
+/// names finds whether there is anything to remove, for mostly there is little.
+fn strip(headers: &mut HeaderMap, request: bool) {
+    let mut found = 0_u32;
+    for name in headers.keys() {
+        match *name {
+            CONNECTION => found |= 1,
+            TRANSFER_ENCODING => found |= 1 << 1,
+            TE => found |= 1 << 2,
+            UPGRADE => found |= 1 << 3,
+            EXPECT if request => found |= 1 << 4,
+            FORWARDED if request => found |= 1 << 5,
+            _ if *name == KEEP_ALIVE => found |= 1 << 6,
+            _ if *name == PROXY_CONNECTION => found |= 1 << 7,
+            _ if request && name.as_str().starts_with("x-forwarded-") => found |= 1 << 8,
+            _ => {}
+        }
+    }
+    if found == 0 {
+        return;
+    }
+    if found & 1 != 0 {
+        remove_named(headers);
+    }
+    const PLAIN: [HeaderName; 7] =
+        [TRANSFER_ENCODING, TE, UPGRADE, EXPECT, FORWARDED, KEEP_ALIVE, PROXY_CONNECTION];
+    for (bit, name) in PLAIN.iter().enumerate() {
+        if found & (1 << (bit + 1)) != 0 {
+            headers.remove(name);
+        }
+    }
+    if found & 1 << 8 != 0 {
+        remove_forwarded(headers);
+    }
+}
+
+/// Removes `Connection` and the fields it names; never those that framing and routing stand on.
+fn remove_named(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH))
+        .collect();
+    headers.remove(CONNECTION);
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+fn remove_forwarded(headers: &mut HeaderMap) {
+    let claimed: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
+    for name in claimed {
+        headers.remove(name);
+    }
+}
+
+fn names(value: &HeaderValue, wanted: &str) -> bool {
+    let tokens = value.as_bytes().split(|byte| *byte == b',');
+    tokens.into_iter().any(|token| {
+        let name = token.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn sorted(headers: &HeaderMap) -> Vec<String> {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}", value.to_str().unwrap())
+        };
+        let mut lines: Vec<String> = headers.iter().map(line).collect();
+        lines.sort();
+        lines
+    }
+
+    fn upstream(uri: &str, lines: &[(&'static str, &'static str)]) -> (String, Vec<String>) {
+        let mut uri: Uri = uri.parse().unwrap();
+        let mut headers = map(lines);
+        let client = Client {
+            forwarded_for: &HeaderValue::from_static("10.1.2.3"),
+            version: Version::HTTP_11,
+            fallback_host: "server_1",
+        };
+        to_upstream(&mut uri, &mut headers, &client);
+        (uri.to_string(), sorted(&headers))
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_on_it() {
+        let (_, headers) = upstream(
+            "/a",
+            &[
+                ("host", "example"),
+                ("connection", "close, X-Secret , host"),
+                ("connection", "keep-alive"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("x-secret", "1"),
+                ("te", "gzip"),
+                ("upgrade", "websocket"),
+                ("expect", "100-continue"),
+                ("transfer-encoding", "chunked"),
+                ("accept", "*/*"),
+            ],
+        );
+        let expected = [
+            "accept: */*",
+            "host: example",
+            "via: 1.1 ringmaster",
+            "x-forwarded-for: 10.1.2.3",
+            "x-forwarded-host: example",
+            "x-forwarded-proto: http",
+        ];
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn what_a_client_claims_about_itself_is_replaced() {
+        let (_, headers) = upstream(
+            "/a",
+            &[
+                ("host", "example"),
+                ("via", "1.0 fred"),
+                ("forwarded", "for=6.6.6.6"),
+                ("x-forwarded-for", "6.6.6.6"),
+                ("x-forwarded-for", "7.7.7.7"),
+                ("x-forwarded-host", "evil"),
+                ("x-forwarded-port", "1"),
+                ("x-forwarded-proto", "https"),
+            ],
+        );
+        let expected = [
+            "host: example",
+            "via: 1.0 fred",
+            "via: 1.1 ringmaster",
+            "x-forwarded-for: 10.1.2.3",
+            "x-forwarded-host: example",
+            "x-forwarded-proto: http",
+        ];
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn the_target_of_an_absolute_form_beats_the_host() {
+        let (uri, headers) = upstream("http://me@real:81/a?b=c", &[("host", "claimed")]);
+        assert_eq!(uri, "/a?b=c");
+        assert!(headers.contains(&"host: real:81".to_string()), "{headers:?}");
+        let (_, headers) = upstream("/a", &[("te", "deflate;q=0.5, Trailers")]);
+        assert!(headers.contains(&"host: server_1".to_string()), "{headers:?}");
+        assert!(headers.contains(&"te: trailers".to_string()), "{headers:?}");
+        assert!(headers.contains(&"connection: te".to_string()), "{headers:?}");
+    }
+
+    #[test]
+    fn ambiguous_requests_are_refused() {
+        let refused = |uri: &str, lines: &[_]| {
+            let uri: Uri = uri.parse().unwrap();
+            check(&Method::GET, &uri, Version::HTTP_11, &map(lines)).is_err()
+        };
+        assert!(!refused("/", &[("host", "a"), ("transfer-encoding", "Chunked")]));
+        assert!(refused("/", &[]));
+        assert!(refused("/", &[("host", "a"), ("host", "a")]));
+        assert!(refused("/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")]));
+        assert!(refused("example:80", &[("host", "a")]));
+        let twice =
+            [("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        assert!(refused("/", &twice));
+        let uri = Uri::from_static("/");
+        assert_eq!(check(&Method::GET, &uri, Version::HTTP_10, &map(&[])), Ok(()));
+    }
+
+    #[test]
+    fn answers_keep_no_length_that_could_contradict_the_body() {
+        let lines = [("content-length", "5"), ("connection", "x-a"), ("x-a", "1")];
+        let mut headers = map(&lines);
+        to_client(&mut headers, Version::HTTP_10, true);
+        assert_eq!(sorted(&headers), ["via: 1.0 ringmaster"]);
+        let mut headers = map(&lines[..1]);
+        to_client(&mut headers, Version::HTTP_11, false);
+        assert_eq!(sorted(&headers), ["content-length: 5", "via: 1.1 ringmaster"]);
+    }
+}

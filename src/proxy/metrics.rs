@@ -1,0 +1,160 @@
+//! What the data plane counts. Each worker writes its own numbers; a scrape adds them up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::fleet::ids::InstanceId;
+
+/// A number with one writer: no read-modify-write instruction is needed.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.store(self.get().wrapping_add(amount), Relaxed);
+    }
+
+    pub(crate) fn bump(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One number with its name and meaning, for a metrics page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, in snake case.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// The number.
+    pub value: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident: $help:literal,)*) => {
+        /// The counters of one worker.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Count,)*
+        }
+
+        /// Sums over all workers since the start.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $(#[doc = $help] pub $name: u64,)*
+            /// By instance, for those that are known: in the table or not yet drained.
+            pub instances: Vec<(InstanceId, InstanceTotals)>,
+        }
+
+        impl Totals {
+            pub(crate) fn add(&mut self, counters: &Counters) {
+                $(self.$name += counters.$name.get();)*
+            }
+
+            /// The sums with their names and meanings.
+            pub fn fields(&self) -> Vec<Field> {
+                vec![$(Field { name: stringify!($name), help: $help, value: self.$name },)*]
+            }
+        }
+    };
+}
+
+counters! {
+    connections_accepted: "Client connections accepted.",
+    connections_closed: "Client connections that ended.",
+    connections_shed: "Client connections refused because there were too many.",
+    accept_errors: "Failed attempts to accept a connection.",
+    header_timeouts: "Clients that took too long to send the head of a request.",
+    requests: "Requests to replicas.",
+    control_requests: "Requests to the control paths.",
+    answered_2xx: "Answers to clients with a status below 300.",
+    answered_3xx: "Answers to clients with a status of 300 to 399.",
+    answered_4xx: "Answers to clients with a status of 400 to 499.",
+    answered_5xx: "Answers to clients with a status of 500 and above.",
+    no_replica: "Requests answered 503 because no replica was admitted.",
+    unanswered: "Requests answered 502.",
+    timed_out: "Requests answered 504.",
+    refused_requests: "Requests refused because they are ambiguous or not for a proxy.",
+    keys_too_long: "Keys passed over because they are too long.",
+    connects: "Connections to replicas begun.",
+    connects_failed: "Connections to replicas that failed.",
+    reused: "Requests that found an open connection to their replica.",
+    stale: "Open connections that turned out to be closed by the replica.",
+    retries: "Requests passed on to another replica.",
+    retries_denied: "Retries that the retry budget did not allow.",
+    given_up: "Requests given up because their instance was ejected.",
+    lost: "Connections lost before an answer began.",
+    bad_answers: "Answers of replicas that are not HTTP.",
+    cut_short: "Answers that broke off in the middle.",
+    failures_dropped: "Failure reports that nobody had room for.",
+    bytes_up: "Bytes of request bodies sent to replicas.",
+    bytes_down: "Bytes of answers' bodies received from replicas.",
+    tables: "Routing tables taken over.",
+}
+
+/// What one instance was asked and answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InstanceTotals {
+    /// Requests that were given to it.
+    pub requests: u64,
+    /// Requests that it did not answer, and answers of 500 and above.
+    pub errors: u64,
+    /// Answers that it began.
+    pub answers: u64,
+    /// Microseconds until these answers began.
+    pub answer_micros: u64,
+    /// Requests that are open now.
+    pub in_flight: u64,
+}
+
+/// The part of one worker in an instance's totals.
+#[derive(Debug, Default)]
+pub(crate) struct InstanceCounters {
+    pub(crate) requests: Count,
+    pub(crate) errors: Count,
+    pub(crate) answers: Count,
+    pub(crate) answer_micros: Count,
+}
+
+impl InstanceTotals {
+    pub(crate) fn add(&mut self, counters: &InstanceCounters) {
+        self.requests += counters.requests.get();
+        self.errors += counters.errors.get();
+        self.answers += counters.answers.get();
+        self.answer_micros += counters.answer_micros.get();
+    }
+}
+
+impl Counters {
+    /// Counts an answer to a client.
+    pub(crate) fn answered(&self, status: http::StatusCode) {
+        match status.as_u16() {
+            0..300 => self.answered_2xx.bump(),
+            300..400 => self.answered_3xx.bump(),
+            400..500 => self.answered_4xx.bump(),
+            _ => self.answered_5xx.bump(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_adds_workers_up() {
+        let (one, two) = (Counters::default(), Counters::default());
+        one.requests.bump();
+        two.requests.add(2);
+        two.answered(http::StatusCode::BAD_GATEWAY);
+        let mut totals = Totals::default();
+        totals.add(&one);
+        totals.add(&two);
+        assert_eq!((totals.requests, totals.answered_5xx), (3, 1));
+        let field = totals.fields().into_iter().find(|f| f.name == "requests");
+        assert_eq!(field.map(|f| f.value), Some(3));
+    }
+}
