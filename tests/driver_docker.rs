@@ -352,11 +352,12 @@ async fn memory_and_health_are_seen() {
     for _ in ["died", "removed"] {
         next_sighting(&mut signals, Instant::now()).await;
     }
-    run_labelled(
-        &world,
-        &["--memory", "16m", "--memory-swap", "16m"],
-        "hungry",
-    );
+    // It eats when it is asked to: an engine can miss the hunger of its very first moments.
+    let memory = ["--memory", "16m", "--memory-swap", "16m"];
+    let id = run_labelled(&world, &memory, "hungry");
+    let ip = world.inspect(&id, "{{.NetworkSettings.IPAddress}}");
+    let address = SocketAddr::new(ip.parse().unwrap(), 5000);
+    eventually("it listens", LONG, || TcpStream::connect(address).is_ok());
     let mut seen = Vec::new();
     while seen.len() < 2 {
         let (who, what) = next_sighting(&mut signals, Instant::now()).await;
