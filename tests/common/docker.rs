@@ -178,7 +178,7 @@ impl Drop for World {
                 let _ = docker(&self.host, &["network", "rm", network]);
             }
         }
-        for image in self.imported.borrow().iter() {
+        for image in self.imported.borrow().iter().chain([&self.image]) {
             let _ = docker(&self.host, &["rmi", "--force", image]);
         }
     }
