@@ -18,19 +18,21 @@ extern "C" fn end(_: i32) {
     unsafe { _exit(0) }
 }
 
+/// Takes memory until there is none.
+fn eat() -> ! {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(vec![1_u8; 1 << 20]);
+    }
+}
+
 fn main() {
     match env::args().nth(1).as_deref() {
         Some("exit") => {
             eprintln!("the sky is falling");
             process::exit(3);
         }
-        Some("stubborn") => {}
-        Some("hungry") => {
-            let mut eaten = Vec::new();
-            loop {
-                eaten.push(vec![1_u8; 1 << 20]);
-            }
-        }
+        Some("stubborn" | "hungry") => {}
         // SAFETY: the handler calls nothing but `_exit`.
         _ => unsafe {
             signal(15, end);
@@ -40,6 +42,9 @@ fn main() {
     let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { continue };
+        if env::args().nth(1).as_deref() == Some("hungry") {
+            eat();
+        }
         let mut request = [0; 2048];
         let _ = stream.read(&mut request);
         let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
