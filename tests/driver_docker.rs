@@ -34,10 +34,7 @@ use tokio::{sync::mpsc, time};
 const LONG: Duration = Duration::from_secs(20);
 
 fn config(world: &World) -> DockerConfig {
-    DockerConfig {
-        host: world.host.clone(),
-        ..DockerConfig::new(&world.fleet, &world.image)
-    }
+    DockerConfig { host: world.host.clone(), ..DockerConfig::new(&world.fleet, &world.image) }
 }
 
 async fn ready(config: DockerConfig) -> Arc<DockerDriver> {
@@ -48,10 +45,7 @@ async fn ready(config: DockerConfig) -> Arc<DockerDriver> {
 
 fn request(name: &str, replica: u32, incarnation: u32) -> StartRequest {
     StartRequest {
-        instance: InstanceId {
-            replica: ReplicaId(replica),
-            incarnation: Incarnation(incarnation),
-        },
+        instance: InstanceId { replica: ReplicaId(replica), incarnation: Incarnation(incarnation) },
         name: ReplicaName::new(name).unwrap(),
         ordinal: 3,
         weight: 2,
@@ -73,10 +67,7 @@ async fn an_instance_is_started_listed_and_stopped() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(DockerConfig {
-        env: vec![
-            ("SERVER_ID".into(), "x".into()),
-            ("MORE".into(), "y".into()),
-        ],
+        env: vec![("SERVER_ID".into(), "x".into()), ("MORE".into(), "y".into())],
         ..config(&world)
     })
     .await;
@@ -103,14 +94,8 @@ async fn an_instance_is_started_listed_and_stopped() {
     };
     assert_eq!(world.inspect(&id, "{{.Name}}"), format!("/{container}"));
     let aliases = of_network("{{$it.Aliases}}");
-    assert!(
-        aliases.starts_with(&format!("{}-net [S5 replica-7", world.fleet)),
-        "{aliases}"
-    );
-    assert_eq!(
-        world.inspect(&id, "{{.HostConfig.RestartPolicy.Name}}"),
-        "no"
-    );
+    assert!(aliases.starts_with(&format!("{}-net [S5 replica-7", world.fleet)), "{aliases}");
+    assert_eq!(world.inspect(&id, "{{.HostConfig.RestartPolicy.Name}}"), "no");
     assert_eq!(world.inspect(&id, "{{.HostConfig.PortBindings}}"), "map[]");
 
     let listing = driver.list().await.unwrap();
@@ -126,20 +111,11 @@ async fn an_instance_is_started_listed_and_stopped() {
     assert_eq!(identity.spec, driver.spec());
 
     let begin = Instant::now();
-    driver
-        .stop(started.handle.clone(), StopManner::Graceful)
-        .await
-        .unwrap();
+    driver.stop(started.handle.clone(), StopManner::Graceful).await.unwrap();
     eprintln!("stopped in {:?}", begin.elapsed());
-    assert!(
-        begin.elapsed() < Duration::from_secs(9),
-        "SIGTERM was obeyed"
-    );
+    assert!(begin.elapsed() < Duration::from_secs(9), "SIGTERM was obeyed");
     assert!(!world.exists(&container));
-    driver
-        .stop(started.handle, StopManner::Graceful)
-        .await
-        .unwrap();
+    driver.stop(started.handle, StopManner::Graceful).await.unwrap();
     assert_eq!(driver.list().await.unwrap().found, []);
 }
 
@@ -180,11 +156,8 @@ async fn two_stops_at_once_are_both_right() {
     let driver = ready(config(&world)).await;
     let started = driver.start(request("S5", 1, 1)).await.unwrap();
     let stop = |manner| driver.stop(started.handle.clone(), manner);
-    let (first, second, third) = tokio::join!(
-        stop(StopManner::Graceful),
-        stop(StopManner::Kill),
-        stop(StopManner::Kill)
-    );
+    let (first, second, third) =
+        tokio::join!(stop(StopManner::Graceful), stop(StopManner::Kill), stop(StopManner::Kill));
     assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
     assert!(!world.exists(&started.handle.0));
 }
@@ -203,10 +176,7 @@ async fn a_stale_container_of_ours_gives_way_and_a_foreign_one_stays() {
     let foreign = world.run(&foreign_name, &[]);
     let taken = driver.start(request("S6", 3, 1)).await.unwrap_err();
     assert_eq!(taken.to_string(), "'S6' is the name of another container");
-    let refused = driver
-        .stop(Handle(foreign.as_str().into()), StopManner::Kill)
-        .await
-        .unwrap_err();
+    let refused = driver.stop(Handle(foreign.as_str().into()), StopManner::Kill).await.unwrap_err();
     assert!(matches!(refused, EngineError::Refused(text) if text.contains("not touched")));
     assert_eq!(world.inspect(&foreign, "{{.State.Running}}"), "true");
 
@@ -228,11 +198,7 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
             other => panic!("{other:?}"),
         }
     };
-    let missing = refusal(DockerConfig {
-        image: "rmdrv-nothing:1".into(),
-        ..config(&world)
-    })
-    .await;
+    let missing = refusal(DockerConfig { image: "rmdrv-nothing:1".into(), ..config(&world) }).await;
     assert!(missing.contains("docker pull rmdrv-nothing:1"), "{missing}");
 
     let ended = refusal(DockerConfig {
@@ -241,10 +207,7 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
         ..config(&world)
     })
     .await;
-    assert_eq!(
-        *ended,
-        *"it exited at once with status 3: the sky is falling"
-    );
+    assert_eq!(*ended, *"it exited at once with status 3: the sky is falling");
 
     world.import("/nothing");
     let broken = refusal(config(&world)).await;
@@ -334,21 +297,11 @@ async fn memory_and_health_are_seen() {
     let mut signals = watch(&driver).await;
     let instance = request("S5", 7, 4).instance;
     // There is no shell in the image: the check fails.
-    let check = [
-        "--health-cmd",
-        "x",
-        "--health-interval",
-        "1s",
-        "--health-retries",
-        "1",
-    ];
+    let check = ["--health-cmd", "x", "--health-interval", "1s", "--health-retries", "1"];
     let id = run_labelled(&world, &check, "serve");
     let seen = next_sighting(&mut signals, Instant::now()).await;
     assert_eq!(seen, (instance, Sighting::Unhealthy));
-    driver
-        .stop(Handle(id.into()), StopManner::Kill)
-        .await
-        .unwrap();
+    driver.stop(Handle(id.into()), StopManner::Kill).await.unwrap();
     for _ in ["died", "removed"] {
         next_sighting(&mut signals, Instant::now()).await;
     }
@@ -380,10 +333,7 @@ async fn a_lost_network_is_seen() {
     let network = format!("{}-net", world.fleet);
     world.docker(&["network", "disconnect", &network, &started.handle.0]);
     let (instance, sighting) = next_sighting(&mut signals, Instant::now()).await;
-    assert_eq!(
-        (instance, sighting),
-        (wanted.instance, Sighting::Disconnected)
-    );
+    assert_eq!((instance, sighting), (wanted.instance, Sighting::Disconnected));
     let state = driver.list().await.unwrap().found[0].state;
     assert_eq!(state, FoundState::Running(None));
 }
@@ -400,18 +350,10 @@ async fn the_network_is_made_labelled_and_made_again() {
     assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
     let network = format!("{}-net", world.fleet);
     let filter = format!("name={network}");
-    let count = || {
-        world
-            .docker(&["network", "ls", "-q", "--filter", &filter])
-            .lines()
-            .count()
-    };
+    let count = || world.docker(&["network", "ls", "-q", "--filter", &filter]).lines().count();
     assert_eq!(count(), 1);
     let label = "{{index .Labels \"ringmaster.fleet\"}} {{.Driver}}";
-    assert_eq!(
-        world.inspect(&network, label),
-        format!("{} bridge", world.fleet)
-    );
+    assert_eq!(world.inspect(&network, label), format!("{} bridge", world.fleet));
 
     let started = driver.start(request("S5", 1, 1)).await.unwrap();
     let ranges = driver.fleet_network().unwrap();
@@ -420,10 +362,7 @@ async fn the_network_is_made_labelled_and_made_again() {
     driver.stop(started.handle, StopManner::Kill).await.unwrap();
     world.docker(&["network", "rm", &network]);
     driver.start(request("S5", 1, 2)).await.unwrap();
-    assert_eq!(
-        world.inspect(&network, label),
-        format!("{} bridge", world.fleet)
-    );
+    assert_eq!(world.inspect(&network, label), format!("{} bridge", world.fleet));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -432,11 +371,7 @@ async fn an_existing_network_is_used_as_it_is() {
     let world = World::new(&host);
     let network = format!("{}-made", world.fleet);
     world.docker(&["network", "create", &network]);
-    let driver = ready(DockerConfig {
-        network: Some(network.clone()),
-        ..config(&world)
-    })
-    .await;
+    let driver = ready(DockerConfig { network: Some(network.clone()), ..config(&world) }).await;
     assert_eq!(world.inspect(&network, "{{len .Labels}}"), "0");
     let started = driver.start(request("S5", 1, 1)).await.unwrap();
     assert!(get(started.address).contains("SERVER_ID=S5"));
@@ -455,9 +390,8 @@ async fn a_rebuilt_image_makes_what_runs_outdated() {
     assert_eq!(listing.found[0].identity.clone().unwrap().spec, before);
     driver.start(request("S6", 1, 2)).await.unwrap();
     let specs: Vec<_> = driver.list().await.unwrap().found;
-    let current = specs
-        .iter()
-        .filter(|found| found.identity.clone().unwrap().spec == driver.spec());
+    let current =
+        specs.iter().filter(|found| found.identity.clone().unwrap().spec == driver.spec());
     assert_eq!(current.count(), 1);
 }
 
@@ -479,10 +413,7 @@ async fn strays_are_listed_in_every_state() {
             FoundState::Running(None)
         };
         assert_eq!(found.state, expected);
-        driver
-            .stop(found.handle.clone(), StopManner::Kill)
-            .await
-            .unwrap();
+        driver.stop(found.handle.clone(), StopManner::Kill).await.unwrap();
     }
     assert!(!world.exists(&stray) && !world.exists(&created));
 }
@@ -499,12 +430,7 @@ async fn another_balancer_of_the_fleet_is_found_while_it_runs() {
     let id = world.run(&name, &["--label", role, "--label", &balances]);
     world.run(
         &format!("{}-other", world.fleet),
-        &[
-            "--label",
-            role,
-            "--label",
-            "ringmaster.balances=rmdrv-other",
-        ],
+        &["--label", role, "--label", "ringmaster.balances=rmdrv-other"],
     );
     assert_eq!(driver.other_balancers().await.unwrap(), [name]);
     world.docker(&["kill", &id]);
@@ -566,12 +492,7 @@ async fn a_balancer_in_a_container_joins_the_network() {
     for library in &libraries {
         args.extend(["--volume", library]);
     }
-    args.extend([
-        &world.image,
-        "--exact",
-        "plays_the_balancer_in_a_container",
-        "--nocapture",
-    ]);
+    args.extend([&world.image, "--exact", "plays_the_balancer_in_a_container", "--nocapture"]);
     world.docker(&args);
     let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
     let network = format!("{}-net", world.fleet);
@@ -593,10 +514,7 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     import_image(&private.host(), "rmdrv-private:1", "/replica");
     let driver = ready(DockerConfig {
         host: private.host(),
-        deadlines: Deadlines {
-            ordinary: Duration::from_secs(2),
-            create: Duration::from_secs(10),
-        },
+        deadlines: Deadlines { ordinary: Duration::from_secs(2), create: Duration::from_secs(10) },
         ..DockerConfig::new("default", "rmdrv-private:1")
     })
     .await;
@@ -605,10 +523,7 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     // The default fleet uses bare names.
     let template = "{{.Name}} {{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}";
     let inspect = ["inspect", "--format", template, "S5"];
-    assert_eq!(
-        docker::docker(&private.host(), &inspect).unwrap(),
-        "/S5 net1"
-    );
+    assert_eq!(docker::docker(&private.host(), &inspect).unwrap(), "/S5 net1");
 
     // Killed: the stream ends at once, and calls say so at once.
     private.end(Kill::KILL);
@@ -616,13 +531,8 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     let begin = Instant::now();
     assert!(matches!(driver.list().await, Err(EngineError::Away(_))));
     let unclear = driver.start(request("S6", 2, 1)).await;
-    assert!(
-        matches!(unclear, Err(StartError::Unclear(_))),
-        "{unclear:?}"
-    );
-    let stop = driver
-        .stop(started.handle.clone(), StopManner::Graceful)
-        .await;
+    assert!(matches!(unclear, Err(StartError::Unclear(_))), "{unclear:?}");
+    let stop = driver.stop(started.handle.clone(), StopManner::Graceful).await;
     assert!(matches!(stop, Err(EngineError::Away(_))));
     assert!(begin.elapsed() < Duration::from_secs(1));
 
