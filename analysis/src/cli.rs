@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::experiments::{Setup, a1, a3};
 use crate::load::{self, Amount, KeySource, Pace, Plan, Shape};
+use crate::peers;
 use crate::report::Report;
 use crate::target::Target;
 
@@ -34,6 +35,8 @@ enum Command {
     A1(A1Args),
     /// kill one replica under load and watch its replacement.
     A3(A3Args),
+    /// CPU time per request, side by side with HAProxy.
+    Peers(PeersArgs),
 }
 
 /// What every kind of load is told.
@@ -126,6 +129,28 @@ struct A3Args {
     out: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct PeersArgs {
+    /// The balancer's program.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster")]
+    ringmaster: PathBuf,
+    /// The companion server's program.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster-server")]
+    server: PathBuf,
+    /// Rounds, in each of which every proxy is measured once.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Requests per measurement.
+    #[arg(long, short = 'n', default_value_t = 100_000)]
+    requests: u64,
+    /// Keep-alive connections.
+    #[arg(long, short, default_value_t = 64)]
+    connections: usize,
+    /// The folder for peers.csv.
+    #[arg(long, default_value = "analysis/results")]
+    out: PathBuf,
+}
+
 /// `2`, `2s`, `1.5s` or `500ms`.
 fn time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix("ms") {
@@ -183,6 +208,17 @@ pub async fn run(cli: Cli) -> Result<()> {
             let finding = a3::run(&args.traffic.setup(args.out), &question, &bar).await?;
             say(&finding, cli.json)?;
             answered(&finding.load)
+        }
+        Command::Peers(args) => {
+            let question = peers::Question {
+                ringmaster: args.ringmaster,
+                server: args.server,
+                rounds: args.rounds,
+                requests: args.requests,
+                connections: args.connections,
+                out: args.out,
+            };
+            say(&peers::run(&question, &bar).await?, cli.json)
         }
     }
 }

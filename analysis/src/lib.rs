@@ -2,6 +2,7 @@
 //!
 //! - [`load`]: sends requests at a running HTTP server and counts exactly what came back.
 //! - [`experiments`]: each one is a load with a question, a chart and a table.
+//! - [`peers`]: what one request costs us, and what it costs other proxies.
 //! - [`balancer`]: what a running balancer says about itself.
 //! - [`plot`] and [`report`]: from numbers to SVG, CSV and text. Pure: the same
 //!   numbers give the same bytes.
@@ -15,6 +16,7 @@ pub mod balancer;
 pub mod cli;
 pub mod experiments;
 pub mod load;
+pub mod peers;
 pub mod plot;
 pub mod report;
 pub mod target;

@@ -32,7 +32,7 @@ pub struct Setup {
 }
 
 /// Writes `text` to `name` in the folder `out`, and gives back its path.
-fn write(out: &Path, name: &str, text: &str) -> Result<PathBuf> {
+pub(crate) fn write(out: &Path, name: &str, text: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let path = out.join(name);
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
