@@ -150,12 +150,25 @@ struct Wire {
 /// also who moves it.
 pub(crate) struct Link {
     sender: http1::SendRequest<Upload>,
-    connection: http1::Connection<TokioIo<Wire>, Upload>,
+    connection: Connection,
     traffic: Rc<Traffic>,
-    ended: bool,
     idle_since: u64,
     /// Whether it has served a request before: then the replica may have closed it meanwhile.
     pub(crate) is_reused: bool,
+}
+
+/// The half that moves bytes; `None` once it has ended. It is dropped then and there: a request that
+/// it had not yet taken comes back to its sender only by that.
+struct Connection(Option<http1::Connection<TokioIo<Wire>, Upload>>);
+
+impl Connection {
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.0
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            self.0 = None;
+        }
+    }
 }
 
 /// Why a request got no answer on a connection.
@@ -203,9 +216,8 @@ impl Link {
             .map_err(io::Error::other)?;
         Ok(Box::new(Self {
             sender,
-            connection,
+            connection: Connection(Some(connection)),
             traffic,
-            ended: false,
             idle_since: 0,
             is_reused: false,
         }))
@@ -213,14 +225,12 @@ impl Link {
 
     /// Moves bytes in both directions, as far as it goes now.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-        }
+        self.connection.drive(cx);
     }
 
     /// Whether it can take a request now.
     pub(crate) fn is_reusable(&self) -> bool {
-        !self.ended && self.sender.is_ready()
+        self.connection.0.is_some() && self.sender.is_ready()
     }
 
     /// Sends a request and waits for the head of the answer. After an error the connection is of
@@ -233,9 +243,7 @@ impl Link {
         self.traffic.read.set(0);
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
-            if !self.ended {
-                self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-            }
+            self.connection.drive(cx);
             match (answer.as_mut().poll(cx), downstream.verdict()) {
                 (Poll::Ready(Ok(response)), _) => Poll::Ready(Ok(response)),
                 (Poll::Ready(Err(mut error)), _) => Poll::Ready(Err(match error.take_message() {

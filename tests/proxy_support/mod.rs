@@ -334,9 +334,13 @@ impl Conversation {
 
     /// Whether the other side has closed.
     pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.reader.fill_buf(), Ok([]))
-            || matches!(self.reader.fill_buf(), Err(error)
-                if error.kind() == std::io::ErrorKind::ConnectionReset)
+        match self.reader.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            Err(error) => matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+            ),
+        }
     }
 }
 
