@@ -382,7 +382,7 @@ fn again(request: &Request<Upload>) -> Option<Request<Upload>> {
 fn into_miss(loss: Loss, spare: Option<Request<Upload>>, is_reused: bool) -> Miss {
     let is_news = !is_reused;
     let (cause, request) = match loss {
-        Loss::NotSent(request) => (Cause::Lost { is_news }, Some(request)),
+        Loss::NotSent(request) => (Cause::Lost { is_news }, Some(*request)),
         Loss::Told(Verdict::Ejected) => (Cause::Ejected, spare),
         Loss::Told(Verdict::TimedOut) => (Cause::TimedOut, None),
         Loss::Broken {

@@ -35,6 +35,10 @@ pub(crate) struct Pool {
     address: SocketAddr,
     /// Whether the instance is in the current table; once it is not, this pool takes nothing back.
     is_target: Cell<bool>,
+    #[allow(
+        clippy::vec_box,
+        reason = "they come and go as boxes: a move is a pointer's"
+    )]
     /// Oldest first. Taken from the end, so that the number adapts to what is needed.
     idle: RefCell<Vec<Box<Link>>>,
     idle_max: usize,
@@ -174,7 +178,7 @@ impl Connection {
 /// Why a request got no answer on a connection.
 pub(crate) enum Loss {
     /// Nothing of it was sent.
-    NotSent(Request<Upload>),
+    NotSent(Box<Request<Upload>>),
     /// The connection broke.
     Broken {
         /// Whether some of the answer had come.
@@ -247,7 +251,7 @@ impl Link {
             match (answer.as_mut().poll(cx), downstream.verdict()) {
                 (Poll::Ready(Ok(response)), _) => Poll::Ready(Ok(response)),
                 (Poll::Ready(Err(mut error)), _) => Poll::Ready(Err(match error.take_message() {
-                    Some(request) => Loss::NotSent(request),
+                    Some(request) => Loss::NotSent(Box::new(request)),
                     None => self.traffic.loss(error.error()),
                 })),
                 (Poll::Pending, Some(verdict)) => Poll::Ready(Err(Loss::Told(verdict))),
