@@ -1,5 +1,7 @@
 //! What a client gets when replicas fail, and what the control core hears of it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod proxy_support;
 
 use std::{

@@ -1,5 +1,7 @@
 //! Starting, draining, stopping.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod proxy_support;
 
 use std::{

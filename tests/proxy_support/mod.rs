@@ -1,5 +1,6 @@
 //! A proxy under test, replicas written by hand, and a client that sees every byte.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
