@@ -79,7 +79,8 @@ fn refused_by_all_is_502_after_three_attempts_and_nobody_is_503() {
 fn a_lost_connection_is_passed_on_only_for_what_may_be_done_twice() {
     let good = Replica::start(|mut conversation, _| {
         while let Some(request) = conversation.message() {
-            conversation.answer(&format!("good {}", request.text()));
+            let mark = request.field("x-mark").join("+");
+            conversation.answer(&format!("good {}{mark}", request.text()));
         }
     });
     let bad = hanging_up();
@@ -93,6 +94,10 @@ fn a_lost_connection_is_passed_on_only_for_what_may_be_done_twice() {
             "{method}"
         );
     }
+    let reply = proxy
+        .client()
+        .request("GET", &target, "X-Mark: a\r\nX-Mark: b\r\n\r\n");
+    assert_eq!(reply.text(), "good a+b");
     for method in ["POST", "PATCH"] {
         assert_eq!(
             proxy.client().post(method, &target, "body").status(),
@@ -112,8 +117,8 @@ fn a_lost_connection_is_passed_on_only_for_what_may_be_done_twice() {
         proxy.client().request("PUT", &target, chunked).status(),
         502
     );
-    assert_eq!(proxy.reported(), [(instance(2, 1), FailureKind::Reset); 9]);
-    assert_eq!(bad.connections(), 9);
+    assert_eq!(proxy.reported(), [(instance(2, 1), FailureKind::Reset); 10]);
+    assert_eq!(bad.connections(), 10);
 }
 
 #[test]

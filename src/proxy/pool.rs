@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     body::Upload,
     downstream::{Clock, Downstream, Verdict},
+    headers,
     metrics::InstanceCounters,
     routes::Upstream,
 };
@@ -138,13 +139,22 @@ impl Drop for InFlight {
     }
 }
 
-/// How many bytes a connection moved for the request at hand.
+/// What a connection's socket saw of the request at hand.
 #[derive(Debug, Default)]
 struct Traffic {
+    /// Bytes of the answer.
     read: Cell<u64>,
+    /// The first write, which begins with the whole head. To keep these bytes costs one copy; to
+    /// keep a clone of every header for a retry that hardly ever comes costs far more.
+    head: RefCell<Vec<u8>>,
+    /// Whether the next write is to be kept.
+    keeps: Cell<bool>,
 }
 
-/// A connection's socket; counts what it reads, to know whether an answer had begun.
+/// The most of a first write that is kept: a head of the largest size we accept, and what we add.
+const KEPT_HEAD_MAX: usize = 40 * 1024;
+
+/// A connection's socket; knows what was sent on it, and whether an answer had begun.
 struct Wire {
     stream: TcpStream,
     traffic: Rc<Traffic>,
@@ -232,6 +242,14 @@ impl Link {
         self.connection.drive(cx);
     }
 
+    /// The request that was sent last, with this body, if it was kept.
+    pub(crate) fn sent(&self, body: Upload) -> Option<Request<Upload>> {
+        match self.traffic.keeps.get() {
+            true => None,
+            false => headers::parse_request(&self.traffic.head.borrow(), body),
+        }
+    }
+
     /// Whether it can take a request now.
     pub(crate) fn is_reusable(&self) -> bool {
         self.connection.0.is_some() && self.sender.is_ready()
@@ -243,8 +261,9 @@ impl Link {
         &mut self,
         request: Request<Upload>,
         downstream: &Downstream,
+        is_repeatable: bool,
     ) -> Result<Response<Incoming>, Loss> {
-        self.traffic.read.set(0);
+        self.traffic.begin(is_repeatable);
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
             self.connection.drive(cx);
@@ -263,6 +282,19 @@ impl Link {
 }
 
 impl Traffic {
+    fn begin(&self, keeps: bool) {
+        self.read.set(0);
+        self.keeps.set(keeps);
+    }
+
+    fn wrote(&self, bytes: &[u8]) {
+        if self.keeps.replace(false) {
+            let mut head = self.head.borrow_mut();
+            head.clear();
+            head.extend_from_slice(&bytes[..bytes.len().min(KEPT_HEAD_MAX)]);
+        }
+    }
+
     fn loss(&self, error: &hyper::Error) -> Loss {
         let blame = if error.is_user() {
             Blame::Client
@@ -299,19 +331,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        let this = self.get_mut();
+        this.traffic.wrote(bytes);
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
