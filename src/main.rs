@@ -53,6 +53,7 @@ fn unusable(error: &ConfigError) -> ExitCode {
 }
 
 fn run_serve(config: Config) -> ExitCode {
+    raise_descriptor_limit();
     let filter = tracing_subscriber::EnvFilter::try_from_env("RINGMASTER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -71,6 +72,16 @@ fn run_serve(config: Config) -> ExitCode {
         Err(error) => Err(error.into()),
     };
     finish(served.map(|()| String::new()))
+}
+
+/// Each proxied connection needs two descriptors; what we are allowed we take.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        eprintln!("the limit of open files stays as it is: {error}");
+    }
 }
 
 fn run_client(command: Command) -> ExitCode {

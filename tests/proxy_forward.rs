@@ -1,5 +1,7 @@
 //! What goes through unharmed, and what is changed on the way.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod proxy_support;
 
 use std::{
@@ -394,6 +396,22 @@ fn a_key_always_leads_to_its_owner() {
     let seen: std::collections::BTreeSet<_> =
         (0..100).map(|_| client.get("/").text()[..1].to_owned()).collect();
     assert_eq!(seen.len(), 3, "requests without a key are spread");
+}
+
+#[test]
+fn an_answer_may_come_before_the_end_of_the_request() {
+    let replica = Replica::start(|mut conversation, _| {
+        while conversation.head().is_some() {
+            conversation.answer("enough");
+        }
+    });
+    let proxy = Proxy::start(&[replica.address]);
+    for _ in 0..2 {
+        let mut client = proxy.client();
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nonly this");
+        assert_eq!(client.reply().text(), "enough");
+    }
+    assert_eq!(replica.connections(), 2, "a half-sent request's connection is not used again");
 }
 
 #[test]

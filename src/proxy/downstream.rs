@@ -11,13 +11,16 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::HeaderValue;
 
 use super::config::ProxyConfig;
 use crate::fleet::ids::InstanceId;
+
+/// How often deadlines are looked at, and so how exact they are.
+pub(crate) const SWEEP: Duration = Duration::from_millis(100);
 
 /// The time of a worker in milliseconds, as exact as its sweep is frequent.
 #[derive(Debug)]
@@ -204,8 +207,11 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     pub(crate) fn new(config: &ProxyConfig) -> Self {
-        let millis =
-            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        // What began is written down with the time of the sweep before it: the longest error is
+        // added, so that no deadline comes early.
+        let millis = |time: Duration| {
+            u64::try_from(time.saturating_add(SWEEP).as_millis()).unwrap_or(u64::MAX)
+        };
         Self {
             header_read: millis(config.header_read),
             client_idle: millis(config.client_idle),

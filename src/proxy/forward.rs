@@ -258,13 +258,13 @@ impl Call<'_> {
                     }
                 },
             };
-            let spare = self.is_repeatable.then(|| again(&request)).flatten();
-            let loss = match link.exchange(request, self.downstream).await {
+            let body = request.body().again().filter(|_| self.is_repeatable);
+            let sent = link.exchange(request, self.downstream, body.is_some());
+            let loss = match sent.await {
                 Ok(response) => return Ok((response, link)),
                 Err(loss) => loss,
             };
-            let miss = into_miss(loss, spare, link.is_reused);
-            match miss {
+            match into_miss(loss, body.and_then(|body| link.sent(body)), link.is_reused) {
                 Miss { cause: Cause::Lost { is_news: false }, request: Some(whole) } => {
                     counters.stale.bump();
                     request = whole;
@@ -345,19 +345,10 @@ impl Call<'_> {
     }
 }
 
-/// A copy of a request whose body is kept.
-fn again(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let mut copy = Request::new(request.body().again()?);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
-}
-
 fn into_miss(loss: Loss, spare: Option<Request<Upload>>, is_reused: bool) -> Miss {
     let is_news = !is_reused;
     let (cause, request) = match loss {
-        Loss::NotSent(request) => (Cause::Lost { is_news }, Some(request)),
+        Loss::NotSent(request) => (Cause::Lost { is_news }, Some(*request)),
         Loss::Told(Verdict::Ejected) => (Cause::Ejected, spare),
         Loss::Told(Verdict::TimedOut) => (Cause::TimedOut, None),
         Loss::Broken { answer_began, blame } => match blame {

@@ -2,7 +2,7 @@
 //! belongs to one connection stays on it, and what a client claims about itself is replaced.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
@@ -43,6 +43,23 @@ pub(crate) fn check(
         return Err(Failure::Ambiguous("The Transfer-Encoding is not supported"));
     }
     Ok(())
+}
+
+/// Reads back the head of a request that we have written ourselves.
+pub(crate) fn parse_request<B>(written: &[u8], body: B) -> Option<Request<B>> {
+    let end = written.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let mut lines = written[..end].split(|byte| *byte == b'\n');
+    let mut first = lines.next()?.trim_ascii().split(|byte| *byte == b' ');
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::from_bytes(first.next()?).ok()?;
+    *request.uri_mut() = Uri::try_from(first.next()?).ok()?;
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+        request.headers_mut().append(name, value);
+    }
+    Some(request)
 }
 
 /// Whether there is no transfer coding, or `chunked` once and nothing else: any other coding is
@@ -279,6 +296,26 @@ mod tests {
         assert!(headers.contains(&"host: server_1".to_string()), "{headers:?}");
         assert!(headers.contains(&"te: trailers".to_string()), "{headers:?}");
         assert!(headers.contains(&"connection: te".to_string()), "{headers:?}");
+    }
+
+    #[test]
+    fn what_was_written_can_be_read_back() {
+        let written =
+            b"PUT /a?b=%20 HTTP/1.1\r\nhost: h\r\nx: a: b\r\nx: \r\ny: \xff\r\n\r\nbody\r\n\r\n";
+        let request = parse_request(written, ()).unwrap();
+        assert_eq!(
+            (request.method(), request.uri().to_string().as_str()),
+            (&Method::PUT, "/a?b=%20")
+        );
+        let fields: Vec<_> =
+            request.headers().iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+        let expected: [(&str, &[u8]); 4] =
+            [("host", b"h"), ("x", b"a: b"), ("x", b""), ("y", b"\xff")];
+        assert_eq!(fields, expected);
+        let bare = parse_request(b"OPTIONS * HTTP/1.1\r\n\r\n", ()).unwrap();
+        assert_eq!((bare.uri().path(), bare.headers().len()), ("*", 0));
+        assert!(parse_request(&written[..30], ()).is_none(), "cut off");
+        assert!(parse_request(b"", ()).is_none());
     }
 
     #[test]

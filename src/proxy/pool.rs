@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     body::Upload,
     downstream::{Clock, Downstream, Verdict},
+    headers,
     metrics::InstanceCounters,
     routes::Upstream,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Pool {
     address: SocketAddr,
     /// Whether the instance is in the current table; once it is not, this pool takes nothing back.
     is_target: Cell<bool>,
+    #[allow(clippy::vec_box, reason = "they come and go as boxes: a move is a pointer's")]
     /// Oldest first. Taken from the end, so that the number adapts to what is needed.
     idle: RefCell<Vec<Box<Link>>>,
     idle_max: usize,
@@ -134,13 +136,22 @@ impl Drop for InFlight {
     }
 }
 
-/// How many bytes a connection moved for the request at hand.
+/// What a connection's socket saw of the request at hand.
 #[derive(Debug, Default)]
 struct Traffic {
+    /// Bytes of the answer.
     read: Cell<u64>,
+    /// The first write, which begins with the whole head. To keep these bytes costs one copy; to
+    /// keep a clone of every header for a retry that hardly ever comes costs far more.
+    head: RefCell<Vec<u8>>,
+    /// Whether the next write is to be kept.
+    keeps: Cell<bool>,
 }
 
-/// A connection's socket; counts what it reads, to know whether an answer had begun.
+/// The most of a first write that is kept: a head of the largest size we accept, and what we add.
+const KEPT_HEAD_MAX: usize = 40 * 1024;
+
+/// A connection's socket; knows what was sent on it, and whether an answer had begun.
 struct Wire {
     stream: TcpStream,
     traffic: Rc<Traffic>,
@@ -150,18 +161,31 @@ struct Wire {
 /// also who moves it.
 pub(crate) struct Link {
     sender: http1::SendRequest<Upload>,
-    connection: http1::Connection<TokioIo<Wire>, Upload>,
+    connection: Connection,
     traffic: Rc<Traffic>,
-    ended: bool,
     idle_since: u64,
     /// Whether it has served a request before: then the replica may have closed it meanwhile.
     pub(crate) is_reused: bool,
 }
 
+/// The half that moves bytes; `None` once it has ended. It is dropped then and there: a request that
+/// it had not yet taken comes back to its sender only by that.
+struct Connection(Option<http1::Connection<TokioIo<Wire>, Upload>>);
+
+impl Connection {
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.0
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            self.0 = None;
+        }
+    }
+}
+
 /// Why a request got no answer on a connection.
 pub(crate) enum Loss {
     /// Nothing of it was sent.
-    NotSent(Request<Upload>),
+    NotSent(Box<Request<Upload>>),
     /// The connection broke.
     Broken {
         /// Whether some of the answer had come.
@@ -198,9 +222,8 @@ impl Link {
             http.handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
         Ok(Box::new(Self {
             sender,
-            connection,
+            connection: Connection(Some(connection)),
             traffic,
-            ended: false,
             idle_since: 0,
             is_reused: false,
         }))
@@ -208,14 +231,20 @@ impl Link {
 
     /// Moves bytes in both directions, as far as it goes now.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+        self.connection.drive(cx);
+    }
+
+    /// The request that was sent last, with this body, if it was kept.
+    pub(crate) fn sent(&self, body: Upload) -> Option<Request<Upload>> {
+        match self.traffic.keeps.get() {
+            true => None,
+            false => headers::parse_request(&self.traffic.head.borrow(), body),
         }
     }
 
     /// Whether it can take a request now.
     pub(crate) fn is_reusable(&self) -> bool {
-        !self.ended && self.sender.is_ready()
+        self.connection.0.is_some() && self.sender.is_ready()
     }
 
     /// Sends a request and waits for the head of the answer. After an error the connection is of
@@ -224,17 +253,16 @@ impl Link {
         &mut self,
         request: Request<Upload>,
         downstream: &Downstream,
+        is_repeatable: bool,
     ) -> Result<Response<Incoming>, Loss> {
-        self.traffic.read.set(0);
+        self.traffic.begin(is_repeatable);
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
-            if !self.ended {
-                self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-            }
+            self.connection.drive(cx);
             match (answer.as_mut().poll(cx), downstream.verdict()) {
                 (Poll::Ready(Ok(response)), _) => Poll::Ready(Ok(response)),
                 (Poll::Ready(Err(mut error)), _) => Poll::Ready(Err(match error.take_message() {
-                    Some(request) => Loss::NotSent(request),
+                    Some(request) => Loss::NotSent(Box::new(request)),
                     None => self.traffic.loss(error.error()),
                 })),
                 (Poll::Pending, Some(verdict)) => Poll::Ready(Err(Loss::Told(verdict))),
@@ -246,6 +274,19 @@ impl Link {
 }
 
 impl Traffic {
+    fn begin(&self, keeps: bool) {
+        self.read.set(0);
+        self.keeps.set(keeps);
+    }
+
+    fn wrote(&self, bytes: &[u8]) {
+        if self.keeps.replace(false) {
+            let mut head = self.head.borrow_mut();
+            head.clear();
+            head.extend_from_slice(&bytes[..bytes.len().min(KEPT_HEAD_MAX)]);
+        }
+    }
+
     fn loss(&self, error: &hyper::Error) -> Loss {
         let blame = if error.is_user() {
             Blame::Client
@@ -279,19 +320,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        let this = self.get_mut();
+        this.traffic.wrote(bytes);
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

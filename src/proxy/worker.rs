@@ -32,7 +32,7 @@ use super::{
     body::Streamed,
     budget::RetryBudget,
     config::ProxyConfig,
-    downstream::{Clock, Deadlines, Downstream, Order, Registry},
+    downstream::{Clock, Deadlines, Downstream, Order, Registry, SWEEP},
     errors::{Failure, SHED, TOO_SLOW},
     forward,
     metrics::Counters,
@@ -45,8 +45,6 @@ use crate::{
     ring::Slot,
 };
 
-/// How often deadlines are looked at, and so how exact they are.
-const SWEEP: Duration = Duration::from_millis(100);
 /// How often a worker that shuts down looks whether it is done.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(50);
 /// How long to wait when the system has no descriptors left.

@@ -1,5 +1,6 @@
 //! A proxy under test, replicas written by hand, and a client that sees every byte.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -300,9 +301,13 @@ impl Conversation {
 
     /// Whether the other side has closed.
     pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.reader.fill_buf(), Ok([]))
-            || matches!(self.reader.fill_buf(), Err(error)
-                if error.kind() == std::io::ErrorKind::ConnectionReset)
+        match self.reader.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            Err(error) => matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+            ),
+        }
     }
 }
 
