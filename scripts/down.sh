@@ -14,23 +14,28 @@ if ! engine_answers; then
 fi
 
 removed=0
-remove() { # command-words, then what to remove
+stayed=0
+remove() { # the docker command, then what it removes
     what=$1
     shift
     [ $# -gt 0 ] || return 0
     # shellcheck disable=SC2086
-    docker $what "$@" >/dev/null
-    removed=$((removed + $#))
+    if docker $what "$@" >/dev/null; then
+        removed=$((removed + $#))
+    else
+        stayed=1
+    fi
 }
 
-# The balancer first: it would replace what we remove.
+# The balancer first: it would replace what we remove. Told to stop, it starts nothing more.
 # shellcheck disable=SC2046
 {
-    remove "container rm --force --volumes" $(docker ps --all --quiet --filter "label=$BALANCER_LABEL")
-    remove "container rm --force --volumes" $(docker ps --all --quiet --filter "label=$FLEET_LABEL")
-    for label in "$FLEET_LABEL" "$BALANCER_LABEL"; do
-        remove "network rm" $(docker network ls --quiet --filter "label=$label")
-    done
+    for id in $(balancer_container); do docker stop "$id" >/dev/null; done
+    remove "rm --force --volumes" $(docker ps --all --quiet --filter "label=$BALANCER_LABEL")
+    remove "rm --force --volumes" $(docker ps --all --quiet --filter "label=$FLEET_LABEL")
+    remove "network rm" $(docker network ls --quiet --filter "label=$FLEET_LABEL")
+    remove "network rm" $(docker network ls --quiet --filter "label=$BALANCER_LABEL")
     remove "volume rm" $(docker volume ls --quiet --filter "name=^$STATE_VOLUME\$")
 }
 say "removed $removed containers, networks and volumes"
+[ "$stayed" -eq 0 ] || fail "the engine refused some, see above: containers of others may be using them"

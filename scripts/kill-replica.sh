@@ -4,12 +4,12 @@ set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-balancer_process >/dev/null || fail "no balancer runs here as a process"
-for environment in /proc/[0-9]*/environ; do
-    # A process may end while we look.
-    if tr '\0' '\n' <"$environment" 2>/dev/null | grep -qx "SERVER_ID=$1"; then
-        process=${environment#/proc/}
-        kill -9 "${process%/environ}"
+balancer=$(balancer_process) || fail "no balancer runs here as a process"
+# Its children only: containers bear such names too.
+# shellcheck disable=SC2013
+for process in $(cat "/proc/$balancer/task/"*/children); do
+    if tr '\0' '\n' 2>/dev/null <"/proc/$process/environ" | grep -qx "SERVER_ID=$1"; then
+        kill -9 "$process"
         exit 0
     fi
 done

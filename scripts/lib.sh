@@ -63,7 +63,7 @@ balancer_process() {
     read -r pid <"$RUN_DIR/pid" || return 1
     # The number may be somebody else's by now.
     if [ -d /proc/self ]; then
-        command_line=$(tr '\0' ' ' <"/proc/$pid/cmdline") 2>/dev/null || return 1
+        command_line=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 1
     else
         command_line=$(ps -o args= -p "$pid") || return 1
     fi
