@@ -1,0 +1,49 @@
+# The longer recipes are in scripts/.
+
+PORT ?= 5000
+ADMIN_PORT ?= 9090
+URL ?= http://127.0.0.1:$(PORT)
+ADMIN_URL ?= http://127.0.0.1:$(ADMIN_PORT)
+
+.PHONY: help up down build images test analysis fmt lint clean
+
+help:
+	@echo 'make up        build and start the balancer, which starts its replicas; PORT=5000 ADMIN_PORT=9090'
+	@echo '               without a Docker engine the replicas are processes; DRIVER=docker|process insists'
+	@echo 'make down      end and remove the balancer, its replicas, their network and the state'
+	@echo 'make build     release binaries for this machine'
+	@echo 'make images    both images for the Docker engine; BUILD=host|image says where it is compiled'
+	@echo 'make test      all tests; RINGMASTER_TEST_DOCKER=required fails where no Docker engine answers'
+	@echo 'make analysis  the experiments A-1 and A-3 against URL and ADMIN_URL, into analysis/results'
+	@echo 'make fmt       format the sources'
+	@echo 'make lint      formatting, clippy, and shellcheck where it is installed'
+	@echo 'make clean     remove what was built'
+
+up:
+	@PORT=$(PORT) ADMIN_PORT=$(ADMIN_PORT) scripts/up.sh
+
+down:
+	@scripts/down.sh
+
+build:
+	cargo build --release --locked --workspace
+
+images:
+	@scripts/images.sh
+
+test:
+	@scripts/test.sh
+
+analysis:
+	@PORT=$(PORT) ADMIN_PORT=$(ADMIN_PORT) scripts/analysis.sh $(URL) $(ADMIN_URL)
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh .ci/run; fi
+
+clean:
+	@scripts/clean.sh

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Removes what was built: binaries, images, and the volume with what was compiled in a container.
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+rm -rf dist
+! have cargo || cargo clean
+engine_answers || exit 0
+for image in ringmaster:latest ringmaster-server:latest ringmaster-server:test; do
+    # Not by force: a running fleet keeps its images.
+    [ -z "$(docker images --quiet "$image")" ] || docker rmi "$image" >/dev/null ||
+        say "$image stays, see above (make down ends its containers)"
+done
+[ -z "$(docker volume ls --quiet --filter "name=^$BUILD_VOLUME\$")" ] ||
+    docker volume rm "$BUILD_VOLUME" >/dev/null

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Removes what `make up` and the balancer have made: containers, networks, the state; nothing that
+# does not bear our label or name. Images and what was compiled stay, see `make clean`.
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+stop_process
+rm -rf "$RUN_DIR"
+
+if ! engine_answers; then
+    say "no Docker engine answers ($no_engine): no containers to remove"
+    exit 0
+fi
+
+removed=0
+stayed=0
+remove() { # the docker command, then what it removes
+    what=$1
+    shift
+    [ $# -gt 0 ] || return 0
+    # shellcheck disable=SC2086
+    if docker $what "$@" >/dev/null; then
+        removed=$((removed + $#))
+    else
+        stayed=1
+    fi
+}
+
+# The balancer first: it would replace what we remove. Told to stop, it starts nothing more.
+# shellcheck disable=SC2046
+{
+    for id in $(balancer_container); do docker stop "$id" >/dev/null; done
+    remove "rm --force --volumes" $(docker ps --all --quiet --filter "label=$BALANCER_LABEL")
+    remove "rm --force --volumes" $(docker ps --all --quiet --filter "label=$FLEET_LABEL")
+    remove "network rm" $(docker network ls --quiet --filter "label=$FLEET_LABEL")
+    remove "network rm" $(docker network ls --quiet --filter "label=$BALANCER_LABEL")
+    remove "volume rm" $(docker volume ls --quiet --filter "name=^$STATE_VOLUME\$")
+}
+say "removed $removed containers, networks and volumes"
+[ "$stayed" -eq 0 ] || fail "the engine refused some, see above: containers of others may be using them"

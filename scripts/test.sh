@@ -1,0 +1,19 @@
+#!/bin/sh
+# All tests. Those that need a Docker engine are skipped with one line where none answers, unless
+# RINGMASTER_TEST_DOCKER=required.
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+if engine_answers; then
+    RINGMASTER_TEST_IMAGE=${RINGMASTER_TEST_IMAGE:-ringmaster-server:test}
+    export RINGMASTER_TEST_IMAGE
+    arch=$(engine_arch)
+    scripts/binaries.sh "$arch" ringmaster-server
+    build_image server "$RINGMASTER_TEST_IMAGE" "$arch"
+elif [ "${RINGMASTER_TEST_DOCKER:-}" = required ]; then
+    fail "no Docker engine answers, and the tests require one: $no_engine"
+else
+    say "SKIPPED: the tests with Docker, for no engine answers ($no_engine)"
+fi
+cargo test --locked --workspace
