@@ -48,14 +48,8 @@ impl Balancer {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(url: &str) -> Result<Balancer> {
-        let client = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            .no_proxy()
-            .build()?;
-        Ok(Balancer {
-            client,
-            url: url.trim_end_matches('/').to_owned(),
-        })
+        let client = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build()?;
+        Ok(Balancer { client, url: url.trim_end_matches('/').to_owned() })
     }
 
     /// The replicas in service, in the order they joined (`GET /rep`).
@@ -76,19 +70,12 @@ impl Balancer {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let url = format!("{}{path}", self.url);
-        let answer = self
-            .client
-            .get(&url)
-            .send()
-            .await
-            .with_context(|| format!("no answer from {url}"))?;
+        let answer =
+            self.client.get(&url).send().await.with_context(|| format!("no answer from {url}"))?;
         let status = answer.status();
         if !status.is_success() {
             bail!("{url} answered {status}");
         }
-        answer
-            .json()
-            .await
-            .with_context(|| format!("{url} answered something unexpected"))
+        answer.json().await.with_context(|| format!("{url} answered something unexpected"))
     }
 }

@@ -165,10 +165,8 @@ pub async fn run(cli: Cli) -> Result<()> {
             answered(&report)
         }
         Command::A1(args) => {
-            let question = a1::Question {
-                requests: args.requests,
-                admin_url: Some(args.admin_url),
-            };
+            let question =
+                a1::Question { requests: args.requests, admin_url: Some(args.admin_url) };
             let finding = a1::run(&args.traffic.setup(args.out), &question, &bar).await?;
             say(&finding, cli.json)?;
             answered(&finding.load)
@@ -233,11 +231,7 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn say<T: Serialize + std::fmt::Display>(result: &T, json: bool) -> Result<()> {
-    let text = if json {
-        serde_json::to_string_pretty(result)?
-    } else {
-        result.to_string()
-    };
+    let text = if json { serde_json::to_string_pretty(result)? } else { result.to_string() };
     match writeln!(io::stdout(), "{text}") {
         // Whoever closed the pipe has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -73,11 +73,7 @@ impl Report {
             requests: tally.answered + tally.failed(),
             answered: tally.answered,
             failed: tally.failed(),
-            answered_per_second: if seconds > 0.0 {
-                tally.answered as f64 / seconds
-            } else {
-                0.0
-            },
+            answered_per_second: if seconds > 0.0 { tally.answered as f64 / seconds } else { 0.0 },
             body_bytes: tally.body_bytes,
             latency_ms: (!tally.latency.is_empty()).then(|| Latency {
                 p50: at(0.5),
@@ -86,17 +82,9 @@ impl Report {
                 p99_9: at(0.999),
                 max: tally.latency.max() as f64 / 1000.0,
             }),
-            replicas: tally
-                .by_name()
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v))
-                .collect(),
+            replicas: tally.by_name().into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
             unnamed: tally.unnamed,
-            errors: tally
-                .failures
-                .iter()
-                .map(|(kind, n)| (kind.to_string(), *n))
-                .collect(),
+            errors: tally.failures.iter().map(|(kind, n)| (kind.to_string(), *n)).collect(),
         }
     }
 }
@@ -119,19 +107,11 @@ impl fmt::Display for Report {
                 self.pace, latency.p50, latency.p90, latency.p99, latency.p99_9, latency.max,
             )?;
         }
-        write!(
-            f,
-            "connections: {} in use, {} opened",
-            self.connections, self.connections_opened
-        )?;
+        write!(f, "connections: {} in use, {} opened", self.connections, self.connections_opened)?;
         let width = self.replicas.keys().map(String::len).max().unwrap_or(0);
         for (name, count) in &self.replicas {
             let share = percent(*count, self.answered);
-            write!(
-                f,
-                "\n  {name:width$}  {:>10}  {share:>5.1} %",
-                thousands(*count)
-            )?;
+            write!(f, "\n  {name:width$}  {:>10}  {share:>5.1} %", thousands(*count))?;
         }
         if self.unnamed > 0 && !self.replicas.is_empty() {
             write!(f, "\n  without a name: {}", thousands(self.unnamed))?;
@@ -146,11 +126,7 @@ impl fmt::Display for Report {
 /// `part` of `whole` in percent; 0 of nothing.
 #[must_use]
 pub fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        100.0 * part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
 /// `12345` as `12,345`.
@@ -198,10 +174,7 @@ mod tests {
     fn report() -> Report {
         let address = "127.0.0.1:1".parse().unwrap();
         let plan = Plan {
-            target: Target {
-                authority: "t".to_owned(),
-                address,
-            },
+            target: Target { authority: "t".to_owned(), address },
             shape: Shape::default(),
             keys: KeySource::Random,
             seed: 1,
@@ -217,30 +190,20 @@ mod tests {
             tally.answer(Duration::ZERO, Duration::from_millis(millis), Some(name));
         }
         tally.failure(Duration::ZERO, Failure::Status(503));
-        let run = Run {
-            tally,
-            started: Instant::now(),
-            elapsed: Duration::from_secs(2),
-        };
+        let run = Run { tally, started: Instant::now(), elapsed: Duration::from_secs(2) };
         Report::new(&plan, &run)
     }
 
     #[test]
     fn a_report_sums_up() {
         let report = report();
-        assert_eq!(
-            (report.requests, report.answered, report.failed),
-            (101, 100, 1)
-        );
+        assert_eq!((report.requests, report.answered, report.failed), (101, 100, 1));
         assert!((report.answered_per_second - 50.0).abs() < 1e-9);
         // Three significant figures: within 0.1 %.
         let latency = report.latency_ms.unwrap();
-        for (value, expected) in [
-            (latency.p50, 50.0),
-            (latency.p90, 90.0),
-            (latency.p99, 99.0),
-            (latency.max, 100.0),
-        ] {
+        for (value, expected) in
+            [(latency.p50, 50.0), (latency.p90, 90.0), (latency.p99, 99.0), (latency.max, 100.0)]
+        {
             assert!((value / expected - 1.0).abs() < 0.002, "{value} {expected}");
         }
         let text = report.to_string();
@@ -258,10 +221,7 @@ mod tests {
 
     #[test]
     fn numbers_and_tables_are_written_readably() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(thousands),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         let row = vec!["a,b".to_owned(), "say \"x\"".to_owned()];
         assert_eq!(
             csv(&["h".to_owned(), "i".to_owned()], &[row]),

@@ -20,32 +20,21 @@ impl Target {
     /// # Errors
     /// When the URL is not of this form, or its host has no address.
     pub async fn resolve(url: &str) -> Result<Target> {
-        let uri: Uri = url
-            .parse()
-            .with_context(|| format!("{url:?} is not a URL"))?;
+        let uri: Uri = url.parse().with_context(|| format!("{url:?} is not a URL"))?;
         if uri.scheme_str() != Some("http") {
             bail!("{url:?} does not start with http://");
         }
         if uri.path() != "/" || uri.query().is_some() {
             bail!("{url:?} has a path; give the path with --path");
         }
-        let authority = uri
-            .authority()
-            .with_context(|| format!("{url:?} has no host"))?;
-        let place = format!(
-            "{}:{}",
-            authority.host(),
-            authority.port_u16().unwrap_or(80)
-        );
+        let authority = uri.authority().with_context(|| format!("{url:?} has no host"))?;
+        let place = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
         let address = tokio::net::lookup_host(&place)
             .await
             .with_context(|| format!("cannot resolve {place}"))?
             .next()
             .with_context(|| format!("{place} has no address"))?;
-        Ok(Target {
-            authority: authority.to_string(),
-            address,
-        })
+        Ok(Target { authority: authority.to_string(), address })
     }
 }
 

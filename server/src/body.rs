@@ -85,10 +85,7 @@ impl Pattern {
     pub(crate) fn new(bytes: u64, chunk: usize) -> Pattern {
         debug_assert!(chunk > 0);
         let text: Vec<u8> = (b'a'..=b'z').cycle().take(chunk).collect();
-        Pattern {
-            left: bytes,
-            chunk: Bytes::from(text),
-        }
+        Pattern { left: bytes, chunk: Bytes::from(text) }
     }
 }
 

@@ -34,10 +34,7 @@ fn main() -> ExitCode {
     };
     // One thread is enough for an example replica, and its cost per request is
     // the smallest; several replicas use several cores.
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("ringmaster-server: cannot start: {error}")),
     };

@@ -162,17 +162,12 @@ async fn set(app: &App, request: Request<Incoming>) -> Outcome {
     let key = not_empty(key)?;
     let value = value.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "Value is missing"))?;
     let stored = app.store().set(key, value.clone());
-    stored.map_err(
-        |StoreFull {
-             max_keys,
-             max_bytes,
-         }| {
-            refuse(
-                StatusCode::INSUFFICIENT_STORAGE,
-                &format!("The store is full (at most {max_keys} keys and {max_bytes} bytes)"),
-            )
-        },
-    )?;
+    stored.map_err(|StoreFull { max_keys, max_bytes }| {
+        refuse(
+            StatusCode::INSUFFICIENT_STORAGE,
+            &format!("The store is full (at most {max_keys} keys and {max_bytes} bytes)"),
+        )
+    })?;
     Ok(done(&value, "Key set"))
 }
 
@@ -219,18 +214,14 @@ fn not_empty(key: String) -> Result<String, Box<Answer>> {
 
 fn key_not_found() -> Box<Answer> {
     let mut answer = refuse(StatusCode::NOT_FOUND, "Key not found");
-    answer
-        .headers_mut()
-        .insert(KEEP_STATUS, HeaderValue::from_static("1"));
+    answer.headers_mut().insert(KEEP_STATUS, HeaderValue::from_static("1"));
     answer
 }
 
 fn headers(request: &Request<Incoming>) -> Answer {
     let mut fields: serde_json::Map<String, Value> = serde_json::Map::new();
     for (name, value) in request.headers() {
-        let values = fields
-            .entry(name.as_str())
-            .or_insert_with(|| Value::Array(Vec::new()));
+        let values = fields.entry(name.as_str()).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(values) = values {
             values.push(Value::from(String::from_utf8_lossy(value.as_bytes())));
         }
@@ -259,13 +250,9 @@ fn stream(request: &Request<Incoming>) -> Outcome {
     let bytes = bounded("bytes", 1024 * 1024, 0..=MAX_STREAM_BYTES)?;
     let chunk = bounded("chunk", 16 * 1024, 1..=MAX_STREAM_CHUNK)?;
     // At most MAX_STREAM_CHUNK, so it fits a usize.
-    let mut answer = Response::new(Either::Right(Either::Right(Pattern::new(
-        bytes,
-        chunk as usize,
-    ))));
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    let mut answer =
+        Response::new(Either::Right(Either::Right(Pattern::new(bytes, chunk as usize))));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(answer)
 }
 
@@ -288,22 +275,12 @@ fn query(request: &Request<Incoming>, name: &str) -> Option<String> {
 
 fn whole_number(name: &str, text: &str) -> Result<u64, Box<Answer>> {
     text.parse().map_err(|_| {
-        refuse(
-            StatusCode::BAD_REQUEST,
-            &format!("{name} must be a whole number, not {text:?}"),
-        )
+        refuse(StatusCode::BAD_REQUEST, &format!("{name} must be a whole number, not {text:?}"))
     })
 }
 
 fn done(value: &RawValue, message: &'static str) -> Answer {
-    value_answer(
-        StatusCode::OK,
-        &Done {
-            success: true,
-            value,
-            message,
-        },
-    )
+    value_answer(StatusCode::OK, &Done { success: true, value, message })
 }
 
 fn refuse(status: StatusCode, error: &str) -> Box<Answer> {
@@ -312,13 +289,7 @@ fn refuse(status: StatusCode, error: &str) -> Box<Answer> {
         success: bool,
         error: &'a str,
     }
-    Box::new(value_answer(
-        status,
-        &Refusal {
-            success: false,
-            error,
-        },
-    ))
+    Box::new(value_answer(status, &Refusal { success: false, error }))
 }
 
 fn refuse_body(error: BodyError) -> Box<Answer> {
@@ -327,27 +298,21 @@ fn refuse_body(error: BodyError) -> Box<Answer> {
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!("The body is larger than {} bytes", body::MAX_BODY),
         ),
-        BodyError::TooSlow => refuse(
-            StatusCode::REQUEST_TIMEOUT,
-            "The body did not arrive in time",
-        ),
+        BodyError::TooSlow => {
+            refuse(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
+        }
         BodyError::Broken => refuse(StatusCode::BAD_REQUEST, "The body could not be read"),
     }
 }
 
 fn value_answer(status: StatusCode, value: &impl Serialize) -> Answer {
     // Serialising fails only for maps with keys that are not text, which none of ours is.
-    json_answer(
-        status,
-        Bytes::from(serde_json::to_vec(value).unwrap_or_default()),
-    )
+    json_answer(status, Bytes::from(serde_json::to_vec(value).unwrap_or_default()))
 }
 
 fn json_answer(status: StatusCode, text: Bytes) -> Answer {
     let mut answer = Response::new(Either::Left(Full::new(text)));
     *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }

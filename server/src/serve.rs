@@ -30,11 +30,7 @@ impl Default for Limits {
     /// Idle connections are kept longer than the balancer keeps them (4 s), so that
     /// it is the balancer that closes and no request meets a closing connection.
     fn default() -> Limits {
-        Limits {
-            connections: 4096,
-            head: Duration::from_secs(30),
-            stop: Duration::from_secs(2),
-        }
+        Limits { connections: 4096, head: Duration::from_secs(30), stop: Duration::from_secs(2) }
     }
 }
 

@@ -37,11 +37,7 @@ pub struct SettingsError {
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is {:?}, expected {}",
-            self.variable, self.value, self.expected
-        )
+        write!(f, "{} is {:?}, expected {}", self.variable, self.value, self.expected)
     }
 }
 
@@ -112,11 +108,7 @@ fn number<T: std::str::FromStr>(
     };
     match value.trim().parse() {
         Ok(parsed) => Ok(Some(parsed)),
-        Err(_) => Err(SettingsError {
-            variable,
-            value,
-            expected: expected.to_owned(),
-        }),
+        Err(_) => Err(SettingsError { variable, value, expected: expected.to_owned() }),
     }
 }
 
@@ -126,10 +118,7 @@ mod tests {
 
     fn settings(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         Settings::from_lookup(|name| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| OsString::from(value))
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         })
     }
 
@@ -175,10 +164,7 @@ mod tests {
             ("RINGMASTER_INCARNATION", "1.5"),
         ] {
             let sentence = settings(&[(variable, value)]).unwrap_err().to_string();
-            assert!(
-                sentence.starts_with(&format!("{variable} is \"{value}\"")),
-                "{sentence}"
-            );
+            assert!(sentence.starts_with(&format!("{variable} is \"{value}\"")), "{sentence}");
         }
     }
 }

@@ -23,14 +23,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(max_keys: usize, max_bytes: usize) -> Store {
-        Store {
-            values: HashMap::new(),
-            bytes: 0,
-            limits: Full {
-                max_keys,
-                max_bytes,
-            },
-        }
+        Store { values: HashMap::new(), bytes: 0, limits: Full { max_keys, max_bytes } }
     }
 
     /// Inserts or replaces. A replacement may always shrink the store, even a full one.
@@ -71,10 +64,7 @@ mod tests {
         let mut store = Store::new(2, 100);
         store.set("a".to_owned(), raw("1.50")).unwrap();
         assert_eq!(store.get("a").map(RawValue::get), Some("1.50"));
-        assert_eq!(
-            store.delete("a").map(|value| value.get().to_owned()),
-            Some("1.50".to_owned())
-        );
+        assert_eq!(store.delete("a").map(|value| value.get().to_owned()), Some("1.50".to_owned()));
         assert!(store.get("a").is_none());
         assert!(store.delete("a").is_none());
         assert_eq!(store.bytes, 0);
@@ -82,23 +72,12 @@ mod tests {
 
     #[test]
     fn keys_and_bytes_are_bounded_and_a_refusal_changes_nothing() {
-        let full = Full {
-            max_keys: 2,
-            max_bytes: 10,
-        };
+        let full = Full { max_keys: 2, max_bytes: 10 };
         let mut store = Store::new(2, 10);
         store.set("a".to_owned(), raw("1")).unwrap();
         store.set("b".to_owned(), raw("2")).unwrap();
-        assert_eq!(
-            store.set("c".to_owned(), raw("3")),
-            Err(full),
-            "a third key"
-        );
-        assert_eq!(
-            store.set("a".to_owned(), raw("12345678")),
-            Err(full),
-            "an eleventh byte"
-        );
+        assert_eq!(store.set("c".to_owned(), raw("3")), Err(full), "a third key");
+        assert_eq!(store.set("a".to_owned(), raw("12345678")), Err(full), "an eleventh byte");
         assert_eq!(store.get("a").map(RawValue::get), Some("1"));
         store.set("a".to_owned(), raw("1234567")).unwrap();
         assert_eq!(store.bytes, 10);

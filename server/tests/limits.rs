@@ -1,9 +1,6 @@
 //! The limits on connections, made small enough to be met.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,10 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn start(limits: Limits) -> SocketAddr {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
@@ -36,9 +30,7 @@ fn start(limits: Limits) -> SocketAddr {
 fn ask(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-        .write_all(b"GET /heartbeat HTTP/1.1\r\nHost: t\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /heartbeat HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
     stream
 }
 
@@ -50,23 +42,15 @@ fn is_answered(stream: &mut TcpStream) {
 
 #[test]
 fn a_connection_too_many_waits_until_another_one_ends() {
-    let address = start(Limits {
-        connections: 2,
-        ..Limits::default()
-    });
+    let address = start(Limits { connections: 2, ..Limits::default() });
     let mut first = ask(address);
     let mut second = ask(address);
     is_answered(&mut first);
     is_answered(&mut second);
     let mut third = ask(address);
-    third
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
+    third.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let nothing = third.read(&mut [0; 1]).unwrap_err().kind();
-    assert!(
-        matches!(nothing, ErrorKind::WouldBlock | ErrorKind::TimedOut),
-        "{nothing}"
-    );
+    assert!(matches!(nothing, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{nothing}");
     drop(first);
     third.set_read_timeout(Some(PATIENCE)).unwrap();
     is_answered(&mut third);
@@ -74,10 +58,7 @@ fn a_connection_too_many_waits_until_another_one_ends() {
 
 #[test]
 fn a_slow_head_and_an_idle_connection_are_closed() {
-    let address = start(Limits {
-        head: Duration::from_millis(150),
-        ..Limits::default()
-    });
+    let address = start(Limits { head: Duration::from_millis(150), ..Limits::default() });
     let mut slow = TcpStream::connect(address).unwrap();
     slow.set_read_timeout(Some(PATIENCE)).unwrap();
     slow.write_all(b"GET /home HTTP/1.1\r\nHost:").unwrap();

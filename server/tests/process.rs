@@ -1,9 +1,6 @@
 //! The real process, spoken to over real sockets.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,11 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn command(env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringmaster-server"));
-    command
-        .env_clear()
-        .env("HOST", "127.0.0.1")
-        .env("PORT", "0")
-        .envs(env.iter().copied());
+    command.env_clear().env("HOST", "127.0.0.1").env("PORT", "0").envs(env.iter().copied());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -35,15 +28,8 @@ impl Server {
     fn start(env: &[(&str, &str)]) -> Server {
         let mut child = command(env).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim_end()
-            .strip_prefix("listening on ")
-            .unwrap()
-            .parse()
-            .unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").unwrap().parse().unwrap();
         Server { child, address }
     }
 
@@ -66,10 +52,8 @@ impl Server {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args([name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
+        let sent =
+            Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -107,22 +91,13 @@ impl Answer {
     }
 
     fn parse(text: &str) -> Answer {
-        let (head, body) = text
-            .split_once("\r\n\r\n")
-            .unwrap_or_else(|| panic!("{text:?}"));
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer {
-            status,
-            head: head.to_ascii_lowercase(),
-            body: body.to_owned(),
-        }
+        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
     }
 
     fn json(&self) -> Value {
-        assert!(
-            self.head.contains("content-type: application/json"),
-            "{self:?}"
-        );
+        assert!(self.head.contains("content-type: application/json"), "{self:?}");
         serde_json::from_str(&self.body).unwrap()
     }
 }
@@ -132,10 +107,7 @@ fn home_and_heartbeat() {
     let server = Server::start(&[("SERVER_ID", "server_1")]);
     let home = server.ask("GET", "/home", "");
     assert_eq!(home.status, 200);
-    assert_eq!(
-        home.body,
-        r#"{"message":"Hello from Server: server_1","status":"successful"}"#
-    );
+    assert_eq!(home.body, r#"{"message":"Hello from Server: server_1","status":"successful"}"#);
     assert!(home.head.contains("content-type: application/json"));
     let head = server.ask("HEAD", "/home", "");
     assert_eq!((head.status, head.body.as_str()), (200, ""));
@@ -152,16 +124,10 @@ fn health_can_be_toggled_and_the_heartbeat_does_not_follow() {
     };
     assert_eq!(health(), (200, r#"{"status":"healthy"}"#.to_owned()));
     let toggled = server.ask("GET", "/toggle-health", "");
-    assert_eq!(
-        (toggled.status, toggled.json()),
-        (200, json!({"status": "unhealthy"}))
-    );
+    assert_eq!((toggled.status, toggled.json()), (200, json!({"status": "unhealthy"})));
     assert_eq!(health(), (503, r#"{"status":"unhealthy"}"#.to_owned()));
     assert_eq!(server.ask("GET", "/heartbeat", "").status, 200);
-    assert_eq!(
-        server.ask("GET", "/toggle-health", "").json(),
-        json!({"status": "healthy"})
-    );
+    assert_eq!(server.ask("GET", "/toggle-health", "").json(), json!({"status": "healthy"}));
     assert_eq!(health().0, 200);
 }
 
@@ -205,10 +171,7 @@ fn the_store_sets_gets_and_deletes() {
     let set = json!({"key": "a b/ü", "value": value}).to_string();
     let answer = server.ask("POST", "/set", &set);
     assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.json(),
-        json!({"success": true, "value": value, "message": "Key set"})
-    );
+    assert_eq!(answer.json(), json!({"success": true, "value": value, "message": "Key set"}));
     for (method, target, body) in [
         ("GET", "/get?key=a+b%2F%C3%BC", ""),
         ("GET", "/get", r#"{"key":"a b/ü"}"#),
@@ -219,32 +182,19 @@ fn the_store_sets_gets_and_deletes() {
         assert_eq!(answer.json()["value"], value, "{method} {target}");
         assert_eq!(answer.json()["success"], json!(true));
     }
-    assert_eq!(
-        server
-            .ask("POST", "/set", r#"{"key":"k","value":null}"#)
-            .status,
-        200
-    );
-    assert_eq!(
-        server.ask("POST", "/delete", r#"{"key":"k"}"#).json()["value"],
-        Value::Null
-    );
+    assert_eq!(server.ask("POST", "/set", r#"{"key":"k","value":null}"#).status, 200);
+    assert_eq!(server.ask("POST", "/delete", r#"{"key":"k"}"#).json()["value"], Value::Null);
 }
 
 #[test]
 fn an_unknown_key_is_a_404_that_keeps_its_status() {
     let server = Server::start(&[]);
-    for (method, target, body) in [
-        ("GET", "/get?key=x", ""),
-        ("POST", "/delete", r#"{"key":"x"}"#),
-    ] {
+    for (method, target, body) in [("GET", "/get?key=x", ""), ("POST", "/delete", r#"{"key":"x"}"#)]
+    {
         let answer = server.ask(method, target, body);
         assert_eq!(answer.status, 404);
         assert_eq!(answer.body, r#"{"success":false,"error":"Key not found"}"#);
-        assert!(
-            answer.head.contains("ringmaster-keep-status: 1"),
-            "{answer:?}"
-        );
+        assert!(answer.head.contains("ringmaster-keep-status: 1"), "{answer:?}");
     }
 }
 
@@ -259,12 +209,7 @@ fn bad_input_of_the_store_is_a_400_with_the_reason() {
         ("POST", "/set", "not json", invalid),
         ("POST", "/set", "", invalid),
         ("POST", "/set", r#"{"key":7,"value":1}"#, invalid),
-        (
-            "POST",
-            "/set",
-            r#"{"key":"a"}"#,
-            r#"{"success":false,"error":"Value is missing"}"#,
-        ),
+        ("POST", "/set", r#"{"key":"a"}"#, r#"{"success":false,"error":"Value is missing"}"#),
         ("GET", "/get", "", empty),
         ("GET", "/get?key=", "", empty),
         ("GET", "/get", "{", invalid),
@@ -272,11 +217,7 @@ fn bad_input_of_the_store_is_a_400_with_the_reason() {
         ("POST", "/delete", "[1", invalid),
     ] {
         let answer = server.ask(method, target, body);
-        assert_eq!(
-            (answer.status, answer.body.as_str()),
-            (400, expected),
-            "{target} {body}"
-        );
+        assert_eq!((answer.status, answer.body.as_str()), (400, expected), "{target} {body}");
     }
 }
 
@@ -286,12 +227,7 @@ fn a_body_over_the_limit_is_a_413_that_arrives() {
     let body = "x".repeat(1024 * 1024 + 1);
     let announced = server.ask("POST", "/set", &body);
     assert_eq!(announced.status, 413);
-    assert!(
-        announced.json()["error"]
-            .as_str()
-            .unwrap()
-            .contains("1048576 bytes")
-    );
+    assert!(announced.json()["error"].as_str().unwrap().contains("1048576 bytes"));
 
     let mut stream = server.connect();
     let head = "POST /set HTTP/1.1\r\nHost: t\r\nConnection: close\r\n";
@@ -304,11 +240,7 @@ fn a_body_over_the_limit_is_a_413_that_arrives() {
     assert_eq!(Answer::read_to_end(&mut stream).status, 413);
 
     let mut stream = server.connect();
-    write!(
-        stream,
-        "{head}Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "{head}Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n").unwrap();
     assert_eq!(Answer::read_to_end(&mut stream).status, 413);
 }
 
@@ -334,12 +266,7 @@ fn a_full_store_is_a_507_and_still_answers() {
 #[test]
 fn anything_else_is_a_404_in_json() {
     let server = Server::start(&[]);
-    for (method, target) in [
-        ("GET", "/"),
-        ("GET", "/home/"),
-        ("POST", "/home"),
-        ("GET", "/set"),
-    ] {
+    for (method, target) in [("GET", "/"), ("GET", "/home/"), ("POST", "/home"), ("GET", "/set")] {
         let answer = server.ask(method, target, "");
         assert_eq!(answer.status, 404, "{method} {target}");
         assert_eq!(answer.json()["status"], "failure");
@@ -361,16 +288,10 @@ fn keep_alive_answers_pipelined_requests_in_order() {
     stream.write_all(pipelined.concat().as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let statuses: Vec<&str> = text
-        .split("HTTP/1.1 ")
-        .skip(1)
-        .map(|answer| answer.get(..3).unwrap())
-        .collect();
+    let statuses: Vec<&str> =
+        text.split("HTTP/1.1 ").skip(1).map(|answer| answer.get(..3).unwrap()).collect();
     assert_eq!(statuses, ["200", "200", "404", "200"]);
-    let at = |part: &str| {
-        text.find(part)
-            .unwrap_or_else(|| panic!("{part} is not in {text}"))
-    };
+    let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}"));
     assert!(at("Processed by") < at("Hello from") && at("Hello from") < at("healthy"));
 }
 
@@ -385,20 +306,13 @@ fn headers_stream_and_echo_show_what_a_proxy_did() {
         .unwrap();
     let seen = Answer::read_to_end(&mut stream).json();
     assert_eq!(seen["headers"]["x-two"], json!(["1", "2"]));
-    assert_eq!(
-        (&seen["method"], &seen["target"]),
-        (&json!("GET"), &json!("/headers?a=1"))
-    );
+    assert_eq!((&seen["method"], &seen["target"]), (&json!("GET"), &json!("/headers?a=1")));
 
     let streamed = server.ask("GET", "/stream?bytes=100000&chunk=1000", "");
     assert!(streamed.head.contains("transfer-encoding: chunked"));
     let letters = streamed.body.lines().filter(|line| line.starts_with("abc"));
     assert_eq!(letters.map(str::len).sum::<usize>(), 100_000);
-    for target in [
-        "/stream?bytes=x",
-        "/stream?chunk=0",
-        "/stream?bytes=1073741825",
-    ] {
+    for target in ["/stream?bytes=x", "/stream?chunk=0", "/stream?bytes=1073741825"] {
         assert_eq!(server.ask("GET", target, "").status, 400, "{target}");
     }
 
@@ -422,22 +336,15 @@ fn sigterm_refuses_newcomers_finishes_what_is_in_flight_and_exits_cleanly() {
         let mut server = Server::start(&[("SERVER_ID", "last")]);
         let mut idle = server.connect();
         let mut busy = server.connect();
-        busy.write_all(b"GET /process?delay_ms=600 HTTP/1.1\r\nHost: t\r\n\r\n")
-            .unwrap();
+        busy.write_all(b"GET /process?delay_ms=600 HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
         // Answered on another connection, so the first request has been read as well.
         assert_eq!(server.ask("GET", "/home", "").status, 200);
         server.signal(signal);
         // The idle connection is closed at once, which shows that the signal has arrived.
         assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0);
-        assert!(
-            TcpStream::connect(server.address).is_err(),
-            "it still accepts"
-        );
+        assert!(TcpStream::connect(server.address).is_err(), "it still accepts");
         let answer = Answer::read_to_end(&mut busy);
-        assert_eq!(
-            (answer.status, &answer.json()["server_id"]),
-            (200, &json!("last"))
-        );
+        assert_eq!((answer.status, &answer.json()["server_id"]), (200, &json!("last")));
         assert_eq!(server.wait().code(), Some(0), "{signal}");
     }
 }
@@ -446,17 +353,13 @@ fn sigterm_refuses_newcomers_finishes_what_is_in_flight_and_exits_cleanly() {
 fn sigterm_waits_two_seconds_at_most() {
     let mut server = Server::start(&[]);
     let mut busy = server.connect();
-    busy.write_all(b"GET /process?delay_ms=60000 HTTP/1.1\r\nHost: t\r\n\r\n")
-        .unwrap();
+    busy.write_all(b"GET /process?delay_ms=60000 HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
     assert_eq!(server.ask("GET", "/home", "").status, 200);
     let start = Instant::now();
     server.signal("-TERM");
     assert_eq!(server.wait().code(), Some(0));
     let took = start.elapsed();
-    assert!(
-        took > Duration::from_millis(1800) && took < Duration::from_secs(4),
-        "{took:?}"
-    );
+    assert!(took > Duration::from_millis(1800) && took < Duration::from_secs(4), "{took:?}");
 }
 
 #[test]
@@ -465,25 +368,14 @@ fn a_taken_port_and_a_bad_environment_end_with_one_line() {
     let port = server.address.port().to_string();
     for (env, code, expected) in [
         ([("PORT", port.as_str())], 1, "cannot listen on 127.0.0.1:"),
-        (
-            [("PORT", "http")],
-            2,
-            "PORT is \"http\", expected a port number",
-        ),
-        (
-            [("PROCESS_DELAY_MS", "70000")],
-            2,
-            "PROCESS_DELAY_MS is \"70000\"",
-        ),
+        ([("PORT", "http")], 2, "PORT is \"http\", expected a port number"),
+        ([("PROCESS_DELAY_MS", "70000")], 2, "PROCESS_DELAY_MS is \"70000\""),
     ] {
         let output = command(&env).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(
-            stderr.starts_with("ringmaster-server: ") && stderr.contains(expected),
-            "{stderr}"
-        );
+        assert!(stderr.starts_with("ringmaster-server: ") && stderr.contains(expected), "{stderr}");
         assert!(output.stdout.is_empty());
     }
 }

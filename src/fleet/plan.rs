@@ -88,6 +88,11 @@ pub fn plan(state: &State, now: Moment) -> Plan {
     let mut clock = Clock { now, wake_at: None };
     let mut steps = Vec::new();
     list_step(state, &mut clock, &mut steps);
+    // Nobody waits for an engine that may never come.
+    let is_hopeless = state.boot == Boot::AwaitingList && state.engine != Engine::Up;
+    if is_hopeless && !state.queue.is_empty() {
+        steps.push(Step::BeginCommand);
+    }
     if state.boot == Boot::Done {
         operation_step(state, &mut clock, &mut steps);
         for replica in state.desired.replicas() {
@@ -125,7 +130,7 @@ fn persist_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
 /// The running command, or the next one.
 fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     let Some(operation) = &state.operation else {
-        if !state.queue.is_empty() {
+        if !state.queue.is_empty() && !state.writing.is_first {
             steps.push(Step::BeginCommand);
         }
         return;
@@ -253,7 +258,9 @@ fn start_cause(
     siblings: &Siblings<'_>,
     clock: &mut Clock,
 ) -> Option<StartCause> {
-    if state.keeper == Keeper::Others || state.engine != Engine::Up || !siblings.coming.is_empty() {
+    let may_start =
+        state.keeper == Keeper::Ringmaster && state.engine == Engine::Up && !state.writing.is_first;
+    if !may_start || !siblings.coming.is_empty() {
         return None;
     }
     let newest_ejected = siblings.ejected.last();

@@ -98,7 +98,7 @@ impl Checker {
         self.before.was_booted = state.boot == Boot::Done;
         self.before.healthy = healthy(state);
         self.before.about = match event {
-            Event::Listed(_) | Event::Started { .. } => About::Anybody,
+            Event::Listed { .. } | Event::Started { .. } => About::Anybody,
             Event::Probed { instance, .. } | Event::EngineSaw { instance, .. } => {
                 About::Only(*instance)
             }
@@ -122,7 +122,8 @@ impl Checker {
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;
         if self.is_silent {
-            let quiet = |action: &Action| matches!(action, Action::Probe { .. } | Action::List);
+            let quiet =
+                |action: &Action| matches!(action, Action::Probe { .. } | Action::List { .. });
             let loud = turn.actions.iter().find(|action| !quiet(action));
             ensure(loud.is_none() && turn.notes.is_empty(), || {
                 format!("not silent: {loud:?} {:?}", turn.notes)

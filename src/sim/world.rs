@@ -45,7 +45,7 @@ pub(super) enum Occurrence {
     /// The engine removes a container.
     Remove { handle: Handle },
     /// The engine takes the list; it is delivered later.
-    TakeList { epoch: u32, deliver_in: u64 },
+    TakeList { epoch: u32, asked: Moment, deliver_in: u64 },
     /// The state reaches the disk.
     WriteDisk { epoch: u32, write: WriteId, desired: Box<Desired>, deliver_in: u64 },
     /// A fault, or a user's command.
@@ -235,12 +235,12 @@ impl World {
                 self.remove(&handle);
                 Ok(())
             }
-            Occurrence::TakeList { epoch, deliver_in } => {
+            Occurrence::TakeList { epoch, asked, deliver_in } => {
                 let result = match self.engine.is_up {
                     true => Ok(self.engine.listing()),
                     false => Err(EngineError::Away("no answer".into())),
                 };
-                let event = Event::Listed(result);
+                let event = Event::Listed { asked, result };
                 self.after(deliver_in, Occurrence::Deliver { epoch, event });
                 Ok(())
             }
@@ -318,13 +318,13 @@ impl World {
                 self.deliver(delay, Event::Drained { instance });
             }
             Action::Stop { instance, handle, manner } => self.begin_stop(instance, handle, manner),
-            Action::List => {
+            Action::List { asked } => {
                 let taken_in = self.rng.random_range(0..50);
                 let deliver_in = match self.is_trouble() {
                     true => self.rng.random_range(50..3_000),
                     false => self.rng.random_range(0..50),
                 };
-                self.after(taken_in, Occurrence::TakeList { epoch, deliver_in });
+                self.after(taken_in, Occurrence::TakeList { epoch, asked, deliver_in });
             }
             Action::Reap { handle } => {
                 let delay = self.rng.random_range(0..200);

@@ -67,10 +67,7 @@ pub async fn run(setup: &Setup, question: &Question, bar: &ProgressBar) -> Resul
     };
     let plan = Plan {
         target: Target::resolve(&setup.url).await?,
-        shape: Shape {
-            key_header: setup.key_header.clone(),
-            ..Shape::default()
-        },
+        shape: Shape { key_header: setup.key_header.clone(), ..Shape::default() },
         keys: setup.keys,
         seed: setup.seed,
         pace: Pace::Closed,
@@ -87,13 +84,7 @@ pub async fn run(setup: &Setup, question: &Question, bar: &ProgressBar) -> Resul
         write(&setup.out, "a1.svg", &chart.svg()?)?,
     ];
     let peak_to_average = peak_to_average(&rows);
-    Ok(Finding {
-        rows,
-        peak_to_average,
-        no_prediction,
-        load: report,
-        files,
-    })
+    Ok(Finding { rows, peak_to_average, no_prediction, load: report, files })
 }
 
 async fn predict(admin_url: Option<&str>) -> Result<Ring> {
@@ -122,11 +113,7 @@ fn rows(names: &[String], report: &Report, ring: Option<&Ring>) -> Vec<Row> {
 fn peak_to_average(rows: &[Row]) -> f64 {
     let total: u64 = rows.iter().map(|row| row.requests).sum();
     let peak = rows.iter().map(|row| row.requests).max().unwrap_or(0);
-    if total == 0 {
-        0.0
-    } else {
-        peak as f64 * rows.len() as f64 / total as f64
-    }
+    if total == 0 { 0.0 } else { peak as f64 * rows.len() as f64 / total as f64 }
 }
 
 fn table(rows: &[Row]) -> String {
@@ -150,11 +137,7 @@ fn chart(rows: &[Row], report: &Report, setup: &Setup) -> ShareChart {
         predicted: row.predicted,
     };
     ShareChart {
-        title: format!(
-            "A-1: {} requests over {} replicas",
-            thousands(report.requests),
-            rows.len()
-        ),
+        title: format!("A-1: {} requests over {} replicas", thousands(report.requests), rows.len()),
         subtitle: format!(
             "keys {}, seed {}; {} failed; peak to average {:.3}",
             setup.keys,
@@ -169,28 +152,13 @@ fn chart(rows: &[Row], report: &Report, setup: &Setup) -> ShareChart {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.load)?;
-        let width = self
-            .rows
-            .iter()
-            .map(|row| row.name.len())
-            .max()
-            .unwrap_or(0)
-            .max(7);
-        writeln!(
-            f,
-            "\n{:width$}  {:>10}  measured  predicted",
-            "replica", "requests"
-        )?;
+        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(7);
+        writeln!(f, "\n{:width$}  {:>10}  measured  predicted", "replica", "requests")?;
         for row in &self.rows {
-            let predicted = row
-                .predicted
-                .map_or("-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
+            let predicted =
+                row.predicted.map_or("-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
             let (requests, measured) = (thousands(row.requests), 100.0 * row.measured);
-            writeln!(
-                f,
-                "{:width$}  {requests:>10}  {measured:>6.2} %  {predicted:>9}",
-                row.name
-            )?;
+            writeln!(f, "{:width$}  {requests:>10}  {measured:>6.2} %  {predicted:>9}", row.name)?;
         }
         write!(f, "peak to average: {:.3}", self.peak_to_average)?;
         if let Some(reason) = &self.no_prediction {

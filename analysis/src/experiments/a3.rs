@@ -95,22 +95,13 @@ pub async fn run(setup: &Setup, question: &Question, bar: &ProgressBar) -> Resul
         write(&setup.out, "a3.svg", &timeline.svg()?)?,
     ];
     let load = Report::new(&plan, &run);
-    Ok(Finding {
-        victim,
-        moments,
-        unanswered_looks: watch.unanswered,
-        load,
-        files,
-    })
+    Ok(Finding { victim, moments, unanswered_looks: watch.unanswered, load, files })
 }
 
 fn choose(replicas: &[String], wanted: Option<&str>) -> Result<String> {
     let listed = replicas.join(", ");
     match wanted {
-        None => replicas
-            .first()
-            .cloned()
-            .context("there is no replica in service to kill"),
+        None => replicas.first().cloned().context("there is no replica in service to kill"),
         Some(name) if replicas.iter().any(|replica| replica == name) => Ok(name.to_owned()),
         Some(name) => bail!("{name:?} is no replica in service, those are: {listed}"),
     }
@@ -119,15 +110,10 @@ fn choose(replicas: &[String], wanted: Option<&str>) -> Result<String> {
 async fn plan(setup: &Setup, question: &Question) -> Result<Plan> {
     Ok(Plan {
         target: Target::resolve(&setup.url).await?,
-        shape: Shape {
-            key_header: setup.key_header.clone(),
-            ..Shape::default()
-        },
+        shape: Shape { key_header: setup.key_header.clone(), ..Shape::default() },
         keys: setup.keys,
         seed: setup.seed,
-        pace: Pace::Open {
-            rate: question.rate,
-        },
+        pace: Pace::Open { rate: question.rate },
         amount: Amount::Duration(question.duration),
         connections: setup.connections,
         deadline: setup.deadline,
@@ -180,27 +166,16 @@ fn timeline(
     let bins = samples.last().map_or(0, |last| bin_of(last.at) + 1);
     let mut series: Vec<Series> = stacking(before, victim, moments, &tally.names)
         .into_iter()
-        .map(|name| Series {
-            name,
-            counts: vec![0; bins],
-        })
+        .map(|name| Series { name, counts: vec![0; bins] })
         .collect();
     let unnamed = series.len();
     if tally.unnamed > 0 {
-        series.push(Series {
-            name: "(no name)".to_owned(),
-            counts: vec![0; bins],
-        });
+        series.push(Series { name: "(no name)".to_owned(), counts: vec![0; bins] });
     }
     let row_of: Vec<usize> = tally
         .names
         .iter()
-        .map(|name| {
-            series
-                .iter()
-                .position(|row| row.name == *name)
-                .unwrap_or(unnamed)
-        })
+        .map(|name| series.iter().position(|row| row.name == *name).unwrap_or(unnamed))
         .collect();
     let mut failed = vec![0; bins];
     for sample in samples {
@@ -230,44 +205,23 @@ fn timeline(
 /// others keep their place in the picture, and whoever else answered on top.
 fn stacking(before: &[String], victim: &str, moments: &Moments, seen: &[String]) -> Vec<String> {
     let mut order = before.to_vec();
-    if let Some(new) = moments
-        .replacement
-        .as_ref()
-        .filter(|new| !before.contains(&new.name))
-    {
-        let after = order
-            .iter()
-            .position(|name| name == victim)
-            .map_or(order.len(), |at| at + 1);
+    if let Some(new) = moments.replacement.as_ref().filter(|new| !before.contains(&new.name)) {
+        let after = order.iter().position(|name| name == victim).map_or(order.len(), |at| at + 1);
         order.insert(after, new.name.clone());
     }
-    let strangers: Vec<String> = seen
-        .iter()
-        .filter(|name| !order.contains(name))
-        .cloned()
-        .collect();
+    let strangers: Vec<String> =
+        seen.iter().filter(|name| !order.contains(name)).cloned().collect();
     order.extend(strangers);
     order
 }
 
 fn marks(moments: &Moments) -> Vec<Mark> {
     let since_kill = |at: Duration| at.saturating_sub(moments.killed).as_millis();
-    let killed = (
-        moments.killed,
-        format!("kill ({:.2} s)", moments.killed.as_secs_f64()),
-    );
-    let out = moments
-        .out_of_table
-        .map(|at| (at, format!("out of the table (+{} ms)", since_kill(at))));
+    let killed = (moments.killed, format!("kill ({:.2} s)", moments.killed.as_secs_f64()));
+    let out =
+        moments.out_of_table.map(|at| (at, format!("out of the table (+{} ms)", since_kill(at))));
     let back = moments.replacement.as_ref().map(|new| {
-        (
-            new.in_service,
-            format!(
-                "{} in service (+{} ms)",
-                new.name,
-                since_kill(new.in_service)
-            ),
-        )
+        (new.in_service, format!("{} in service (+{} ms)", new.name, since_kill(new.in_service)))
     });
     let all = std::iter::once(killed).chain(out).chain(back);
     all.map(|(at, label)| Mark { at, label }).collect()
@@ -275,20 +229,12 @@ fn marks(moments: &Moments) -> Vec<Mark> {
 
 fn bins_table(timeline: &Timeline) -> String {
     let names = timeline.series.iter().map(|series| series.name.clone());
-    let header: Vec<String> = std::iter::once("start_s".to_owned())
-        .chain(names)
-        .chain(["failed".to_owned()])
-        .collect();
+    let header: Vec<String> =
+        std::iter::once("start_s".to_owned()).chain(names).chain(["failed".to_owned()]).collect();
     let rows = timeline.failed.iter().enumerate().map(|(bin, failed)| {
         let start = format!("{:.1}", bin as f64 * timeline.bin.as_secs_f64());
-        let counts = timeline
-            .series
-            .iter()
-            .map(|series| series.counts[bin].to_string());
-        std::iter::once(start)
-            .chain(counts)
-            .chain([failed.to_string()])
-            .collect()
+        let counts = timeline.series.iter().map(|series| series.counts[bin].to_string());
+        std::iter::once(start).chain(counts).chain([failed.to_string()]).collect()
     });
     csv(&header, &rows.collect::<Vec<_>>())
 }

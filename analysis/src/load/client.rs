@@ -59,13 +59,7 @@ impl Drop for Connection {
 
 impl Client {
     pub(crate) fn new(target: Target, deadline: Duration) -> Client {
-        Client {
-            target,
-            deadline,
-            connection: None,
-            pause: Duration::ZERO,
-            opened: 0,
-        }
+        Client { target, deadline, connection: None, pause: Duration::ZERO, opened: 0 }
     }
 
     /// Sends `request` and reads the whole answer, within the deadline.
@@ -128,26 +122,19 @@ impl Client {
 }
 
 async fn open(target: &Target) -> Result<Connection, Failure> {
-    let stream = TcpStream::connect(target.address)
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => Failure::Refused,
-            io::ErrorKind::TimedOut => Failure::ConnectTimeout,
-            _ => Failure::Connect,
-        })?;
+    let stream = TcpStream::connect(target.address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        io::ErrorKind::TimedOut => Failure::ConnectTimeout,
+        _ => Failure::Connect,
+    })?;
     stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
-    let (sender, connection) = handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| Failure::Connect)?;
+    let (sender, connection) =
+        handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Connect)?;
     let task = tokio::spawn(async move {
         // Its failure reaches the request that is waiting, if there is one.
         let _ = connection.await;
     });
-    Ok(Connection {
-        sender,
-        task: task.abort_handle(),
-        used: false,
-    })
+    Ok(Connection { sender, task: task.abort_handle(), used: false })
 }
 
 async fn receive(response: Response<Incoming>) -> Result<Answer, Failure> {
@@ -164,18 +151,12 @@ async fn receive(response: Response<Incoming>) -> Result<Answer, Failure> {
         let wanted = data.len().min(LOOKED_AT - start.len());
         start.extend_from_slice(&data[..wanted]);
     }
-    Ok(Answer {
-        status,
-        name: replica_name(&start),
-        body_bytes,
-    })
+    Ok(Answer { status, name: replica_name(&start), body_bytes })
 }
 
 /// The name in `{"message":"Hello from Server: NAME",...}`.
 fn replica_name(body: &[u8]) -> Option<String> {
-    let at = body
-        .windows(GREETING.len())
-        .position(|window| window == GREETING)?;
+    let at = body.windows(GREETING.len()).position(|window| window == GREETING)?;
     let rest = &body[at + GREETING.len()..];
     let end = rest.iter().position(|byte| *byte == b'"')?;
     let name = std::str::from_utf8(&rest[..end]).ok()?;
@@ -193,11 +174,7 @@ fn classify(error: &hyper::Error) -> Failure {
         }
         source = inner.source();
     }
-    if error.is_parse() {
-        Failure::Protocol
-    } else {
-        Failure::Closed
-    }
+    if error.is_parse() { Failure::Protocol } else { Failure::Closed }
 }
 
 #[cfg(test)]
@@ -211,10 +188,7 @@ mod tests {
                 r#"{"message":"Hello from Server: server_1","status":"successful"}"#,
                 Some("server_1"),
             ),
-            (
-                r#"{"message":"Hello from Server: ","status":"successful"}"#,
-                None,
-            ),
+            (r#"{"message":"Hello from Server: ","status":"successful"}"#, None),
             (r#"{"message":"Hello from Server: cut of"#, None),
             ("", None),
             ("<html>", None),

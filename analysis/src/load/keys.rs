@@ -39,25 +39,18 @@ impl FromStr for KeySource {
             || format!("{text:?} is none of none, random, uniform:COUNT, zipf:COUNT:EXPONENT");
         let count = |part: &str| match part.parse::<u64>() {
             Ok(count) if count > 0 => Ok(count),
-            _ => Err(format!(
-                "the number of keys must be a whole number above 0, not {part:?}"
-            )),
+            _ => Err(format!("the number of keys must be a whole number above 0, not {part:?}")),
         };
         let parts: Vec<&str> = text.split(':').collect();
         match parts.as_slice() {
             ["none"] => Ok(KeySource::None),
             ["random"] => Ok(KeySource::Random),
-            ["uniform", keys] => Ok(KeySource::Uniform {
-                count: count(keys)?,
-            }),
+            ["uniform", keys] => Ok(KeySource::Uniform { count: count(keys)? }),
             ["zipf", keys, exponent] => match exponent.parse::<f64>() {
-                Ok(exponent) if exponent.is_finite() && exponent >= 0.0 => Ok(KeySource::Zipf {
-                    count: count(keys)?,
-                    exponent,
-                }),
-                _ => Err(format!(
-                    "the exponent must be a number from 0, not {exponent:?}"
-                )),
+                Ok(exponent) if exponent.is_finite() && exponent >= 0.0 => {
+                    Ok(KeySource::Zipf { count: count(keys)?, exponent })
+                }
+                _ => Err(format!("the exponent must be a number from 0, not {exponent:?}")),
             },
             _ => Err(expected()),
         }
@@ -147,10 +140,7 @@ mod tests {
             counts[usize::try_from(key).unwrap()] += 1;
         }
         // Five standard deviations (95 each) around 10,000.
-        assert!(
-            counts.iter().all(|count| (9_525..=10_475).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| (9_525..=10_475).contains(count)), "{counts:?}");
     }
 
     #[test]
@@ -168,15 +158,8 @@ mod tests {
         for text in ["none", "random", "uniform:5", "zipf:10:1.5"] {
             assert_eq!(text.parse::<KeySource>().unwrap().to_string(), text);
         }
-        for text in [
-            "",
-            "uniform",
-            "uniform:0",
-            "uniform:-1",
-            "zipf:10",
-            "zipf:10:-1",
-            "zipf:9:x",
-        ] {
+        for text in ["", "uniform", "uniform:0", "uniform:-1", "zipf:10", "zipf:10:-1", "zipf:9:x"]
+        {
             assert!(text.parse::<KeySource>().is_err(), "{text}");
         }
     }

@@ -124,11 +124,7 @@ pub async fn run(plan: &Plan, bar: &ProgressBar) -> Result<Run> {
         Pace::Closed => None,
         Pace::Open { .. } => {
             let released = Arc::clone(&shared.released);
-            Some(Pacer::start(
-                Arc::clone(&shared.schedule),
-                started,
-                released,
-            )?)
+            Some(Pacer::start(Arc::clone(&shared.schedule), started, released)?)
         }
     };
     let mut bar_moves = tokio::time::interval(BAR_INTERVAL);
@@ -144,19 +140,12 @@ pub async fn run(plan: &Plan, bar: &ProgressBar) -> Result<Run> {
     let elapsed = started.elapsed();
     bar.finish_and_clear();
     let tally = std::mem::replace(&mut *shared.tally(), Tally::new(false)?);
-    Ok(Run {
-        tally,
-        started,
-        elapsed,
-    })
+    Ok(Run { tally, started, elapsed })
 }
 
 fn check(plan: &Plan) -> Result<()> {
     if !(1..=MAX_CONNECTIONS).contains(&plan.connections) {
-        bail!(
-            "connections must be from 1 to {MAX_CONNECTIONS}, not {}",
-            plan.connections
-        );
+        bail!("connections must be from 1 to {MAX_CONNECTIONS}, not {}", plan.connections);
     }
     if let Pace::Open { rate } = plan.pace
         && !RATES.contains(&rate)
@@ -217,9 +206,7 @@ async fn work(shared: Arc<Shared>, mut client: Client) {
             continue;
         }
         let opened = client.opened;
-        let result = client
-            .send(shared.template.request(shared.keys.key(index)))
-            .await;
+        let result = client.send(shared.template.request(shared.keys.key(index))).await;
         let at = shared.started.elapsed();
         {
             let mut tally = shared.tally();
@@ -289,18 +276,8 @@ impl Template {
         let host =
             HeaderValue::from_str(&plan.target.authority).context("the host is no header")?;
         let body = Bytes::from(shape.body.clone().unwrap_or_default());
-        let body_has_key = shape
-            .body
-            .as_ref()
-            .is_some_and(|body| body.contains("{key}"));
-        Ok(Template {
-            shape,
-            host,
-            uri,
-            body,
-            path_has_key,
-            body_has_key,
-        })
+        let body_has_key = shape.body.as_ref().is_some_and(|body| body.contains("{key}"));
+        Ok(Template { shape, host, uri, body, path_has_key, body_has_key })
     }
 
     fn request(&self, key: Option<u64>) -> Request<Full<Bytes>> {
@@ -326,9 +303,7 @@ impl Template {
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if let Some(key) = key {
-            request
-                .headers_mut()
-                .insert(self.shape.key_header.clone(), HeaderValue::from(key));
+            request.headers_mut().insert(self.shape.key_header.clone(), HeaderValue::from(key));
         }
         request
     }

@@ -55,12 +55,7 @@ impl Schedule {
                 (Some((time.as_secs_f64() * rate).ceil() as u64), None)
             }
         };
-        Schedule {
-            pace,
-            total,
-            closes,
-            next: AtomicU64::new(0),
-        }
+        Schedule { pace, total, closes, next: AtomicU64::new(0) }
     }
 
     /// How many requests there will be, when that is known.
@@ -119,30 +114,25 @@ impl Pacer {
     ) -> std::io::Result<Pacer> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("pacer".to_owned())
-            .spawn(move || {
-                let mut index = 0;
-                while schedule.total().is_none_or(|total| index < total) {
-                    let Some(due) = schedule.due(index) else {
-                        return;
-                    };
-                    let wait = due.saturating_sub(start.elapsed());
-                    if wait.is_zero() {
-                        released.add_permits(1);
-                        index += 1;
-                        continue;
-                    }
-                    if stopped.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    std::thread::sleep(wait.clamp(SHORTEST_SLEEP, LONGEST_SLEEP));
+        let thread = std::thread::Builder::new().name("pacer".to_owned()).spawn(move || {
+            let mut index = 0;
+            while schedule.total().is_none_or(|total| index < total) {
+                let Some(due) = schedule.due(index) else {
+                    return;
+                };
+                let wait = due.saturating_sub(start.elapsed());
+                if wait.is_zero() {
+                    released.add_permits(1);
+                    index += 1;
+                    continue;
                 }
-            })?;
-        Ok(Pacer {
-            stop,
-            thread: Some(thread),
-        })
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::sleep(wait.clamp(SHORTEST_SLEEP, LONGEST_SLEEP));
+            }
+        })?;
+        Ok(Pacer { stop, thread: Some(thread) })
     }
 }
 
@@ -164,9 +154,7 @@ mod tests {
     const NOW: Duration = Duration::ZERO;
 
     fn claimed(schedule: &Schedule, elapsed: Duration) -> u64 {
-        std::iter::from_fn(|| schedule.claim(elapsed))
-            .take(1_000)
-            .count() as u64
+        std::iter::from_fn(|| schedule.claim(elapsed)).take(1_000).count() as u64
     }
 
     #[test]
@@ -182,14 +170,8 @@ mod tests {
     #[test]
     fn a_time_becomes_a_number_of_requests_in_an_open_loop() {
         let second = Amount::Duration(Duration::from_secs(1));
-        assert_eq!(
-            Schedule::new(Pace::Open { rate: 10.0 }, second).total(),
-            Some(10)
-        );
-        assert_eq!(
-            Schedule::new(Pace::Open { rate: 0.5 }, second).total(),
-            Some(1)
-        );
+        assert_eq!(Schedule::new(Pace::Open { rate: 10.0 }, second).total(), Some(10));
+        assert_eq!(Schedule::new(Pace::Open { rate: 0.5 }, second).total(), Some(1));
     }
 
     #[test]
@@ -204,19 +186,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_pacer_releases_each_request_when_it_is_due_and_no_more() {
-        let schedule = Arc::new(Schedule::new(
-            Pace::Open { rate: 500.0 },
-            Amount::Requests(50),
-        ));
+        let schedule = Arc::new(Schedule::new(Pace::Open { rate: 500.0 }, Amount::Requests(50)));
         let released = Arc::new(Semaphore::new(0));
         let start = Instant::now();
         let pacer = Pacer::start(Arc::clone(&schedule), start, Arc::clone(&released)).unwrap();
         for index in 0..50 {
             released.acquire().await.unwrap().forget();
-            assert!(
-                start.elapsed() >= schedule.due(index).unwrap(),
-                "{index} came early"
-            );
+            assert!(start.elapsed() >= schedule.due(index).unwrap(), "{index} came early");
         }
         drop(pacer);
         assert_eq!(released.available_permits(), 0);

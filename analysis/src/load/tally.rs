@@ -145,11 +145,7 @@ impl Tally {
     /// Good answers by name.
     #[must_use]
     pub fn by_name(&self) -> BTreeMap<&str, u64> {
-        self.names
-            .iter()
-            .map(String::as_str)
-            .zip(self.counts.iter().copied())
-            .collect()
+        self.names.iter().map(String::as_str).zip(self.counts.iter().copied()).collect()
     }
 
     fn place(&mut self, name: &str) -> Option<usize> {
@@ -193,17 +189,10 @@ mod tests {
         assert_eq!((tally.answered, tally.unnamed, tally.failed()), (4, 1, 2));
         assert_eq!(tally.by_name(), BTreeMap::from([("a", 1), ("b", 2)]));
         assert_eq!(tally.latency.len(), 4);
-        let outcomes: Vec<Outcome> = tally
-            .samples
-            .iter()
-            .flatten()
-            .map(|sample| sample.outcome)
-            .collect();
+        let outcomes: Vec<Outcome> =
+            tally.samples.iter().flatten().map(|sample| sample.outcome).collect();
         let (b, a) = (Outcome::Replica(0), Outcome::Replica(1));
-        assert_eq!(
-            outcomes,
-            [b, a, b, Outcome::Unnamed, Outcome::Failed, Outcome::Failed]
-        );
+        assert_eq!(outcomes, [b, a, b, Outcome::Unnamed, Outcome::Failed, Outcome::Failed]);
     }
 
     #[test]

@@ -57,10 +57,7 @@ impl ShareChart {
             .fold(1.0, f64::max);
         let mut legend = vec![("measured".to_owned(), Swatch::Filled(colour(0)))];
         if self.predicts() {
-            legend.push((
-                "predicted by the ring".to_owned(),
-                Swatch::Filled(PREDICTED),
-            ));
+            legend.push(("predicted by the ring".to_owned(), Swatch::Filled(PREDICTED)));
         }
         legend.push(("an even share".to_owned(), Swatch::Line(FAINT)));
         let area = frame(root, &self.title, &self.subtitle, &legend)?;
@@ -98,11 +95,7 @@ impl ShareChart {
         let total = self.total();
         let crowded = self.bars.len() > ROOMY;
         // Two bars share the place of one when there is a prediction.
-        let left = if self.predicts() {
-            (-0.38, 0.0)
-        } else {
-            (-0.3, 0.3)
-        };
+        let left = if self.predicts() { (-0.38, 0.0) } else { (-0.3, 0.3) };
         for (place, bar) in self.bars.iter().enumerate() {
             let middle = place as f64;
             let mut column = |(from, to): (f64, f64), height: f64, fill: RGBColor, label: &str| {
@@ -132,12 +125,7 @@ impl ShareChart {
         if self.bars.len() <= ROOMY {
             return 56;
         }
-        let longest = self
-            .bars
-            .iter()
-            .map(|bar| bar.name.len())
-            .max()
-            .unwrap_or(0);
+        let longest = self.bars.iter().map(|bar| bar.name.len()).max().unwrap_or(0);
         44 + 8 * i32::try_from(longest).unwrap_or(i32::MAX).min(20)
     }
 
@@ -158,16 +146,8 @@ fn number_on(
     fill: RGBColor,
     label: &str,
 ) -> Result<()> {
-    let ink = if inside && fill != PREDICTED {
-        WHITE
-    } else {
-        INK
-    };
-    let (down, y) = if inside {
-        (VPos::Top, top.1 + 8)
-    } else {
-        (VPos::Bottom, top.1 - 4)
-    };
+    let ink = if inside && fill != PREDICTED { WHITE } else { INK };
+    let (down, y) = if inside { (VPos::Top, top.1 + 8) } else { (VPos::Bottom, top.1 - 4) };
     root.draw_text(label, &text(14, ink, HPos::Center, down), (top.0, y))?;
     Ok(())
 }
@@ -220,11 +200,7 @@ mod tests {
             assert!(svg.contains(part), "{part}");
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-        assert_eq!(
-            svg,
-            chart(3, Some(0.333)).svg().unwrap(),
-            "the same numbers, the same bytes"
-        );
+        assert_eq!(svg, chart(3, Some(0.333)).svg().unwrap(), "the same numbers, the same bytes");
     }
 
     #[test]
@@ -236,10 +212,7 @@ mod tests {
     #[test]
     fn many_replicas_and_none_can_be_drawn() {
         let svg = chart(56, Some(0.0179)).svg().unwrap();
-        assert!(
-            svg.contains("server_56") && svg.contains("rotate(270"),
-            "names are turned"
-        );
+        assert!(svg.contains("server_56") && svg.contains("rotate(270"), "names are turned");
         assert!(chart(0, None).svg().unwrap().contains("replica"));
     }
 }

@@ -74,11 +74,7 @@ pub(crate) fn frame<'a>(
 ) -> Result<Area<'a>> {
     root.fill(&WHITE)?;
     root.draw_text(title, &text(24, INK, HPos::Left, VPos::Top), (MARGIN, 18))?;
-    root.draw_text(
-        subtitle,
-        &text(15, FAINT, HPos::Left, VPos::Top),
-        (MARGIN, 50),
-    )?;
+    root.draw_text(subtitle, &text(15, FAINT, HPos::Left, VPos::Top), (MARGIN, 50))?;
     let mut place = (MARGIN, 82);
     for (label, swatch) in legend {
         // No font is at hand to measure with; letters are about half as wide as high.

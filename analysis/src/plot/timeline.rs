@@ -62,13 +62,7 @@ impl Timeline {
     fn rows(&self) -> Vec<Row<'_>> {
         let replicas = self.series.iter().enumerate();
         let mut rows: Vec<Row<'_>> = replicas
-            .map(|(place, series)| {
-                (
-                    series.name.as_str(),
-                    colour(place),
-                    series.counts.as_slice(),
-                )
-            })
+            .map(|(place, series)| (series.name.as_str(), colour(place), series.counts.as_slice()))
             .collect();
         rows.push(("failed", FAILED, &self.failed));
         rows
@@ -77,15 +71,8 @@ impl Timeline {
     fn draw(&self, root: &Area<'_>) -> Result<()> {
         let rows = self.rows();
         let bins = bins(&rows);
-        let at = |bin: usize| {
-            rows.iter()
-                .filter_map(move |(_, _, counts)| counts.get(bin))
-        };
-        let highest = (0..bins)
-            .map(|bin| at(bin).sum::<u64>())
-            .max()
-            .unwrap_or(0)
-            .max(1);
+        let at = |bin: usize| rows.iter().filter_map(move |(_, _, counts)| counts.get(bin));
+        let highest = (0..bins).map(|bin| at(bin).sum::<u64>()).max().unwrap_or(0).max(1);
         let legend: Vec<(String, Swatch)> = rows
             .iter()
             .map(|(name, colour, _)| ((*name).to_owned(), Swatch::Filled(*colour)))
@@ -115,10 +102,7 @@ impl Timeline {
             .x_label_formatter(&|value| format!("{value:.decimals$}"))
             .y_label_formatter(&|value| thousands(value.round() as u64))
             .x_desc("time since the start of the load (s)")
-            .y_desc(format!(
-                "requests per second ({} ms bins)",
-                self.bin.as_millis()
-            ))
+            .y_desc(format!("requests per second ({} ms bins)", self.bin.as_millis()))
             .label_style(text(15, INK, HPos::Left, VPos::Top))
             .axis_desc_style(text(16, INK, HPos::Center, VPos::Top))
             .draw()?;
@@ -160,10 +144,7 @@ impl Timeline {
 type Row<'a> = (&'a str, RGBColor, &'a [u64]);
 
 fn bins(rows: &[Row<'_>]) -> usize {
-    rows.iter()
-        .map(|(_, _, counts)| counts.len())
-        .max()
-        .unwrap_or(0)
+    rows.iter().map(|(_, _, counts)| counts.len()).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -171,23 +152,15 @@ mod tests {
     use super::*;
 
     fn timeline() -> Timeline {
-        let series = |name: &str, counts: &[u64]| Series {
-            name: name.to_owned(),
-            counts: counts.to_vec(),
-        };
+        let series =
+            |name: &str, counts: &[u64]| Series { name: name.to_owned(), counts: counts.to_vec() };
         Timeline {
             title: "One replica is killed".to_owned(),
             subtitle: "300 requests per second".to_owned(),
             bin: Duration::from_millis(100),
-            series: vec![
-                series("server_1", &[10, 0, 0]),
-                series("server_2", &[10, 20, 25]),
-            ],
+            series: vec![series("server_1", &[10, 0, 0]), series("server_2", &[10, 20, 25])],
             failed: vec![0, 3, 0],
-            marks: vec![Mark {
-                at: Duration::from_millis(120),
-                label: "kill 0.12 s".to_owned(),
-            }],
+            marks: vec![Mark { at: Duration::from_millis(120), label: "kill 0.12 s".to_owned() }],
         }
     }
 
@@ -211,21 +184,13 @@ mod tests {
         assert_eq!(svg.matches("#0072B2").count(), 2);
         assert_eq!(svg.matches("#E69F00").count(), 4);
         assert_eq!(svg.matches("#C6102E").count(), 2);
-        assert_eq!(
-            svg,
-            timeline().svg().unwrap(),
-            "the same numbers, the same bytes"
-        );
+        assert_eq!(svg, timeline().svg().unwrap(), "the same numbers, the same bytes");
     }
 
     #[test]
     fn an_empty_run_can_be_drawn() {
-        let empty = Timeline {
-            series: Vec::new(),
-            failed: Vec::new(),
-            marks: Vec::new(),
-            ..timeline()
-        };
+        let empty =
+            Timeline { series: Vec::new(), failed: Vec::new(), marks: Vec::new(), ..timeline() };
         assert!(empty.svg().unwrap().contains("failed"));
     }
 }

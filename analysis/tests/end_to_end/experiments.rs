@@ -56,39 +56,20 @@ fn halves(seen: Seen) -> Act {
 async fn a1_measures_the_shares_beside_the_predicted_ones() {
     let out = folder("a1");
     let url = format!("http://{}", start(halves).await);
-    let question = a1::Question {
-        requests: 1_000,
-        admin_url: Some(url.clone()),
-    };
-    let found = a1::run(&setup(url, &out), &question, &ProgressBar::hidden())
-        .await
-        .unwrap();
+    let question = a1::Question { requests: 1_000, admin_url: Some(url.clone()) };
+    let found = a1::run(&setup(url, &out), &question, &ProgressBar::hidden()).await.unwrap();
     let names: Vec<&str> = found.rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names, ["server_1", "server_2", "server_3"]);
-    assert_eq!(
-        found.rows.iter().map(|row| row.requests).sum::<u64>(),
-        1_000
-    );
-    assert_eq!(
-        found.rows[2].requests, 0,
-        "who answers nothing is shown too"
-    );
-    assert_eq!(
-        (found.rows[0].predicted, &found.no_prediction),
-        (Some(0.5), &None)
-    );
+    assert_eq!(found.rows.iter().map(|row| row.requests).sum::<u64>(), 1_000);
+    assert_eq!(found.rows[2].requests, 0, "who answers nothing is shown too");
+    assert_eq!((found.rows[0].predicted, &found.no_prediction), (Some(0.5), &None));
 
     let csv = read(&out, "a1.csv");
     assert_eq!(csv.lines().count(), 4);
     assert!(csv.starts_with("replica,requests,measured_share,predicted_share\nserver_1,"));
     assert!(csv.contains("server_3,0,0.000000,0.250000\n"), "{csv}");
     let svg = read(&out, "a1.svg");
-    for part in [
-        "server_1",
-        "server_2",
-        "server_3",
-        "A-1: 1,000 requests over 3 replicas",
-    ] {
+    for part in ["server_1", "server_2", "server_3", "A-1: 1,000 requests over 3 replicas"] {
         assert!(svg.contains(part), "{part}");
     }
     assert!(found.to_string().contains("peak to average"));
@@ -99,13 +80,8 @@ async fn a1_does_without_a_prediction_and_says_why() {
     let out = folder("a1-alone");
     let url = format!("http://{}", start(halves).await);
     let admin = start(|_| Act::Status(403)).await;
-    let question = a1::Question {
-        requests: 100,
-        admin_url: Some(format!("http://{admin}")),
-    };
-    let found = a1::run(&setup(url, &out), &question, &ProgressBar::hidden())
-        .await
-        .unwrap();
+    let question = a1::Question { requests: 100, admin_url: Some(format!("http://{admin}")) };
+    let found = a1::run(&setup(url, &out), &question, &ProgressBar::hidden()).await.unwrap();
     assert!(found.rows.iter().all(|row| row.predicted.is_none()));
     assert!(found.to_string().contains("no prediction:") && found.to_string().contains("403"));
     assert!(!read(&out, "a1.svg").contains("predicted"));
@@ -154,49 +130,29 @@ fn kill_at_half_a_second(command: &str) -> a3::Question {
 async fn a3_sees_the_kill_the_gap_and_the_replacement() {
     let out = folder("a3");
     std::fs::create_dir_all(&out).unwrap();
-    let url = format!(
-        "http://{}",
-        start(with_a_mortal(out.join("killed-S1"))).await
-    );
+    let url = format!("http://{}", start(with_a_mortal(out.join("killed-S1"))).await);
     let question = kill_at_half_a_second(&format!("touch {}/killed-{{name}}", out.display()));
-    let found = a3::run(&setup(url, &out), &question, &ProgressBar::hidden())
-        .await
-        .unwrap();
+    let found = a3::run(&setup(url, &out), &question, &ProgressBar::hidden()).await.unwrap();
 
     assert_eq!(found.victim, "S1");
     let moments = &found.moments;
-    let new = moments
-        .replacement
-        .as_ref()
-        .expect("the replacement was seen");
+    let new = moments.replacement.as_ref().expect("the replacement was seen");
     assert_eq!(new.name, "server_777777");
     let out_of_table = moments.out_of_table.expect("it was seen to leave");
     assert!(moments.killed >= Duration::from_millis(500));
     assert!(out_of_table >= moments.killed + Duration::from_millis(100));
-    assert!(
-        new.in_service >= out_of_table + Duration::from_millis(300),
-        "{moments:?}"
-    );
+    assert!(new.in_service >= out_of_table + Duration::from_millis(300), "{moments:?}");
     assert_eq!(found.load.requests, 400);
     assert_eq!(found.load.errors.keys().collect::<Vec<_>>(), ["status 502"]);
 
     let csv = read(&out, "a3.csv");
     let mut lines = csv.lines();
     assert_eq!(lines.next(), Some("start_s,S1,server_777777,S2,failed"));
-    let counted: u64 = lines
-        .flat_map(|line| line.split(',').skip(1))
-        .map(|n| n.parse::<u64>().unwrap())
-        .sum();
+    let counted: u64 =
+        lines.flat_map(|line| line.split(',').skip(1)).map(|n| n.parse::<u64>().unwrap()).sum();
     assert_eq!(counted, 400, "every request is in exactly one bin");
     let svg = read(&out, "a3.svg");
-    for part in [
-        "S1",
-        "S2",
-        "server_777777 in service",
-        "out of the table",
-        "kill (",
-        "failed",
-    ] {
+    for part in ["S1", "S2", "server_777777 in service", "out of the table", "kill (", "failed"] {
         assert!(svg.contains(part), "{part}");
     }
     assert!(read(&out, "a3-moments.csv").contains("S1 out of the table,"));
@@ -209,33 +165,22 @@ async fn a3_refuses_what_cannot_be_and_stops_when_the_kill_fails() {
     let out = folder("a3-bad");
     let url = format!("http://{}", start(halves).await);
     let setup = setup(url, &out);
-    let stranger = a3::Question {
-        victim: Some("S9".to_owned()),
-        ..kill_at_half_a_second("true {name}")
-    };
-    let late = a3::Question {
-        kill_after: Duration::from_secs(2),
-        ..kill_at_half_a_second("true {name}")
-    };
+    let stranger =
+        a3::Question { victim: Some("S9".to_owned()), ..kill_at_half_a_second("true {name}") };
+    let late =
+        a3::Question { kill_after: Duration::from_secs(2), ..kill_at_half_a_second("true {name}") };
     let broken = a3::Question {
         duration: Duration::from_secs(60),
         kill_after: Duration::from_millis(50),
         ..kill_at_half_a_second("ls /no-such/{name}")
     };
     let start = Instant::now();
-    for (question, reason) in [
-        (stranger, "no replica in service"),
-        (late, "before the load ends"),
-        (broken, "failed"),
-    ] {
-        let error = a3::run(&setup, &question, &ProgressBar::hidden())
-            .await
-            .unwrap_err();
+    for (question, reason) in
+        [(stranger, "no replica in service"), (late, "before the load ends"), (broken, "failed")]
+    {
+        let error = a3::run(&setup, &question, &ProgressBar::hidden()).await.unwrap_err();
         assert!(format!("{error:#}").contains(reason), "{error:#}");
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(20),
-        "it did not wait for the load's end"
-    );
+    assert!(start.elapsed() < Duration::from_secs(20), "it did not wait for the load's end");
     assert!(!out.exists(), "nothing was written");
 }

@@ -80,16 +80,9 @@ async fn serve(
             .lines()
             .find_map(|line| line.strip_prefix("x-request-id: "))
             .map(|key| key.parse().unwrap());
-        let seen = Seen {
-            index: count.fetch_add(1, Ordering::SeqCst),
-            path,
-            key,
-        };
+        let seen = Seen { index: count.fetch_add(1, Ordering::SeqCst), path, key };
         let answer = |status: u16, body: &str| {
-            format!(
-                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
+            format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len())
         };
         let (text, goes_on) = match act(seen) {
             Act::Answer(body) => (answer(200, &body), true),
@@ -102,10 +95,9 @@ async fn serve(
                 stream.set_zero_linger().unwrap();
                 return;
             }
-            Act::HalfAnswer => (
-                "HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\nhalf".to_owned(),
-                false,
-            ),
+            Act::HalfAnswer => {
+                ("HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\nhalf".to_owned(), false)
+            }
             Act::Nonsense => ("what is this\r\n\r\n".to_owned(), false),
             Act::Silence => std::future::pending().await,
             Act::AnswerAndClose(body) => (answer(200, &body), false),

@@ -14,10 +14,7 @@ use crate::fake::{Act, home, start};
 
 fn plan(address: SocketAddr) -> Plan {
     Plan {
-        target: Target {
-            authority: address.to_string(),
-            address,
-        },
+        target: Target { authority: address.to_string(), address },
         shape: Shape::default(),
         keys: KeySource::Random,
         seed: 7,
@@ -48,10 +45,7 @@ async fn answers_and_failures_are_counted_exactly() {
     let run = carry_out(&plan(address)).await;
     let tally = run.tally;
     assert_eq!(tally.answered, 750);
-    assert_eq!(
-        tally.by_name(),
-        BTreeMap::from([("server_1", 500), ("server_2", 250)])
-    );
+    assert_eq!(tally.by_name(), BTreeMap::from([("server_1", 500), ("server_2", 250)]));
     assert_eq!(
         tally.failures,
         BTreeMap::from([
@@ -66,11 +60,7 @@ async fn answers_and_failures_are_counted_exactly() {
     assert_eq!(tally.samples.unwrap().len(), 1_000);
     // One for each of the eight, and one more after each that was lost, but for
     // those that were lost by a connection's last request.
-    assert!(
-        (151..=158).contains(&tally.connections_opened),
-        "{}",
-        tally.connections_opened
-    );
+    assert!((151..=158).contains(&tally.connections_opened), "{}", tally.connections_opened);
 }
 
 #[tokio::test]
@@ -88,10 +78,7 @@ async fn a_connection_closed_between_requests_is_no_failure() {
     plan.connections = 1;
     let tally = carry_out(&plan).await.tally;
     assert_eq!((tally.answered, tally.failed()), (25, 0));
-    assert_eq!(
-        tally.connections_opened, 6,
-        "the first, and one after each of five closes"
-    );
+    assert_eq!(tally.connections_opened, 6, "the first, and one after each of five closes");
 }
 
 #[tokio::test]
@@ -141,10 +128,7 @@ async fn a_stall_shows_in_all_requests_that_were_due_during_it() {
     plan.pace = Pace::Closed;
     let closed = carry_out(&plan).await;
     // One, and perhaps a few more when the machine itself stalls.
-    assert!(
-        (1..10).contains(&slow(&closed)),
-        "a closed loop does not see it"
-    );
+    assert!((1..10).contains(&slow(&closed)), "a closed loop does not see it");
 }
 
 #[tokio::test]
@@ -154,11 +138,7 @@ async fn an_open_loop_keeps_its_rate_and_gives_up_what_cannot_be_sent() {
     plan.amount = Amount::Duration(Duration::from_millis(500));
     let kept = carry_out(&plan).await;
     assert_eq!(kept.tally.answered, 100);
-    assert!(
-        kept.elapsed >= Duration::from_millis(495),
-        "{:?}",
-        kept.elapsed
-    );
+    assert!(kept.elapsed >= Duration::from_millis(495), "{:?}", kept.elapsed);
 
     plan.target.address = start(|_| Act::Silence).await;
     plan.pace = Pace::Open { rate: 1_000.0 };
@@ -168,11 +148,7 @@ async fn an_open_loop_keeps_its_rate_and_gives_up_what_cannot_be_sent() {
     let failures = carry_out(&plan).await.tally.failures;
     // One or two are sent before 399 ms; all others wait behind them in vain.
     let count = |failure| failures.get(&failure).copied().unwrap_or(0);
-    assert_eq!(
-        count(Failure::Timeout) + count(Failure::Unsent),
-        100,
-        "{failures:?}"
-    );
+    assert_eq!(count(Failure::Timeout) + count(Failure::Unsent), 100, "{failures:?}");
     assert!((1..=2).contains(&count(Failure::Timeout)), "{failures:?}");
 }
 
@@ -184,11 +160,7 @@ async fn a_closed_loop_ends_when_its_time_is_over() {
     let run = carry_out(&plan).await;
     assert!(run.tally.answered > 0);
     assert_eq!(run.tally.failed(), 0);
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -202,10 +174,7 @@ async fn the_seed_decides_the_keys_that_arrive_in_header_and_path() {
         })
         .await,
     );
-    plan.keys = KeySource::Zipf {
-        count: 50,
-        exponent: 1.0,
-    };
+    plan.keys = KeySource::Zipf { count: 50, exponent: 1.0 };
     plan.amount = Amount::Requests(200);
     plan.shape.path = "/get?key={key}".to_owned();
     carry_out(&plan).await;
@@ -232,19 +201,13 @@ async fn a_plan_that_cannot_be_carried_out_is_refused_with_the_reason() {
         (|plan| plan.deadline = Duration::ZERO, "deadline"),
         (|plan| plan.amount = Amount::Requests(0), "requests"),
         (|plan| plan.amount = Amount::Requests(u64::MAX), "requests"),
-        (
-            |plan| plan.amount = Amount::Duration(Duration::MAX),
-            "duration",
-        ),
+        (|plan| plan.amount = Amount::Duration(Duration::MAX), "duration"),
         (|plan| plan.shape.path = "home".to_owned(), "slash"),
     ];
     for (spoil, reason) in bad {
         let mut plan = plan("127.0.0.1:1".parse().unwrap());
         spoil(&mut plan);
-        let error = run(&plan, &ProgressBar::hidden())
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = run(&plan, &ProgressBar::hidden()).await.unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
 }

@@ -1,9 +1,6 @@
 //! Loads and experiments against a server in this process that misbehaves as told.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test says what went wrong by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 mod experiments;
 mod fake;

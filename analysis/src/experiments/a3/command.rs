@@ -35,10 +35,7 @@ impl FromStr for KillCommand {
 
 impl KillCommand {
     fn for_victim(&self, name: &str) -> Vec<String> {
-        self.words
-            .iter()
-            .map(|word| word.replace("{name}", name))
-            .collect()
+        self.words.iter().map(|word| word.replace("{name}", name)).collect()
     }
 
     /// Waits for `delay`, runs the command, and answers when it was *started*: the

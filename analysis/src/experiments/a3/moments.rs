@@ -55,29 +55,19 @@ impl Moments {
         run: &Run,
     ) -> Moments {
         let gone = |names: &[String]| !names.iter().any(|name| name == victim);
-        let left = changes
-            .iter()
-            .position(|(at, names)| *at >= killed && gone(names));
+        let left = changes.iter().position(|(at, names)| *at >= killed && gone(names));
         let later = left.map(|place| &changes[place..]).unwrap_or_default();
         let full = later.iter().find(|(_, names)| names.len() >= before.len());
         let replacement = full.map(|(at, names)| {
             let newcomer = names.iter().find(|name| !before.contains(name));
             let name = newcomer.map_or_else(|| victim.to_owned(), String::clone);
             let first_answer = answers(run, &name).find(|answer| *answer >= left_at(later));
-            Replacement {
-                name,
-                in_service: *at,
-                first_answer,
-            }
+            Replacement { name, in_service: *at, first_answer }
         });
-        let end = replacement
-            .as_ref()
-            .map_or(Duration::MAX, |new| new.in_service);
+        let end = replacement.as_ref().map_or(Duration::MAX, |new| new.in_service);
         Moments {
             killed,
-            last_answer: answers(run, victim)
-                .take_while(|answer| *answer < end)
-                .last(),
+            last_answer: answers(run, victim).take_while(|answer| *answer < end).last(),
             out_of_table: left.map(|place| changes[place].0),
             replacement,
         }
@@ -88,16 +78,10 @@ impl Moments {
         let name = new.map_or("the replacement", |new| new.name.as_str());
         vec![
             (format!("{victim} killed"), Some(self.killed)),
-            (
-                format!("{victim} answered for the last time"),
-                self.last_answer,
-            ),
+            (format!("{victim} answered for the last time"), self.last_answer),
             (format!("{victim} out of the table"), self.out_of_table),
             (format!("{name} in service"), new.map(|new| new.in_service)),
-            (
-                format!("{name} answered for the first time"),
-                new.and_then(|new| new.first_answer),
-            ),
+            (format!("{name} answered for the first time"), new.and_then(|new| new.first_answer)),
         ]
     }
 
@@ -110,10 +94,7 @@ impl Moments {
             let cell = |value: Option<f64>| value.map(|v| format!("{v:.3}")).unwrap_or_default();
             vec![what, cell(at), cell(at.map(|at| at - killed))]
         };
-        csv(
-            &header,
-            &self.rows(victim).into_iter().map(row).collect::<Vec<_>>(),
-        )
+        csv(&header, &self.rows(victim).into_iter().map(row).collect::<Vec<_>>())
     }
 
     /// The moments as lines of text.
@@ -123,11 +104,7 @@ impl Moments {
             None => format!("{what}: not seen within the run"),
             Some(at) => format!("{what}: {at:.3} s ({:+.0} ms)", 1000.0 * (at - killed)),
         };
-        self.rows(victim)
-            .into_iter()
-            .map(line)
-            .collect::<Vec<_>>()
-            .join("\n")
+        self.rows(victim).into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -166,75 +143,40 @@ mod tests {
         for (at, name) in answers {
             tally.answer(ms(*at), ms(1), Some(name));
         }
-        Run {
-            tally,
-            started: Instant::now(),
-            elapsed: ms(12_000),
-        }
+        Run { tally, started: Instant::now(), elapsed: ms(12_000) }
     }
 
     #[test]
     fn a_replacement_under_a_new_name_is_found() {
-        let run = run(&[
-            (10, "a"),
-            (4_010, "a"),
-            (4_020, "b"),
-            (4_900, "d"),
-            (5_000, "d"),
-        ]);
-        let changes = [
-            (ms(0), names("a b c")),
-            (ms(4_060), names("b c")),
-            (ms(4_800), names("d b c")),
-        ];
+        let run = run(&[(10, "a"), (4_010, "a"), (4_020, "b"), (4_900, "d"), (5_000, "d")]);
+        let changes =
+            [(ms(0), names("a b c")), (ms(4_060), names("b c")), (ms(4_800), names("d b c"))];
         let found = Moments::find(&names("a b c"), "a", ms(4_000), &changes, &run);
         assert_eq!(found.last_answer, Some(ms(4_010)));
         assert_eq!(found.out_of_table, Some(ms(4_060)));
         let new = found.replacement.clone().unwrap();
         assert_eq!((new.name.as_str(), new.in_service), ("d", ms(4_800)));
         assert_eq!(new.first_answer, Some(ms(4_900)));
-        assert!(
-            found.table("a").contains("d in service,4.800,0.800\n"),
-            "{}",
-            found.table("a")
-        );
-        assert!(
-            found
-                .describe("a")
-                .contains("a out of the table: 4.060 s (+60 ms)")
-        );
+        assert!(found.table("a").contains("d in service,4.800,0.800\n"), "{}", found.table("a"));
+        assert!(found.describe("a").contains("a out of the table: 4.060 s (+60 ms)"));
     }
 
     #[test]
     fn a_replacement_under_the_same_name_is_found() {
         let run = run(&[(3_990, "a"), (4_500, "a"), (4_600, "a")]);
-        let changes = [
-            (ms(0), names("a b")),
-            (ms(4_100), names("b")),
-            (ms(4_400), names("a b")),
-        ];
+        let changes = [(ms(0), names("a b")), (ms(4_100), names("b")), (ms(4_400), names("a b"))];
         let found = Moments::find(&names("a b"), "a", ms(4_000), &changes, &run);
         assert_eq!(found.last_answer, Some(ms(3_990)));
         let new = found.replacement.unwrap();
-        assert_eq!(
-            (new.name.as_str(), new.first_answer),
-            ("a", Some(ms(4_500)))
-        );
+        assert_eq!((new.name.as_str(), new.first_answer), ("a", Some(ms(4_500))));
     }
 
     #[test]
     fn what_was_not_seen_is_said_to_be_not_seen() {
         let changes = [(ms(0), names("a b"))];
         let found = Moments::find(&names("a b"), "a", ms(4_000), &changes, &run(&[]));
-        assert_eq!(
-            (found.out_of_table, found.replacement.clone()),
-            (None, None)
-        );
-        assert!(
-            found
-                .describe("a")
-                .contains("a out of the table: not seen within the run")
-        );
+        assert_eq!((found.out_of_table, found.replacement.clone()), (None, None));
+        assert!(found.describe("a").contains("a out of the table: not seen within the run"));
         assert!(found.table("a").contains("a out of the table,,\n"));
     }
 }
