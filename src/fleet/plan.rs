@@ -184,16 +184,19 @@ struct Siblings<'a> {
 
 impl<'a> Siblings<'a> {
     fn of(state: &'a State, replica: ReplicaId) -> Self {
-        let all: Vec<_> = of_replica(&state.instances, replica).collect();
-        let pick = |wanted: &dyn Fn(&Instance) -> bool| -> Vec<(InstanceId, &'a Instance)> {
-            all.iter().filter(|(_, instance)| wanted(instance)).copied().collect()
-        };
-        Self {
-            admitted: pick(&Instance::is_admitted).pop(),
-            ready: pick(&|instance| instance.is_ready(state.limits.probe_passes)).pop(),
-            coming: pick(&Instance::is_coming),
-            ejected: pick(&|instance| matches!(instance.phase, Phase::Ejected { .. })),
+        let mut all = Self { admitted: None, ready: None, coming: Vec::new(), ejected: Vec::new() };
+        for known in of_replica(&state.instances, replica) {
+            match known.1.phase {
+                Phase::Admitted { .. } => all.admitted = Some(known),
+                Phase::Starting { .. } | Phase::Warming { .. } => all.coming.push(known),
+                Phase::Ejected { .. } => all.ejected.push(known),
+                Phase::Draining { .. } | Phase::Stopping { .. } => {}
+            }
+            if known.1.is_ready(state.limits.probe_passes) {
+                all.ready = Some(known);
+            }
         }
+        all
     }
 
     /// Whether a higher incarnation may turn out to pass: after a restart of the balancer the
