@@ -55,9 +55,8 @@ impl Executor {
                 }
                 None
             }),
-            Action::List => {
-                self.spawn(async move { Some(Event::Listed(driver.list().await)) });
-            }
+            Action::List { asked } => self
+                .spawn(async move { Some(Event::Listed { asked, result: driver.list().await }) }),
             Action::Probe { instance, address, deadline } => {
                 let prober = self.prober.clone();
                 let timeout = deadline.since(self.clock.now());

@@ -49,7 +49,12 @@ pub enum Event {
         sighting: Sighting,
     },
     /// The truth at the time the list was asked for.
-    Listed(Result<Listing, EngineError>),
+    Listed {
+        /// As in [`Action::List`].
+        asked: Moment,
+        /// What there is, or why that is not known.
+        result: Result<Listing, EngineError>,
+    },
     /// The data plane could not get an answer from an instance.
     RequestFailed {
         /// From whom.
@@ -99,7 +104,10 @@ pub enum Action {
         manner: StopManner,
     },
     /// Ask for all instances with this fleet's label.
-    List,
+    List {
+        /// Comes back in [`Event::Listed`], so that a late answer is not taken for a fresh one.
+        asked: Moment,
+    },
     /// Kill and remove a stray of ours.
     Reap {
         /// What the driver knows it by.

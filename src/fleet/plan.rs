@@ -88,6 +88,11 @@ pub fn plan(state: &State, now: Moment) -> Plan {
     let mut clock = Clock { now, wake_at: None };
     let mut steps = Vec::new();
     list_step(state, &mut clock, &mut steps);
+    // Nobody waits for an engine that may never come.
+    let is_hopeless = state.boot == Boot::AwaitingList && state.engine != Engine::Up;
+    if is_hopeless && !state.queue.is_empty() {
+        steps.push(Step::BeginCommand);
+    }
     if state.boot == Boot::Done {
         operation_step(state, &mut clock, &mut steps);
         for replica in state.desired.replicas() {
@@ -125,7 +130,7 @@ fn persist_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
 /// The running command, or the next one.
 fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     let Some(operation) = &state.operation else {
-        if !state.queue.is_empty() {
+        if !state.queue.is_empty() && !state.writing.is_first {
             steps.push(Step::BeginCommand);
         }
         return;
@@ -179,16 +184,19 @@ struct Siblings<'a> {
 
 impl<'a> Siblings<'a> {
     fn of(state: &'a State, replica: ReplicaId) -> Self {
-        let all: Vec<_> = of_replica(&state.instances, replica).collect();
-        let pick = |wanted: &dyn Fn(&Instance) -> bool| -> Vec<(InstanceId, &'a Instance)> {
-            all.iter().filter(|(_, instance)| wanted(instance)).copied().collect()
-        };
-        Self {
-            admitted: pick(&Instance::is_admitted).pop(),
-            ready: pick(&|instance| instance.is_ready(state.limits.probe_passes)).pop(),
-            coming: pick(&Instance::is_coming),
-            ejected: pick(&|instance| matches!(instance.phase, Phase::Ejected { .. })),
+        let mut all = Self { admitted: None, ready: None, coming: Vec::new(), ejected: Vec::new() };
+        for known in of_replica(&state.instances, replica) {
+            match known.1.phase {
+                Phase::Admitted { .. } => all.admitted = Some(known),
+                Phase::Starting { .. } | Phase::Warming { .. } => all.coming.push(known),
+                Phase::Ejected { .. } => all.ejected.push(known),
+                Phase::Draining { .. } | Phase::Stopping { .. } => {}
+            }
+            if known.1.is_ready(state.limits.probe_passes) {
+                all.ready = Some(known);
+            }
         }
+        all
     }
 
     /// Whether a higher incarnation may turn out to pass: after a restart of the balancer the
@@ -253,7 +261,9 @@ fn start_cause(
     siblings: &Siblings<'_>,
     clock: &mut Clock,
 ) -> Option<StartCause> {
-    if state.keeper == Keeper::Others || state.engine != Engine::Up || !siblings.coming.is_empty() {
+    let may_start =
+        state.keeper == Keeper::Ringmaster && state.engine == Engine::Up && !state.writing.is_first;
+    if !may_start || !siblings.coming.is_empty() {
         return None;
     }
     let newest_ejected = siblings.ejected.last();

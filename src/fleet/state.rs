@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     backoff::Backoff,
-    command::{CommandId, ScaleCommand},
+    command::{CommandId, Request},
     desired::Desired,
     ids::{Incarnation, Moment, ReplicaId, ReplicaName},
     limits::Limits,
@@ -42,7 +42,7 @@ pub struct State {
     /// The running command.
     pub operation: Option<Operation>,
     /// Commands that wait for it.
-    pub queue: VecDeque<(CommandId, ScaleCommand)>,
+    pub queue: VecDeque<(CommandId, Request)>,
     /// Names of other people's containers.
     pub foreign_names: BTreeSet<ReplicaName>,
 }
@@ -96,6 +96,9 @@ pub struct WriteSchedule {
     pub stale: bool,
     /// Not before this moment, after a failure.
     pub not_before: Moment,
+    /// Whether a fleet that had no file waits for its first write: killed before that, it would be
+    /// rebuilt from the labels of what had been started so far.
+    pub is_first: bool,
 }
 
 impl State {

@@ -1,4 +1,6 @@
 //! The properties: safety at every turn, and what must hold once all faults have ended.
+//!
+//! MUTATIONS
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,14 +12,13 @@ use crate::{
     fleet::{
         command::{Answer, CommandId, Done, Request},
         desired::Desired,
-        ids::{InstanceId, Moment},
-        message::{Action, Event, FoundState, Listing, Turn},
+        ids::{Handle, InstanceId, Moment},
+        message::{Action, Event, FoundState, ProbeOutcome, Turn},
         notes::{Note, StartCause},
         observed::{Instance, Phase, of_replica},
         plan::plan,
         state::{Boot, Engine, State},
         supervisor::{Settings, Supervisor},
-        table::Target,
     },
     ring::Ring,
 };
@@ -26,11 +27,19 @@ use crate::{
 pub(super) struct Checker {
     settings: Settings,
     pending: BTreeMap<CommandId, Request>,
-    wake_at: Option<Moment>,
+    /// When the last turn asked to be woken; `None` before the first turn.
+    wake_at: Option<Option<Moment>>,
     is_silent: bool,
     before: Before,
     /// The ring that a restarted balancer must come back with.
     expected: Option<Desired>,
+    /// Passed heartbeats in a row of those who are not in the table, as they were reported.
+    passed: BTreeMap<InstanceId, u32>,
+    /// Started by this run.
+    started: BTreeSet<InstanceId>,
+    /// Whether this run came with a state file, or has tried to write one.
+    has_written: bool,
+    addresses: Vec<std::net::SocketAddr>,
 }
 
 /// What was so before a turn.
@@ -43,6 +52,7 @@ struct Before {
 }
 
 /// Whom an event may speak against.
+#[derive(Clone, Copy)]
 enum About {
     Nobody,
     Only(InstanceId),
@@ -66,6 +76,10 @@ impl Checker {
             is_silent: false,
             before,
             expected: None,
+            passed: BTreeMap::new(),
+            started: BTreeSet::new(),
+            has_written: false,
+            addresses: Vec::new(),
         }
     }
 
@@ -81,29 +95,46 @@ impl Checker {
         self.is_silent = true;
     }
 
-    /// Whether the supervisor asked to be woken by now.
-    pub(super) fn is_due(&self, now: Moment) -> bool {
-        self.wake_at.is_none_or(|wake_at| wake_at <= now)
-    }
-
-    pub(super) fn restarted(&mut self, disk: Option<&Desired>, _left: &Listing) {
+    pub(super) fn restarted(&mut self, disk: Option<&Desired>) {
         self.pending.clear();
         self.wake_at = None;
         self.expected = disk.cloned();
+        self.passed.clear();
+        self.started.clear();
+        self.has_written = disk.is_some();
+        self.before.healthy.clear();
     }
 
-    pub(super) fn before_turn(&mut self, supervisor: &Supervisor, event: &Event) {
+    pub(super) fn before_turn(
+        &mut self,
+        supervisor: &Supervisor,
+        event: &Event,
+        now: Moment,
+    ) -> Broken {
         let state = supervisor.state();
+        let is_early = self.wake_at.is_some_and(|wake_at| wake_at.is_none_or(|at| at > now));
+        if is_early {
+            let early = plan(state, now).steps;
+            ensure(early.is_empty(), || format!("no wake-up was asked for {early:?}"))?;
+        }
         self.before.ring = Some(Arc::clone(state.desired.ring()));
         self.before.was_booted = state.boot == Boot::Done;
-        self.before.healthy = healthy(state);
         self.before.about = match event {
-            Event::Listed(_) | Event::Started { .. } => About::Anybody,
+            Event::Listed { .. } | Event::Started { .. } => About::Anybody,
             Event::Probed { instance, .. } | Event::EngineSaw { instance, .. } => {
                 About::Only(*instance)
             }
             _ => About::Nobody,
         };
+        match event {
+            Event::Probed { instance, outcome } if !self.before.healthy.contains(instance) => {
+                let streak = self.passed.entry(*instance).or_default();
+                *streak = if *outcome == ProbeOutcome::Passed { *streak + 1 } else { 0 };
+            }
+            Event::Persisted { .. } => self.has_written = true,
+            _ => {}
+        }
+        Ok(())
     }
 
     pub(super) fn after_turn(
@@ -111,18 +142,30 @@ impl Checker {
         supervisor: &Supervisor,
         turn: &Turn,
         now: Moment,
+        world: &World,
     ) -> Broken {
-        self.wake_at = turn.wake_at;
+        self.wake_at = Some(turn.wake_at);
         let state = supervisor.state();
-        table_is_sound(supervisor)?;
-        starts_are_bounded(state, turn)?;
-        self.healthy_are_left_alone(state, turn)?;
+        self.table_is_sound(state)?;
         self.ring_moves_only_by_commit(state, turn)?;
         self.restart_keeps_the_ring(state)?;
+        let is_heartbeat = |action: &Action| matches!(action, Action::Probe { .. });
+        if turn.notes.is_empty() && turn.actions.iter().all(is_heartbeat) {
+            if !matches!(self.before.about, About::Nobody | About::Only(_)) {
+                self.before.healthy = healthy(state);
+            }
+            return Ok(());
+        }
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;
+        table_is_derived(supervisor)?;
+        self.only_those_that_passed_enter(turn)?;
+        self.starts_are_bounded(state, turn)?;
+        self.healthy_are_left_alone(state, turn, world)?;
+        self.before.healthy = healthy(state);
         if self.is_silent {
-            let quiet = |action: &Action| matches!(action, Action::Probe { .. } | Action::List);
+            let quiet =
+                |action: &Action| is_heartbeat(action) || matches!(action, Action::List { .. });
             let loud = turn.actions.iter().find(|action| !quiet(action));
             ensure(loud.is_none() && turn.notes.is_empty(), || {
                 format!("not silent: {loud:?} {:?}", turn.notes)
@@ -131,26 +174,126 @@ impl Checker {
         Ok(())
     }
 
-    /// An admitted, healthy, desired instance is never stopped.
-    fn healthy_are_left_alone(&self, state: &State, turn: &Turn) -> Broken {
-        let stopped = turn.notes.iter().filter_map(|note| match note {
-            Note::Stopping { instance, .. } | Note::Draining { instance, .. } => Some(*instance),
-            _ => None,
-        });
-        let asked = turn.actions.iter().filter_map(|action| match action {
-            Action::Stop { instance, .. } => Some(*instance),
-            _ => None,
-        });
-        for id in stopped.chain(asked) {
+    /// No two targets on one address, one admitted instance per replica, nobody who fails but the
+    /// last, and somebody as long as anybody lives.
+    fn table_is_sound(&mut self, state: &State) -> Broken {
+        self.addresses.clear();
+        let (mut failing, mut could_serve) = (0, false);
+        let mut previous = None;
+        for (id, instance) in &state.instances {
+            if !state.is_desired(id.replica) {
+                continue;
+            }
+            match instance.phase {
+                Phase::Admitted { address, .. } => {
+                    ensure(!self.addresses.contains(&address), || {
+                        format!("two targets share {address}")
+                    })?;
+                    ensure(previous != Some(id.replica), || {
+                        format!("replica {} is admitted twice", id.replica)
+                    })?;
+                    previous = Some(id.replica);
+                    self.addresses.push(address);
+                    failing += usize::from(!instance.is_passing());
+                }
+                Phase::Ejected { reason, address: Some(_), .. } => {
+                    could_serve |= reason.may_serve_as_last();
+                }
+                _ => {}
+            }
+        }
+        ensure(failing == 0 || self.addresses.len() == 1, || {
+            "a failing instance is in the table beside another".to_owned()
+        })?;
+        ensure(!self.addresses.is_empty() || !could_serve, || {
+            "nobody is in the table though an instance lives".to_owned()
+        })
+    }
+
+    /// Nobody is admitted without having passed, neither for the first time nor again.
+    fn only_those_that_passed_enter(&mut self, turn: &Turn) -> Broken {
+        for note in &turn.notes {
+            match note {
+                Note::Admitted { instance, .. } | Note::Readmitted { instance, .. } => {
+                    let passed = self.passed.remove(instance).unwrap_or(0);
+                    ensure(passed >= self.settings.limits.probe_passes, || {
+                        format!("{instance} enters the table after {passed} passed heartbeats")
+                    })?;
+                }
+                Note::Ejected { instance, .. } => drop(self.passed.remove(instance)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Live instances stay within desired + surge; a replacement sits on its replica's slots; no
+    /// incarnation is used twice; nothing starts before the state is on disk.
+    fn starts_are_bounded(&mut self, state: &State, turn: &Turn) -> Broken {
+        let lives = |id: &InstanceId, i: &Instance| !i.is_leaving() && state.is_desired(id.replica);
+        for note in &turn.notes {
+            let Note::Starting { instance, cause, .. } = note else { continue };
+            let siblings = of_replica(&state.instances, instance.replica);
+            for (id, sibling) in siblings.filter(|(id, i)| id != instance && lives(id, i)) {
+                ensure(!sibling.is_coming(), || format!("{instance} starts beside {id}'s start"))?;
+                ensure(!sibling.is_passing() || sibling.outdated, || {
+                    format!("{instance} starts beside {id}, which is healthy")
+                })?;
+            }
+            if *cause == StartCause::Outdated {
+                let coming = |id: &InstanceId, i: &Instance| lives(id, i) && i.is_coming();
+                let rolling = state.instances.iter().filter(|(id, i)| coming(id, i));
+                ensure(rolling.count() == 1, || "two replicas roll at once".to_owned())?;
+            }
+        }
+        for action in &turn.actions {
+            let Action::Start(request) = action else { continue };
+            let id = request.instance;
+            ensure(self.has_written, || format!("{id} starts before the state is on disk"))?;
+            ensure(self.started.insert(id), || format!("{id} is started twice"))?;
+            let known = state.desired.replica(id.replica);
+            ensure(known.is_none_or(|known| known.member.positions == request.positions), || {
+                format!("{id} does not inherit its replica's slots")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An admitted, healthy, desired instance is never ejected, stopped or reaped: not on an
+    /// event that says nothing of it, and never while nothing has happened to its container.
+    fn healthy_are_left_alone(&self, state: &State, turn: &Turn, world: &World) -> Broken {
+        let was_healthy =
+            |id: InstanceId| self.before.healthy.contains(&id) && state.is_desired(id.replica);
+        for note in &turn.notes {
+            let (Note::Stopping { instance, .. }
+            | Note::Draining { instance, .. }
+            | Note::Ejected { instance, .. }
+            | Note::Died { instance, .. }) = note
+            else {
+                continue;
+            };
             let excused = match self.before.about {
                 About::Nobody => false,
-                About::Only(other) => other == id,
+                About::Only(other) => other == *instance,
                 About::Anybody => true,
             };
-            let still_desired = state.is_desired(id.replica);
-            ensure(excused || !still_desired || !self.before.healthy.contains(&id), || {
-                format!("{id} was healthy and is stopped")
+            ensure(!was_healthy(*instance) || (excused && !world.is_blameless(*instance)), || {
+                format!("{instance} was healthy: {note:?}")
             })?;
+        }
+        let ended = turn.actions.iter().filter_map(|action| match action {
+            Action::Stop { handle, .. } | Action::Reap { handle } => Some(handle),
+            _ => None,
+        });
+        let serves = |handle: &Handle| {
+            state.instances.iter().any(|(id, instance)| {
+                instance.handle.as_ref() == Some(handle)
+                    && state.is_desired(id.replica)
+                    && instance.is_passing()
+            })
+        };
+        for handle in ended {
+            ensure(!serves(handle), || format!("{handle} serves, and is ended"))?;
         }
         Ok(())
     }
@@ -158,12 +301,15 @@ impl Checker {
     /// Health never changes the ring; a commit moves the minimum, and only what it must.
     fn ring_moves_only_by_commit(&self, state: &State, turn: &Turn) -> Broken {
         let Some(before) = &self.before.ring else { return Ok(()) };
+        if Arc::ptr_eq(before, state.desired.ring()) {
+            return Ok(());
+        }
         let commit = turn.notes.iter().find_map(|note| match note {
             Note::Committed { moves, .. } => Some(moves),
             _ => None,
         });
-        let is_same = before == state.desired.ring();
         let Some(moves) = commit else {
+            let is_same = before == state.desired.ring();
             return ensure(is_same || !self.before.was_booted, || {
                 "the ring changed without a commit".to_owned()
             });
@@ -186,9 +332,7 @@ impl Checker {
             return Ok(());
         }
         let Some(expected) = self.expected.take() else { return Ok(()) };
-        let same = expected.ring() == state.desired.ring()
-            && expected.generation() == state.desired.generation();
-        ensure(same, || "another ring after a restart".to_owned())
+        ensure(expected == state.desired, || "another fleet after a restart".to_owned())
     }
 
     pub(super) fn answered(
@@ -196,6 +340,7 @@ impl Checker {
         id: CommandId,
         answer: &Answer,
         disk: Option<&Desired>,
+        state: &State,
     ) -> Broken {
         let pending = self.pending.remove(&id);
         ensure(pending.is_some(), || format!("{id:?} was answered twice, or never asked"))?;
@@ -204,9 +349,15 @@ impl Checker {
             Ok(Done::Added(names)) => ensure(names.iter().all(on_disk), || {
                 format!("added {names:?} before it was on disk")
             }),
-            Ok(Done::Removed(names)) => ensure(!names.iter().any(on_disk), || {
-                format!("removed {names:?} and it is still on disk")
-            }),
+            Ok(Done::Removed(names)) => {
+                ensure(!names.iter().any(on_disk), || {
+                    format!("removed {names:?} and it is still on disk")
+                })?;
+                let is_left = |instance: &Instance| names.contains(&instance.name);
+                ensure(!state.instances.values().any(is_left), || {
+                    format!("removed {names:?} before it was gone")
+                })
+            }
             Ok(Done::Preview(_)) | Err(_) => Ok(()),
         }
     }
@@ -251,51 +402,15 @@ fn healthy(state: &State) -> BTreeSet<InstanceId> {
     state.instances.iter().filter(|(id, i)| is_healthy(id, i)).map(|(id, _)| *id).collect()
 }
 
-fn table_is_sound(supervisor: &Supervisor) -> Broken {
+/// The table is what the instances say: the admitted ones of desired replicas, and nobody both in
+/// it and on the way out.
+fn table_is_derived(supervisor: &Supervisor) -> Broken {
     let (state, table) = (supervisor.state(), supervisor.table());
-    let targets: Vec<&Target> = table.targets.iter().flatten().collect();
-    let mut addresses: Vec<_> = targets.iter().map(|target| target.address).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    ensure(addresses.len() == targets.len(), || "two targets share an address".to_owned())?;
-
-    let failing = targets.iter().filter(|target| {
-        state.instances.get(&target.instance).is_none_or(|instance| !instance.is_passing())
-    });
-    let failing = failing.count();
-    ensure(failing == 0 || targets.len() == 1, || {
-        "a failing instance is in the table though another passes".to_owned()
-    })?;
-    ensure(!targets.iter().any(|target| table.finishing.contains(&target.instance)), || {
+    let targets: BTreeSet<_> = table.targets.iter().flatten().map(|t| t.instance).collect();
+    let is_target = |id: &InstanceId, i: &Instance| i.is_admitted() && state.is_desired(id.replica);
+    let admitted = state.instances.iter().filter(|(id, i)| is_target(id, i)).map(|(id, _)| *id);
+    ensure(targets == admitted.collect(), || format!("the table lags behind: {table:?}"))?;
+    ensure(table.finishing.iter().all(|id| !targets.contains(id)), || {
         "in the table and out of it".to_owned()
-    })?;
-    for replica in state.desired.replicas() {
-        let admitted = of_replica(&state.instances, replica.id()).filter(|(_, i)| i.is_admitted());
-        ensure(admitted.count() <= 1, || format!("{} is admitted twice", replica.id()))?;
-    }
-    let could_serve = |(id, instance): (&InstanceId, &Instance)| {
-        let alive = matches!(instance.phase, Phase::Ejected { reason, address: Some(_), .. }
-            if reason.may_serve_as_last());
-        alive && state.is_desired(id.replica)
-    };
-    ensure(!targets.is_empty() || !state.instances.iter().any(could_serve), || {
-        "nobody is in the table though an instance lives".to_owned()
     })
-}
-
-/// Live instances stay within desired + surge.
-fn starts_are_bounded(state: &State, turn: &Turn) -> Broken {
-    let lives = |id: &InstanceId, i: &Instance| !i.is_leaving() && state.is_desired(id.replica);
-    for note in &turn.notes {
-        let Note::Starting { instance, cause, .. } = note else { continue };
-        let siblings = of_replica(&state.instances, instance.replica);
-        let others = siblings.filter(|(id, i)| id != instance && lives(id, i));
-        let coming = others.filter(|(_, i)| i.is_coming()).count();
-        ensure(coming == 0, || format!("{instance} starts beside another start"))?;
-        if *cause == StartCause::Outdated {
-            let rolling = state.instances.iter().filter(|(id, i)| lives(id, i) && i.is_coming());
-            ensure(rolling.count() == 1, || "two replicas roll at once".to_owned())?;
-        }
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::fleet::{
-    ids::{Handle, Moment, SpecDigest},
+    ids::{Handle, InstanceId, Moment, ReplicaName, SpecDigest},
     message::{Found, FoundIdentity, FoundState, Listing, ProbeOutcome, StartRequest},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Container {
     pub(super) conduct: Conduct,
     /// Ignores a graceful stop.
     pub(super) is_stubborn: bool,
+    /// Nothing has ever happened to it.
+    pub(super) is_blameless: bool,
 }
 
 /// The engine and what it holds.
@@ -37,6 +39,8 @@ pub(super) struct Engine {
     pub(super) is_up: bool,
     pub(super) containers: BTreeMap<Handle, Container>,
     pub(super) spec: SpecDigest,
+    /// Names of other people's containers.
+    pub(super) foreign: Vec<ReplicaName>,
     created: u64,
 }
 
@@ -46,6 +50,7 @@ impl Engine {
             is_up: true,
             containers: BTreeMap::new(),
             spec: SpecDigest("spec-0".into()),
+            foreign: Vec::new(),
             created: 0,
         }
     }
@@ -63,6 +68,10 @@ impl Engine {
             positions: request.positions.clone(),
             spec: self.spec.clone(),
         };
+        // Events name identities: what happens to a duplicate seems to happen to the other.
+        let twins = self.containers.values_mut();
+        let twins = twins.filter(|c| c.identity.instance == request.instance);
+        let is_twin = twins.map(|twin| twin.is_blameless = false).count() > 0;
         // A container of ours that bears the name is removed first.
         self.containers.retain(|_, container| container.identity.name != request.name);
         let container = Container {
@@ -71,12 +80,13 @@ impl Engine {
             state: FoundState::Running(Some(address)),
             conduct: Conduct::Good { from: ready_at },
             is_stubborn: false,
+            is_blameless: !is_twin,
         };
         self.containers.insert(handle.clone(), container);
         handle
     }
 
-    fn free_address(&self) -> SocketAddr {
+    pub(super) fn free_address(&self) -> SocketAddr {
         let holds = |address: SocketAddr| {
             self.containers.values().any(|container| {
                 container.address == address
@@ -93,7 +103,11 @@ impl Engine {
             identity: Some(container.identity.clone()),
             state: container.state,
         });
-        Listing { spec: Some(self.spec.clone()), found: found.collect(), foreign_names: Vec::new() }
+        Listing {
+            spec: Some(self.spec.clone()),
+            found: found.collect(),
+            foreign_names: self.foreign.clone(),
+        }
     }
 
     /// What a heartbeat to an address meets: whoever holds it now.
@@ -107,6 +121,19 @@ impl Engine {
             Some(Conduct::Fails) => ProbeOutcome::BadAnswer("500".into()),
             Some(Conduct::Good { .. }) | None => ProbeOutcome::NoAnswer("refused".into()),
             Some(Conduct::Hangs) => ProbeOutcome::NoAnswer("timeout".into()),
+        }
+    }
+
+    /// Whether an instance runs and nothing has ever happened to it.
+    pub(super) fn is_blameless(&self, id: InstanceId) -> bool {
+        let mut bearers = self.containers.values().filter(|c| c.identity.instance == id);
+        bearers.any(|c| c.is_blameless && matches!(c.state, FoundState::Running(Some(_))))
+    }
+
+    /// Something has happened to an instance.
+    pub(super) fn blame(&mut self, id: InstanceId) {
+        for container in self.containers.values_mut().filter(|c| c.identity.instance == id) {
+            container.is_blameless = false;
         }
     }
 

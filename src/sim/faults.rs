@@ -22,6 +22,8 @@ pub(super) enum Fault {
     Pauses,
     Unpauses,
     LosesNetwork,
+    Moves,
+    SeemsUnhealthy,
     IsRemoved,
     RunsOutOfMemory,
     RequestFails,
@@ -34,6 +36,8 @@ pub(super) enum Fault {
     DiskFills,
     DiskEmpties,
     ImageChanges,
+    ImageBreaks,
+    ImageMends,
     TroubleRises,
     TroubleFalls,
     Adds,
@@ -50,6 +54,8 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::Pauses, 6),
     (Fault::Unpauses, 6),
     (Fault::LosesNetwork, 3),
+    (Fault::Moves, 3),
+    (Fault::SeemsUnhealthy, 3),
     (Fault::IsRemoved, 6),
     (Fault::RunsOutOfMemory, 3),
     (Fault::RequestFails, 20),
@@ -60,6 +66,7 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::KilledBetweenActions, 8),
     (Fault::DiskFills, 2),
     (Fault::ImageChanges, 2),
+    (Fault::ImageBreaks, 1),
     (Fault::TroubleRises, 3),
     (Fault::TroubleFalls, 6),
     (Fault::Adds, 18),
@@ -109,6 +116,12 @@ impl World {
                 let digest = format!("spec-{}", self.rng.random_range(1..1_000u32));
                 self.engine.spec = SpecDigest(digest.into());
             }
+            Fault::ImageBreaks => {
+                self.image_is_bad = true;
+                let later = self.rng.random_range(5_000..120_000);
+                self.after(later, Occurrence::Fault(Fault::ImageMends));
+            }
+            Fault::ImageMends => self.image_is_bad = false,
             Fault::TroubleRises => self.trouble = 0.4,
             Fault::TroubleFalls => self.trouble = 0.05,
             Fault::Adds | Fault::Removes | Fault::DryRuns => self.user_commands(fault),
@@ -121,6 +134,7 @@ impl World {
     fn engine_restarts(&mut self) {
         self.engine.is_up = false;
         for container in self.engine.containers.values_mut() {
+            container.is_blameless = false;
             if !matches!(container.state, FoundState::Exited { .. }) {
                 container.state = FoundState::Exited { exit_code: Some(255) };
             }
@@ -143,8 +157,12 @@ impl World {
         let Some(handle) = candidates.choose(&mut self.rng).cloned() else { return };
         self.remember(format!("!! {fault:?} {handle}"));
         let now = self.now;
+        let elsewhere = self.engine.free_address();
         let Some(container) = self.engine.containers.get_mut(&handle) else { return };
         let (instance, address) = (container.identity.instance, container.address);
+        // Failed requests and an image's own checks are no reason to end an instance that passes.
+        container.is_blameless &=
+            matches!(fault, Fault::RequestFails | Fault::SeemsUnhealthy | Fault::RunsOutOfMemory);
         let sighting = match fault {
             Fault::Dies => {
                 container.state = FoundState::Exited { exit_code: Some(137) };
@@ -166,7 +184,13 @@ impl World {
                 container.state = FoundState::Running(None);
                 Sighting::Disconnected
             }
+            Fault::Moves => {
+                container.address = elsewhere;
+                container.state = FoundState::Running(Some(elsewhere));
+                return;
+            }
             Fault::RunsOutOfMemory => Sighting::OutOfMemory,
+            Fault::SeemsUnhealthy => Sighting::Unhealthy,
             Fault::Hangs => return container.conduct = Conduct::Hangs,
             Fault::Fails => return container.conduct = Conduct::Fails,
             Fault::Recovers => return container.conduct = Conduct::Good { from: now },

@@ -3,10 +3,11 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    fmt,
     time::Duration,
 };
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
     Scenario,
@@ -18,13 +19,12 @@ use crate::{
     fleet::{
         command::{Answer, CommandId, Done},
         desired::Desired,
-        ids::{Handle, InstanceId, Moment},
+        ids::{Handle, InstanceId, Moment, ReplicaName},
         limits::Limits,
         message::{
             Action, EngineError, Event, FoundState, ProbeOutcome, Sighting, StartError,
             StartRequest, Started, StopManner, Turn, WriteId,
         },
-        plan::plan,
         state::Keeper,
         supervisor::{Settings, Supervisor},
     },
@@ -42,10 +42,12 @@ pub(super) enum Occurrence {
     ProbeArrives { epoch: u32, instance: InstanceId, address: std::net::SocketAddr },
     /// The engine creates a container; it does so even when nobody waits any more.
     Create { epoch: u32, request: StartRequest, report: StartReport },
+    /// A container of a bad image ends by itself.
+    Exit { handle: Handle },
     /// The engine removes a container.
     Remove { handle: Handle },
     /// The engine takes the list; it is delivered later.
-    TakeList { epoch: u32, deliver_in: u64 },
+    TakeList { epoch: u32, asked: Moment, deliver_in: u64 },
     /// The state reaches the disk.
     WriteDisk { epoch: u32, write: WriteId, desired: Box<Desired>, deliver_in: u64 },
     /// A fault, or a user's command.
@@ -87,6 +89,8 @@ pub struct World {
     /// The state file.
     pub(super) disk: Option<Desired>,
     pub(super) disk_is_full: bool,
+    /// Containers that are created end by themselves.
+    pub(super) image_is_bad: bool,
     pub(super) supervisor: Supervisor,
     pub(super) epoch: u32,
     pub(super) checker: Checker,
@@ -94,13 +98,15 @@ pub struct World {
     pub(super) trouble: f64,
     /// Crash after this many actions of the next turn.
     pub(super) crash_after: Option<usize>,
-    queue: BinaryHeap<Reverse<(Moment, u64)>>,
-    occurrences: std::collections::BTreeMap<u64, Occurrence>,
+    /// When, a number that keeps the order of equals, and where in `occurrences`.
+    queue: BinaryHeap<Reverse<(Moment, u64, usize)>>,
+    occurrences: Vec<Option<Occurrence>>,
+    vacant: Vec<usize>,
     sequence: u64,
     commands: u64,
     wishes: u64,
     report: Report,
-    recent: VecDeque<String>,
+    recent: VecDeque<(Moment, String)>,
 }
 
 const RECENT_MAX: usize = 60;
@@ -127,21 +133,27 @@ impl World {
             replicas: scenario.replicas,
             seed: scenario.seed,
         };
+        let mut engine = Engine::new();
+        if rng.random_bool(0.5) {
+            engine.foreign = [2, 7].map(ReplicaName::numbered).to_vec();
+        }
         let supervisor = start(&settings, None, Moment(0));
         let mut world = Self {
             scenario: scenario.clone(),
             now: Moment(0),
             checker: Checker::new(settings),
             rng,
-            engine: Engine::new(),
+            engine,
             disk: None,
             disk_is_full: false,
+            image_is_bad: false,
             supervisor,
             epoch: 0,
             trouble: 0.1,
             crash_after: None,
             queue: BinaryHeap::new(),
-            occurrences: Default::default(),
+            occurrences: Vec::new(),
+            vacant: Vec::new(),
             sequence: 0,
             commands: 0,
             wishes: 0,
@@ -166,8 +178,12 @@ impl World {
 
     pub(super) fn at(&mut self, moment: Moment, occurrence: Occurrence) {
         self.sequence += 1;
-        self.queue.push(Reverse((moment, self.sequence)));
-        self.occurrences.insert(self.sequence, occurrence);
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.occurrences.push(None);
+            self.occurrences.len() - 1
+        });
+        self.occurrences[place] = Some(occurrence);
+        self.queue.push(Reverse((moment, self.sequence, place)));
     }
 
     pub(super) fn deliver(&mut self, delay_ms: u64, event: Event) {
@@ -185,13 +201,14 @@ impl World {
     /// # Errors
     /// The first broken property.
     pub fn play(&mut self, until: Moment) -> Result<(), String> {
-        while let Some(&Reverse((moment, sequence))) = self.queue.peek() {
+        while let Some(&Reverse((moment, _, place))) = self.queue.peek() {
             if moment > until {
                 break;
             }
             self.queue.pop();
             self.now = moment;
-            let Some(occurrence) = self.occurrences.remove(&sequence) else { continue };
+            let Some(occurrence) = self.occurrences[place].take() else { continue };
+            self.vacant.push(place);
             self.happen(occurrence).map_err(|broken| self.explain(&broken))?;
         }
         self.now = until;
@@ -199,7 +216,8 @@ impl World {
     }
 
     fn explain(&self, broken: &str) -> String {
-        let recent: Vec<_> = self.recent.iter().cloned().collect();
+        let recent = self.recent.iter().map(|(at, line)| format!("{:>8} {line}", at.0));
+        let recent: Vec<_> = recent.collect();
         format!(
             "seed {} at {} ms: {broken}\n{}\n{:#?}",
             self.scenario.seed,
@@ -210,12 +228,12 @@ impl World {
     }
 
     pub(super) fn remember(&mut self, line: String) {
-        let line = format!("{:>8} {line}", self.now.0);
-        self.report.trace = hash::xxh3(format!("{}{line}", self.report.trace).as_bytes());
+        let so_far = self.report.trace ^ self.now.0.rotate_left(32);
+        self.report.trace = so_far.rotate_left(5) ^ hash::xxh3(line.as_bytes());
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back(line);
+        self.recent.push_back((self.now, line));
     }
 
     fn happen(&mut self, occurrence: Occurrence) -> Result<(), String> {
@@ -231,16 +249,20 @@ impl World {
                 self.create(epoch, &request, report);
                 Ok(())
             }
+            Occurrence::Exit { handle } => {
+                self.exit(&handle);
+                Ok(())
+            }
             Occurrence::Remove { handle } => {
                 self.remove(&handle);
                 Ok(())
             }
-            Occurrence::TakeList { epoch, deliver_in } => {
+            Occurrence::TakeList { epoch, asked, deliver_in } => {
                 let result = match self.engine.is_up {
                     true => Ok(self.engine.listing()),
                     false => Err(EngineError::Away("no answer".into())),
                 };
-                let event = Event::Listed(result);
+                let event = Event::Listed { asked, result };
                 self.after(deliver_in, Occurrence::Deliver { epoch, event });
                 Ok(())
             }
@@ -248,7 +270,13 @@ impl World {
             Occurrence::WriteDisk { epoch, .. } if epoch != self.epoch => Ok(()),
             Occurrence::WriteDisk { epoch, write, desired, deliver_in } => {
                 let result = match self.disk_is_full {
-                    true => Err("no space left on device".into()),
+                    true => {
+                        // What was refused may be there nevertheless.
+                        if self.rng.random_bool(0.3) {
+                            self.disk = Some(*desired);
+                        }
+                        Err("no space left on device".into())
+                    }
                     false => {
                         self.disk = Some(*desired);
                         Ok(())
@@ -263,37 +291,31 @@ impl World {
     }
 
     fn turn(&mut self, event: Event) -> Result<(), String> {
+        self.checker.before_turn(&self.supervisor, &event, self.now)?;
         let is_tick = matches!(event, Event::Tick);
-        if !is_tick && !self.checker.is_due(self.now) {
-            let early = plan(self.supervisor.state(), self.now);
-            if !early.steps.is_empty() {
-                return Err(format!("no wake-up was asked for {:?}", early.steps));
-            }
-        }
-        self.checker.before_turn(&self.supervisor, &event);
         let is_probe = matches!(event, Event::Probed { .. });
         if !is_tick && !is_probe {
-            let mut line = format!("<- {event:?}");
-            line.truncate(300);
-            self.remember(line);
+            self.remember(format!("<- {}", Brief(&event)));
         }
         let turn = self.supervisor.handle(event, self.now);
         self.report.turns += 1;
         for note in &turn.notes {
             self.remember(format!("-- {note:?}"));
         }
-        self.checker.after_turn(&self.supervisor, &turn, self.now)?;
+        self.checker.after_turn(&self.supervisor, &turn, self.now, &self.engine)?;
         self.act(turn)
     }
 
-    fn act(&mut self, turn: Turn) -> Result<(), String> {
+    fn act(&mut self, mut turn: Turn) -> Result<(), String> {
+        // They are carried out concurrently: any order may be the one.
+        turn.actions.shuffle(&mut self.rng);
         let crash_after = self.crash_after.take();
         for (done, action) in turn.actions.into_iter().enumerate() {
             if crash_after == Some(done) {
                 return self.restart_balancer(false);
             }
             if !matches!(action, Action::Probe { .. }) {
-                self.remember(format!("-> {action:?}"));
+                self.remember(format!("-> {}", Brief(&action)));
             }
             self.carry_out(action)?;
         }
@@ -318,13 +340,14 @@ impl World {
                 self.deliver(delay, Event::Drained { instance });
             }
             Action::Stop { instance, handle, manner } => self.begin_stop(instance, handle, manner),
-            Action::List => {
+            Action::List { asked } => {
                 let taken_in = self.rng.random_range(0..50);
                 let deliver_in = match self.is_trouble() {
+                    true if self.rng.random_bool(0.05) => self.rng.random_range(3_000..40_000),
                     true => self.rng.random_range(50..3_000),
                     false => self.rng.random_range(0..50),
                 };
-                self.after(taken_in, Occurrence::TakeList { epoch, deliver_in });
+                self.after(taken_in, Occurrence::TakeList { epoch, asked, deliver_in });
             }
             Action::Reap { handle } => {
                 let delay = self.rng.random_range(0..200);
@@ -349,7 +372,8 @@ impl World {
             Ok(_) => self.report.commands_done += 1,
             Err(_) => self.report.commands_refused += 1,
         }
-        self.checker.answered(command, answer, self.disk.as_ref())
+        let state = self.supervisor.state();
+        self.checker.answered(command, answer, self.disk.as_ref(), state)
     }
 
     pub(super) fn is_trouble(&mut self) -> bool {
@@ -368,6 +392,10 @@ impl World {
             return self.deliver(5, fail("engine away"));
         }
         let delay = self.rng.random_range(20..300);
+        if self.engine.foreign.contains(&request.name) {
+            let result = Err(StartError::NameTaken(request.name));
+            return self.deliver(delay, Event::Started { instance, result });
+        }
         if !self.is_trouble() {
             let report = StartReport::Honest(self.rng.random_range(0..50));
             return self.after(delay, Occurrence::Create { epoch, request, report });
@@ -409,6 +437,11 @@ impl World {
         let Some(container) = self.engine.containers.get_mut(&handle) else { return };
         container.is_stubborn = self.rng.random_bool(self.trouble);
         let address = container.address;
+        if self.image_is_bad {
+            container.is_blameless = false;
+            let exits_in = self.rng.random_range(0..600);
+            self.after(exits_in, Occurrence::Exit { handle: handle.clone() });
+        }
         let (delay, result) = match report {
             StartReport::Honest(delay) => (delay, Ok(Started { handle, address })),
             StartReport::Denies(delay) => {
@@ -419,13 +452,26 @@ impl World {
         self.after(delay, Occurrence::Deliver { epoch, event });
     }
 
+    fn exit(&mut self, handle: &Handle) {
+        let Some(container) = self.engine.containers.get_mut(handle) else { return };
+        if matches!(container.state, FoundState::Running(_)) {
+            container.state = FoundState::Exited { exit_code: Some(1) };
+            let instance = container.identity.instance;
+            self.engine_says(instance, Sighting::Died { exit_code: Some(1) });
+        }
+    }
+
     fn begin_stop(&mut self, instance: InstanceId, handle: Handle, manner: StopManner) {
         let result = |result| Event::Stopped { instance, result };
         if !self.engine.is_up {
             return self.deliver(5, result(Err(EngineError::Away("no answer".into()))));
         }
         if self.is_trouble() {
-            return self.deliver(50, result(Err(EngineError::Refused("device busy".into()))));
+            // Refused, or never answered.
+            if self.rng.random_bool(0.8) {
+                self.deliver(50, result(Err(EngineError::Refused("device busy".into()))));
+            }
+            return;
         }
         let is_stubborn = self.engine.containers.get(&handle).is_some_and(|c| c.is_stubborn);
         let delay = match manner {
@@ -457,6 +503,13 @@ impl World {
 
     fn probe_arrives(&mut self, epoch: u32, instance: InstanceId, address: std::net::SocketAddr) {
         let lost = self.rng.random_bool(self.trouble / 20.0);
+        if lost {
+            self.engine.blame(instance);
+            // Mostly reported as failed; and the shell may fail to report at all.
+            if self.rng.random_bool(0.1) {
+                return;
+            }
+        }
         let outcome = match lost {
             true => ProbeOutcome::NoAnswer("lost".into()),
             false => self.engine.answer_at(address, self.now),
@@ -482,7 +535,7 @@ impl World {
         // A new run draws other names.
         settings.seed = self.rng.random();
         self.supervisor = start(&settings, self.disk.clone(), self.now);
-        self.checker.restarted(self.disk.as_ref(), &self.engine.listing());
+        self.checker.restarted(self.disk.as_ref());
         self.wish_to_wake(self.now);
         Ok(())
     }
@@ -497,6 +550,7 @@ impl World {
         self.remember("== peace".into());
         self.trouble = 0.0;
         self.disk_is_full = false;
+        self.image_is_bad = false;
         self.engine.is_up = true;
         self.crash_after = None;
         let now = self.now;
@@ -527,6 +581,42 @@ impl World {
     /// What the run came to.
     pub fn report(&self) -> Report {
         self.report.clone()
+    }
+}
+
+/// One line of the trace, without whole rings and listings.
+struct Brief<T>(T);
+
+impl fmt::Display for Brief<&Event> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Event::Listed { asked, result: Ok(listing) } = self.0 else {
+            return write!(f, "{:?}", self.0);
+        };
+        write!(f, "Listed as of {}:", asked.0)?;
+        for found in &listing.found {
+            let instance = found.identity.as_ref().map(|identity| identity.instance);
+            let instance = instance.map_or("?".to_owned(), |instance| instance.to_string());
+            write!(f, " {instance}={} {:?};", found.handle, found.state)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Brief<&Action> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Action::Persist { write, desired } => {
+                write!(f, "Persist {} of generation {}:", write.0, desired.generation().0)?;
+                desired
+                    .replicas()
+                    .iter()
+                    .try_for_each(|r| write!(f, " {}={}", r.instance(), r.name))
+            }
+            Action::Answer(id, Ok(Done::Preview(preview))) => {
+                write!(f, "Answer {} preview {:x}", id.0, preview.after.ring.digest())
+            }
+            other => write!(f, "{other:?}"),
+        }
     }
 }
 

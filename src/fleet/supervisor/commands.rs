@@ -13,7 +13,7 @@ use crate::fleet::{
     notes::{Cause, Note, StartCause},
     observed::of_replica,
     operation::{AddStage, Operation, RemoveStage},
-    state::{Engine, Keeper},
+    state::{Boot, Engine, Keeper, State},
 };
 
 /// How long a given-up addition waits for what it had started to go.
@@ -28,7 +28,8 @@ struct Outcome {
 
 impl Supervisor {
     pub(super) fn take_command(&mut self, id: CommandId, request: Request) {
-        if request.dry_run {
+        // Before the first list nothing is known that a dry run could be exact about.
+        if request.dry_run && self.state.boot == Boot::Done {
             let answer = self.preview(&request.command);
             return self.answer(id, answer);
         }
@@ -36,7 +37,7 @@ impl Supervisor {
         if waiting >= self.state.limits.commands_waiting {
             return self.answer(id, Err(ScaleError::QueueFull(waiting)));
         }
-        self.state.queue.push_back((id, request.command));
+        self.state.queue.push_back((id, request));
     }
 
     fn answer(&mut self, id: CommandId, answer: Answer) {
@@ -47,6 +48,10 @@ impl Supervisor {
         let after = match command {
             ScaleCommand::Add { n, names } => {
                 let newcomers = self.newcomers(*n, names)?;
+                // The names that are shown are those that the command would draw.
+                for newcomer in newcomers[names.len()..].iter().rev() {
+                    self.chance.undrawn.push_front(newcomer.name.clone());
+                }
                 self.state.desired.with(&newcomers).map_err(no_room)?
             }
             ScaleCommand::Remove { n, names } => {
@@ -60,9 +65,17 @@ impl Supervisor {
     }
 
     pub(super) fn begin_command(&mut self, now: Moment) {
-        let Some((id, command)) = self.state.queue.pop_front() else {
+        let Some((id, Request { command, dry_run })) = self.state.queue.pop_front() else {
             return;
         };
+        let is_blind = self.state.boot == Boot::AwaitingList;
+        if let (true, Err(away)) = (is_blind, self.check_engine()) {
+            return self.answer(id, Err(away));
+        }
+        if dry_run {
+            let answer = self.preview(&command);
+            return self.answer(id, answer);
+        }
         let begun = match command {
             ScaleCommand::Add { n, names } => self.begin_add(id, n, &names, now),
             ScaleCommand::Remove { n, names } => self.begin_remove(id, n, &names),
@@ -108,8 +121,9 @@ impl Supervisor {
     ) -> Result<(), ScaleError> {
         let ids = self.victims(n, names)?;
         self.check_engine()?;
-        let names = ids.iter().filter_map(|&id| self.state.desired.replica(id));
-        let names = names.map(|replica| replica.name.clone()).collect();
+        // Those that were named are answered by the name that was given.
+        let others = ids[names.len()..].iter().filter_map(|&id| self.state.desired.replica(id));
+        let names = names.iter().chain(others.map(|replica| &replica.name)).cloned().collect();
         let stage = RemoveStage::Accepted;
         self.state.operation = Some(Operation::Removing { command, ids, names, stage });
         Ok(())
@@ -292,6 +306,7 @@ impl Supervisor {
             return;
         }
         self.state.writing.under_way = None;
+        self.state.writing.is_first = false;
         if let Err(error) = &result {
             // Whether the file holds the old state or the new one is not known: write it again.
             self.state.writing.stale = true;
@@ -340,9 +355,13 @@ impl Supervisor {
             Some(Operation::Adding { command, newcomers, .. }) => {
                 let (command, newcomers) = (*command, std::mem::take(newcomers));
                 self.state.operation = None;
+                let needed = self.state.limits.probe_passes;
                 for newcomer in newcomers {
                     let id = InstanceId { replica: newcomer.id, incarnation: newcomer.incarnation };
-                    self.admit(id, now);
+                    // One that fails since the write began is supervised like any other.
+                    if self.state.instances.get(&id).is_some_and(|i| i.is_ready(needed)) {
+                        self.admit(id, now);
+                    }
                 }
                 self.answer(command, Ok(Done::Added(names)));
             }
@@ -380,10 +399,18 @@ impl Supervisor {
     }
 
     fn draw_name_beside(&mut self, reserved: &[ReplicaName]) -> ReplicaName {
+        let is_free = |state: &State, name: &ReplicaName| {
+            !state.is_name_taken(name) && !reserved.contains(name)
+        };
+        while let Some(name) = self.chance.undrawn.pop_front() {
+            if is_free(&self.state, &name) {
+                return name;
+            }
+        }
         // A million numbers and at most some thousand names: a free one comes up at once.
         for _ in 0..1_000 {
             let name = ReplicaName::numbered(self.chance.names.random_range(100_000..1_000_000));
-            if !self.state.is_name_taken(&name) && !reserved.contains(&name) {
+            if is_free(&self.state, &name) {
                 return name;
             }
         }

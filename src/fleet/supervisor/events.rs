@@ -13,7 +13,7 @@ use crate::fleet::{
     },
     notes::Note,
     observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress},
-    state::Engine,
+    state::{Engine, Keeper},
 };
 
 impl Supervisor {
@@ -25,7 +25,7 @@ impl Supervisor {
             Event::Stopped { instance, result } => self.stopped(instance, result, now),
             Event::Drained { instance } => self.drained(instance, now),
             Event::EngineSaw { instance, sighting } => self.engine_saw(instance, sighting, now),
-            Event::Listed(result) => self.listed(result, now),
+            Event::Listed { asked, result } => self.listed(asked, result, now),
             Event::RequestFailed { instance, kind } => self.request_failed(instance, kind, now),
             Event::Persisted { write, result } => self.persisted(write, result, now),
             Event::StreamChanged => self.state.list_soon(now),
@@ -34,7 +34,7 @@ impl Supervisor {
     }
 
     fn probed(&mut self, id: InstanceId, outcome: ProbeOutcome, now: Moment) {
-        let limits = self.state.limits.clone();
+        let limits = &self.state.limits;
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -47,6 +47,8 @@ impl Supervisor {
         instance.probing = Probing::Idle { next: next.max(now), suspect: false };
         match &mut instance.phase {
             Phase::Warming { passes, .. } => *passes = counted(*passes, passed),
+            // Sent before it was taken out by the engine's word, which only the engine takes back.
+            Phase::Ejected { reason, .. } if !reason.may_serve_as_last() => {}
             Phase::Ejected { passes, reason, .. } => {
                 *passes = counted(*passes, passed);
                 if let Some(why) = reason_of(&outcome) {
@@ -161,11 +163,7 @@ impl Supervisor {
             .collect();
         for id in holders {
             self.eject(id, EjectReason::AddressReused, now);
-            if let Some(Phase::Ejected { address, .. }) =
-                self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
-            {
-                *address = None;
-            }
+            self.forget_address(id);
             self.state.list_soon(now);
         }
     }
@@ -218,13 +216,15 @@ impl Supervisor {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
+        // A list that was asked for before this knows less.
+        instance.known_at = now;
         let name = instance.name.clone();
         match sighting {
             Sighting::Died { exit_code } => self.died(id, exit_code, now),
             Sighting::Removed => self.vanished(id, now),
             Sighting::Paused => self.eject(id, EjectReason::Paused, now),
             Sighting::Disconnected => {
-                self.eject(id, EjectReason::Disconnected, now);
+                self.disconnect(id, now);
                 self.state.list_soon(now);
             }
             Sighting::Unpaused => self.unpaused(id, now),
@@ -245,6 +245,9 @@ impl Supervisor {
 
     /// It does not run any more; what is left of it is removed.
     pub(super) fn died(&mut self, id: InstanceId, exit_code: Option<i64>, now: Moment) {
+        if self.state.keeper == Keeper::Others {
+            return self.disconnect(id, now);
+        }
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -265,6 +268,9 @@ impl Supervisor {
 
     /// Nothing is left of it.
     pub(super) fn vanished(&mut self, id: InstanceId, now: Moment) {
+        if self.state.keeper == Keeper::Others {
+            return self.disconnect(id, now);
+        }
         let Some(instance) = self.state.instances.get(&id) else {
             return;
         };
@@ -341,6 +347,20 @@ impl Supervisor {
                 self.fail_newcomer(id, None, &format!("it was {}", why.name()), now);
             }
             Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
+        }
+    }
+
+    /// It cannot be reached any more: whoever answers at its old address is somebody else.
+    pub(super) fn disconnect(&mut self, id: InstanceId, now: Moment) {
+        self.eject(id, EjectReason::Disconnected, now);
+        self.forget_address(id);
+    }
+
+    pub(super) fn forget_address(&mut self, id: InstanceId) {
+        if let Some(Phase::Ejected { address, .. }) =
+            self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
+        {
+            *address = None;
         }
     }
 

@@ -14,10 +14,16 @@ use crate::fleet::{
 use crate::ring::{Member, RingError, RingSettings};
 
 impl Supervisor {
-    pub(super) fn listed(&mut self, result: Result<Listing, EngineError>, now: Moment) {
-        let Some(asked) = self.state.listing.asked.take() else {
+    pub(super) fn listed(
+        &mut self,
+        asked: Moment,
+        result: Result<Listing, EngineError>,
+        now: Moment,
+    ) {
+        // Only the latest list counts: one that was taken as lost may be older than it looks.
+        if self.state.listing.asked.take_if(|latest| *latest == asked).is_none() {
             return;
-        };
+        }
         match result {
             Ok(listing) => {
                 self.engine_is(Engine::Up);
@@ -77,6 +83,7 @@ impl Supervisor {
             return BootSource::StateFile;
         }
         self.state.writing.stale = true;
+        self.state.writing.is_first = true;
         let identities: Vec<&FoundIdentity> =
             listing.found.iter().filter_map(|found| found.identity.as_ref()).collect();
         if self.state.keeper == Keeper::Others {
@@ -169,7 +176,12 @@ impl Supervisor {
                     self.saw_state(id, found.state, asked, now);
                 }
                 None if self.state.keeper == Keeper::Ringmaster => self.reap(found.handle.clone()),
-                None => {}
+                // Somebody else's is taken up whenever it can be reached.
+                None => {
+                    if let Some(identity) = &found.identity {
+                        self.adopt(found, identity, now);
+                    }
+                }
             }
         }
         let missing: Vec<InstanceId> = self
@@ -204,40 +216,40 @@ impl Supervisor {
                     self.eject(id, EjectReason::Paused, now);
                 }
             }
-            FoundState::Running(None) => self.eject_once(id, EjectReason::Disconnected, now),
+            FoundState::Running(None) => self.disconnect(id, now),
             FoundState::Running(Some(address)) => {
                 if is_paused {
                     self.unpaused(id, now);
                 }
-                if self.state.instances.get(&id).and_then(Instance::address) != Some(address) {
+                let is_elsewhere =
+                    self.state.instances.get(&id).and_then(Instance::address) != Some(address);
+                // Whoever got this address after the list was asked for is right about it.
+                let mut holders = self.state.instances.values();
+                let is_old = holders.any(|i| i.address() == Some(address) && i.known_at >= asked);
+                if is_elsewhere && !is_old {
                     self.moved(id, address, now);
                 }
             }
         }
     }
 
-    fn eject_once(&mut self, id: InstanceId, reason: EjectReason, now: Moment) {
-        let phase = self.state.instances.get(&id).map(|instance| &instance.phase);
-        if !matches!(phase, Some(Phase::Ejected { .. })) {
-            self.eject(id, reason, now);
-        }
-        if let Some(Phase::Ejected { address, .. }) =
-            self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
-        {
-            *address = None;
-        }
-    }
-
     /// It listens somewhere else now, and must pass there first.
     fn moved(&mut self, id: InstanceId, to: std::net::SocketAddr, now: Moment) {
         self.evict_holders(to, id, now);
-        self.eject_once(id, EjectReason::Disconnected, now);
+        self.disconnect(id, now);
+        // The result of a heartbeat to where it was must not be taken for one from where it is.
+        let settled = now + self.state.limits.probe_timeout;
         if let Some(instance) = self.state.instances.get_mut(&id)
             && let Phase::Ejected { address, reason, .. } = &mut instance.phase
         {
             *address = Some(to);
             *reason = EjectReason::Unreachable;
-            instance.probing = Probing::Idle { next: now, suspect: false };
+            instance.known_at = now;
+            let next = match instance.probing {
+                Probing::Waiting { .. } => settled,
+                Probing::Idle { .. } => now,
+            };
+            instance.probing = Probing::Idle { next, suspect: false };
         }
     }
 
@@ -251,6 +263,9 @@ impl Supervisor {
             let Some(instance) = self.state.instances.get_mut(&identity.instance) else {
                 continue;
             };
+            if instance.handle.as_ref().is_some_and(|handle| handle != &found.handle) {
+                continue;
+            }
             let outdated = &identity.spec != wanted;
             if outdated && !instance.outdated && !instance.is_leaving() {
                 names.push(instance.name.clone());
@@ -304,7 +319,7 @@ fn place_anew(settings: &RingSettings, replicas: Vec<Replica>) -> Result<Desired
         .into_iter()
         .map(|replica| Newcomer {
             id: replica.id(),
-            weight: replica.member.weight,
+            weight: replica.member.weight.max(1),
             name: replica.name,
             incarnation: replica.incarnation,
         })

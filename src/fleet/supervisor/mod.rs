@@ -8,6 +8,8 @@ mod commands;
 mod events;
 mod listing;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,7 +20,7 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
     desired::Desired,
-    ids::Moment,
+    ids::{Moment, ReplicaName},
     limits::Limits,
     message::{Action, Event, Turn, WriteId},
     notes::Note,
@@ -48,6 +50,8 @@ pub struct Settings {
 #[derive(Debug)]
 struct Chance {
     names: StdRng,
+    /// Names that a dry run has shown: the next to be drawn.
+    undrawn: VecDeque<ReplicaName>,
     jitter: StdRng,
 }
 
@@ -106,6 +110,7 @@ impl Supervisor {
                 next: WriteId(1),
                 stale: changed,
                 not_before: now,
+                is_first: false,
             },
             operation: None,
             queue: VecDeque::new(),
@@ -113,6 +118,7 @@ impl Supervisor {
         };
         let chance = Chance {
             names: StdRng::seed_from_u64(settings.seed),
+            undrawn: VecDeque::new(),
             jitter: StdRng::seed_from_u64(settings.seed.rotate_left(32) ^ 1),
         };
         Ok(Self { state, settings, chance, is_stored, notes, actions: Vec::new() })

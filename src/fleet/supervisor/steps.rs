@@ -19,7 +19,7 @@ impl Supervisor {
                 self.state.listing.asked = Some(now);
                 self.state.listing.last = Some(now);
                 self.state.listing.next = now + self.state.limits.list_interval;
-                self.act(Action::List);
+                self.act(Action::List { asked: now });
             }
             Step::Persist => {
                 let desired = self.state.desired.clone();
@@ -194,15 +194,16 @@ impl Supervisor {
         let failing = crate::fleet::observed::of_replica(&self.state.instances, replica)
             .rfind(|(_, instance)| !instance.is_leaving() && !instance.is_passing())
             .map(|(id, instance)| (id, instance.clone()));
-        if let (StartCause::Failing, Some((id, instance))) = (cause, failing) {
+        let latest = self.state.incarnations.get(&replica).copied();
+        if let (StartCause::Failing, Some((id, instance))) = (cause, failing)
+            // Its failure counts once, however many starts of a successor fail.
+            && latest.is_none_or(|latest| latest == id.incarnation)
+        {
             self.back_off(id, &instance, now);
         }
-        // Until a replica has had an instance, it bears the name that it was given.
-        let desired = self.state.desired.replica(replica);
-        let unborn = desired.filter(|known| {
-            known.incarnation == Incarnation(0) && !self.state.incarnations.contains_key(&replica)
-        });
-        let name = match unborn.map(|known| known.name.clone()) {
+        // A replica of which nothing was ever seen in this run bears the name that it was given.
+        let given = self.state.desired.replica(replica).filter(|_| latest.is_none());
+        let name = match given.map(|known| known.name.clone()) {
             Some(name) if !self.state.foreign_names.contains(&name) => name,
             _ => self.draw_name(),
         };

@@ -1,0 +1,395 @@
+//! A hand-driven world around a [`Supervisor`]: it obeys every action at once, unless a test holds
+//! the answer back. A scenario reads as what happened: `world.kill("server_1"); world.wait(100)`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use crate::{
+    fleet::{
+        command::{Answer, CommandId, Done, Request, ScaleCommand},
+        desired::Desired,
+        ids::{Handle, InstanceId, Moment, ReplicaName, SpecDigest},
+        message::{
+            Action, EngineError, Event, Found, FoundIdentity, FoundState, Listing, ProbeOutcome,
+            Sighting, StartError, StartRequest, Started,
+        },
+        notes::Note,
+        state::Keeper,
+        supervisor::{Settings, Supervisor},
+    },
+    ring::RingSettings,
+};
+
+/// Kinds of action whose answer a test may hold back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Start,
+    Probe,
+    Stop,
+    List,
+    Persist,
+    Drain,
+}
+
+pub(super) struct World {
+    pub(super) supervisor: Supervisor,
+    pub(super) now: Moment,
+    pub(super) containers: Vec<Found>,
+    pub(super) foreign: Vec<ReplicaName>,
+    pub(super) spec: SpecDigest,
+    pub(super) disk: Option<Desired>,
+    /// The system's words while writes fail.
+    pub(super) disk_error: Option<&'static str>,
+    /// The engine's words while it is away.
+    pub(super) engine_error: Option<&'static str>,
+    /// What starts end with, if not well.
+    pub(super) start_error: Option<StartError>,
+    /// What heartbeats to a name meet, if not a pass.
+    pub(super) ill: BTreeMap<String, ProbeOutcome>,
+    /// Every action so far, but for heartbeats and lists.
+    pub(super) acts: Vec<Action>,
+    pub(super) notes: Vec<Note>,
+    answers: BTreeMap<CommandId, Answer>,
+    held: BTreeSet<Kind>,
+    /// Actions whose answer is held back, with their kind.
+    waiting: Vec<(Kind, Action)>,
+    wake_at: Option<Moment>,
+    created: u8,
+    commands: u64,
+}
+
+pub(super) fn settings(replicas: usize) -> Settings {
+    Settings {
+        limits: Default::default(),
+        keeper: Keeper::Ringmaster,
+        ring: RingSettings::default(),
+        replicas,
+        seed: 7,
+    }
+}
+
+pub(super) fn name(name: &str) -> ReplicaName {
+    ReplicaName::new(name).unwrap()
+}
+
+pub(super) fn address(last: u8) -> SocketAddr {
+    (Ipv4Addr::new(10, 0, 0, last), 5000).into()
+}
+
+pub(super) fn no_answer() -> ProbeOutcome {
+    ProbeOutcome::NoAnswer("timeout".into())
+}
+
+impl World {
+    /// A fleet of so many replicas, all in service: `server_1`, `server_2`, …
+    pub(super) fn of(replicas: usize) -> Self {
+        let mut world = Self::before_boot(settings(replicas), None, Vec::new());
+        world.wait(100);
+        assert_eq!(world.rep().len(), replicas);
+        world.forget();
+        world
+    }
+
+    /// A balancer that has not had a moment yet.
+    pub(super) fn before_boot(
+        settings: Settings,
+        stored: Option<Desired>,
+        containers: Vec<Found>,
+    ) -> Self {
+        Self {
+            supervisor: Supervisor::new(settings, stored.clone(), Moment(0)).unwrap(),
+            now: Moment(0),
+            // Above the addresses that a test gives away itself.
+            created: 50 + containers.len() as u8,
+            containers,
+            foreign: Vec::new(),
+            spec: SpecDigest("spec".into()),
+            disk: stored,
+            disk_error: None,
+            engine_error: None,
+            start_error: None,
+            ill: BTreeMap::new(),
+            acts: Vec::new(),
+            notes: Vec::new(),
+            answers: BTreeMap::new(),
+            held: BTreeSet::new(),
+            waiting: Vec::new(),
+            wake_at: Some(Moment(0)),
+            commands: 0,
+        }
+    }
+
+    /// The balancer is killed and started again with what is left.
+    pub(super) fn restart(self, replicas: usize) -> Self {
+        let mut next = Self::before_boot(settings(replicas), self.disk, self.containers);
+        next.foreign = self.foreign;
+        next.spec = self.spec;
+        next.created = self.created;
+        next
+    }
+
+    /// Lets so many milliseconds pass.
+    pub(super) fn wait(&mut self, millis: u64) {
+        let until = Moment(self.now.0 + millis);
+        while let Some(at) = self.wake_at.filter(|&at| at <= until) {
+            self.now = at.max(self.now);
+            self.tell(Event::Tick);
+        }
+        self.now = until;
+    }
+
+    /// One event, and all that follows from it at once.
+    pub(super) fn tell(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let turn = self.supervisor.handle(event, self.now);
+            self.wake_at = turn.wake_at;
+            self.notes.extend(turn.notes);
+            for action in turn.actions {
+                if !matches!(action, Action::Probe { .. } | Action::List { .. }) {
+                    self.acts.push(action.clone());
+                }
+                events.extend(self.take(action));
+            }
+        }
+    }
+
+    fn take(&mut self, action: Action) -> Option<Event> {
+        let kind = match &action {
+            Action::Start(_) => Kind::Start,
+            Action::Probe { .. } => Kind::Probe,
+            Action::AwaitDrain { .. } => Kind::Drain,
+            Action::Stop { .. } | Action::Reap { .. } => Kind::Stop,
+            Action::List { .. } => Kind::List,
+            Action::Persist { .. } => Kind::Persist,
+            Action::Answer(command, answer) => {
+                let earlier = self.answers.insert(*command, answer.clone());
+                assert!(earlier.is_none(), "{command:?} is answered twice");
+                return None;
+            }
+        };
+        if self.held.contains(&kind) {
+            self.waiting.push((kind, action));
+            return None;
+        }
+        self.obey(action)
+    }
+
+    fn obey(&mut self, action: Action) -> Option<Event> {
+        Some(match action {
+            Action::Start(request) => {
+                let instance = request.instance;
+                let result = match self.start_error.clone() {
+                    Some(error) => Err(error),
+                    None => Ok(self.create(&request)),
+                };
+                Event::Started { instance, result }
+            }
+            Action::Probe { instance, .. } => {
+                let bearer = self.supervisor.state().instances.get(&instance);
+                let ill = bearer.and_then(|known| self.ill.get(known.name.as_str()).cloned());
+                Event::Probed { instance, outcome: ill.unwrap_or(ProbeOutcome::Passed) }
+            }
+            Action::AwaitDrain { instance } => Event::Drained { instance },
+            Action::Stop { instance, handle, .. } => {
+                self.containers.retain(|found| found.handle != handle);
+                Event::Stopped { instance, result: Ok(()) }
+            }
+            Action::Reap { handle } => {
+                self.containers.retain(|found| found.handle != handle);
+                return None;
+            }
+            Action::List { asked } => Event::Listed { asked, result: self.list() },
+            Action::Persist { write, desired } => {
+                let result = match self.disk_error {
+                    Some(error) => Err(error.into()),
+                    None => {
+                        self.disk = Some(desired);
+                        Ok(())
+                    }
+                };
+                Event::Persisted { write, result }
+            }
+            Action::Answer(..) => return None,
+        })
+    }
+
+    pub(super) fn list(&self) -> Result<Listing, EngineError> {
+        if let Some(error) = self.engine_error {
+            return Err(EngineError::Away(error.into()));
+        }
+        Ok(Listing {
+            spec: Some(self.spec.clone()),
+            found: self.containers.clone(),
+            foreign_names: self.foreign.clone(),
+        })
+    }
+
+    pub(super) fn create(&mut self, request: &StartRequest) -> Started {
+        self.created += 1;
+        let address = address(self.created);
+        let handle = Handle(format!("c{}", self.created).into());
+        self.containers.push(Found {
+            handle: handle.clone(),
+            identity: Some(FoundIdentity {
+                instance: request.instance,
+                name: request.name.clone(),
+                ordinal: request.ordinal,
+                weight: request.weight,
+                positions: request.positions.clone(),
+                spec: self.spec.clone(),
+            }),
+            state: FoundState::Running(Some(address)),
+        });
+        Started { handle, address }
+    }
+
+    /// Answers of this kind are held back from now on.
+    pub(super) fn hold(&mut self, kind: Kind) {
+        self.held.insert(kind);
+    }
+
+    /// Gives the answers that were held back, oldest first.
+    pub(super) fn release(&mut self, kind: Kind) {
+        self.held.remove(&kind);
+        for action in self.held_back(kind) {
+            if let Some(event) = self.obey(action) {
+                self.tell(event);
+            }
+        }
+    }
+
+    /// Takes the actions that were held back, to answer them by hand.
+    pub(super) fn held_back(&mut self, kind: Kind) -> Vec<Action> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (taken, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(k, _)| *k == kind);
+        self.waiting = rest;
+        taken.into_iter().map(|(_, action)| action).collect()
+    }
+
+    pub(super) fn add(&mut self, n: usize, names: &[&str]) -> CommandId {
+        let names = names.iter().copied().map(name).collect();
+        self.ask(ScaleCommand::add(n, names).unwrap(), false)
+    }
+
+    pub(super) fn rm(&mut self, n: usize, names: &[&str]) -> CommandId {
+        let names = names.iter().copied().map(name).collect();
+        self.ask(ScaleCommand::remove(n, names).unwrap(), false)
+    }
+
+    pub(super) fn ask(&mut self, command: ScaleCommand, dry_run: bool) -> CommandId {
+        self.commands += 1;
+        let id = CommandId(self.commands);
+        self.tell(Event::Scale(id, Request { command, dry_run }));
+        id
+    }
+
+    /// The answer, if there is one: names of what was added or removed, or the error's text.
+    pub(super) fn answer(&self, id: CommandId) -> Option<Result<Vec<String>, String>> {
+        Some(match self.answers.get(&id)? {
+            Ok(Done::Added(names) | Done::Removed(names)) => {
+                Ok(names.iter().map(ToString::to_string).collect())
+            }
+            Ok(Done::Preview(_)) => Ok(Vec::new()),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+
+    pub(super) fn full_answer(&self, id: CommandId) -> &Answer {
+        &self.answers[&id]
+    }
+
+    fn see(&mut self, bearer: &str, state: Option<FoundState>, sighting: Sighting) {
+        let index = self.index_of(bearer);
+        let Some(identity) = self.containers[index].identity.clone() else { return };
+        match state {
+            Some(state) => self.containers[index].state = state,
+            None => drop(self.containers.remove(index)),
+        }
+        self.tell(Event::EngineSaw { instance: identity.instance, sighting });
+    }
+
+    fn index_of(&self, bearer: &str) -> usize {
+        let bears =
+            |found: &Found| found.identity.as_ref().is_some_and(|i| i.name.as_str() == bearer);
+        self.containers.iter().position(bears).unwrap_or_else(|| panic!("no container '{bearer}'"))
+    }
+
+    pub(super) fn kill(&mut self, bearer: &str) {
+        let exit_code = Some(137);
+        let state = FoundState::Exited { exit_code };
+        self.see(bearer, Some(state), Sighting::Died { exit_code });
+    }
+
+    /// Removed without a trace, by somebody else.
+    pub(super) fn remove(&mut self, bearer: &str) {
+        self.see(bearer, None, Sighting::Removed);
+    }
+
+    pub(super) fn pause(&mut self, bearer: &str) {
+        let at = self.address_of(bearer);
+        self.see(bearer, Some(FoundState::Paused(Some(at))), Sighting::Paused);
+    }
+
+    pub(super) fn unpause(&mut self, bearer: &str) {
+        let at = self.address_of(bearer);
+        self.see(bearer, Some(FoundState::Running(Some(at))), Sighting::Unpaused);
+    }
+
+    pub(super) fn disconnect(&mut self, bearer: &str) {
+        self.see(bearer, Some(FoundState::Running(None)), Sighting::Disconnected);
+    }
+
+    /// Its heartbeats fail from now on.
+    pub(super) fn sicken(&mut self, bearer: &str, outcome: ProbeOutcome) {
+        self.ill.insert(bearer.to_owned(), outcome);
+    }
+
+    pub(super) fn heal(&mut self, bearer: &str) {
+        self.ill.remove(bearer);
+    }
+
+    pub(super) fn address_of(&self, bearer: &str) -> SocketAddr {
+        match self.containers[self.index_of(bearer)].state {
+            FoundState::Running(Some(address)) | FoundState::Paused(Some(address)) => address,
+            other => panic!("'{bearer}' has no address: {other:?}"),
+        }
+    }
+
+    pub(super) fn instance_of(&self, bearer: &str) -> InstanceId {
+        self.containers[self.index_of(bearer)].identity.as_ref().unwrap().instance
+    }
+
+    /// Names in service, as `/rep` gives them.
+    pub(super) fn rep(&self) -> Vec<String> {
+        self.supervisor.state().in_service().iter().map(ToString::to_string).collect()
+    }
+
+    /// Names of the desired replicas.
+    pub(super) fn desired(&self) -> Vec<String> {
+        let replicas = self.supervisor.state().desired.replicas().iter();
+        replicas.map(|replica| replica.name.to_string()).collect()
+    }
+
+    /// Forgets what was done and noted so far.
+    pub(super) fn forget(&mut self) {
+        self.acts.clear();
+        self.notes.clear();
+    }
+
+    pub(super) fn starts(&self) -> Vec<&StartRequest> {
+        let start = |action| match action {
+            &Action::Start(ref request) => Some(request),
+            _ => None,
+        };
+        self.acts.iter().filter_map(start).collect()
+    }
+
+    /// How often something was stopped or reaped.
+    pub(super) fn ends(&self) -> usize {
+        let ends = |a: &&Action| matches!(a, Action::Stop { .. } | Action::Reap { .. });
+        self.acts.iter().filter(ends).count()
+    }
+}
