@@ -97,8 +97,7 @@ fn house_rules_hold() {
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries {
-        let path = entry.unwrap().path();
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
         if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
             walk(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -157,7 +156,7 @@ fn arrows(path: &str, lines: &[&str], in_tests: &[bool], report: Report<'_>) {
         // Naming a whole part is naming everything in it.
         let is_above = |part: &&str| part.starts_with(&format!("{used}::"));
         let allowed = match arrows {
-            Arrows::Only(parts) => is_under(&module) || parts.iter().any(|p| is_under(p)),
+            Arrows::Only(parts) => is_under(&module) || parts.iter().any(is_under),
             Arrows::Never(parts) => !parts.iter().any(|p| is_under(p) || is_above(p)),
         };
         if !allowed {

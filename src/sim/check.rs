@@ -1,6 +1,38 @@
 //! The properties: safety at every turn, and what must hold once all faults have ended.
 //!
-//! MUTATIONS
+//! Each has been seen failing, by breaking the core on purpose:
+//!
+//! | property | a mutation that shows it failing |
+//! |---|---|
+//! | two targets share an address | `evict_holders` evicts nobody |
+//! | a replica is admitted twice | the plan admits a ready one beside an admitted one |
+//! | a failing instance beside another | the plan does not eject the failing |
+//! | nobody in the table though one lives | no `ReadmitAsLast`; ejecting the last passing one too |
+//! | the table lags behind | `table` also takes the warming |
+//! | in the table and out of it | admitted ones are `finishing` |
+//! | enters without having passed | `is_ready` without passes; `readmit` at any result; a commit admits unpassed newcomers |
+//! | enters paused or dead | heartbeats speak for a paused one |
+//! | of no use, and stays | newcomers are awaited during their rollback |
+//! | starts beside a start | no look at `coming`; beside a healthy one: rolling what is current |
+//! | two replicas roll at once | no look at other steps of the plan, or at others that come |
+//! | does not inherit its slots | a start's positions reversed |
+//! | is started twice | the next incarnation counted from the committed one only |
+//! | starts before the state is on disk | a first fleet does not wait for its first write |
+//! | was healthy (ejected, died, stopped) | a failed request ejects; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
+//! | serves, and is ended | each list reaps the first that passes |
+//! | the ring changed without a commit | a death removes its replica |
+//! | moves between those who stay | a removal swaps positions of others |
+//! | more than the minimum moves | the minimum computed a tenth too small |
+//! | another fleet after a restart | placing anew at each start; reading labels in spite of a state file |
+//! | added before it was on disk | a commit takes effect at once |
+//! | removed before it was gone | `Removed` in spite of what is left |
+//! | given up early | a removal is finished at once |
+//! | answered twice | answering twice |
+//! | a command is stuck, never answered | a rollback is never finished |
+//! | no wake-up was asked for | `Clock::is_due` remembers the last deadline only, or none |
+//! | planning again gives steps | one round of planning only |
+//! | not silent | persisting, or noting, at every list; `stale` never cleared |
+//! | not converged | strays not reaped; never rolling; failing ones never replaced; stops not tried again; lost starts waited for |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
