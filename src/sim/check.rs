@@ -1,6 +1,38 @@
 //! The properties: safety at every turn, and what must hold once all faults have ended.
 //!
-//! MUTATIONS
+//! Each has been seen failing, by breaking the core on purpose:
+//!
+//! | property | a mutation that shows it failing |
+//! |---|---|
+//! | two targets share an address | `evict_holders` evicts nobody |
+//! | a replica is admitted twice | the plan admits a ready one beside an admitted one |
+//! | a failing instance beside another | the plan does not eject the failing |
+//! | nobody in the table though one lives | no `ReadmitAsLast`; ejecting the last passing one too |
+//! | the table lags behind | `table` also takes the warming |
+//! | in the table and out of it | admitted ones are `finishing` |
+//! | enters without having passed | `is_ready` without passes; `readmit` at any result; a commit admits unpassed newcomers |
+//! | enters paused or dead | heartbeats speak for a paused one |
+//! | of no use, and stays | newcomers are awaited during their rollback |
+//! | starts beside a start | no look at `coming`; beside a healthy one: rolling what is current |
+//! | two replicas roll at once | no look at other steps of the plan, or at others that come |
+//! | does not inherit its slots | a start's positions reversed |
+//! | is started twice | the next incarnation counted from the committed one only |
+//! | starts before the state is on disk | a first fleet does not wait for its first write |
+//! | was healthy (ejected, died, stopped) | a failed request ejects; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
+//! | serves, and is ended | each list reaps the first that passes |
+//! | the ring changed without a commit | a death removes its replica |
+//! | moves between those who stay | a removal swaps positions of others |
+//! | more than the minimum moves | the minimum computed a tenth too small |
+//! | another fleet after a restart | placing anew at each start; reading labels in spite of a state file |
+//! | added before it was on disk | a commit takes effect at once |
+//! | removed before it was gone | `Removed` in spite of what is left |
+//! | given up early | a removal is finished at once |
+//! | answered twice | answering twice |
+//! | a command is stuck, never answered | a rollback is never finished |
+//! | no wake-up was asked for | `Clock::is_due` remembers the last deadline only, or none |
+//! | planning again gives steps | one round of planning only |
+//! | not silent | persisting, or noting, at every list; `stale` never cleared |
+//! | not converged | strays not reaped; never rolling; failing ones never replaced; stops not tried again; lost starts waited for |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,12 +42,13 @@ use std::{
 use super::engine::Engine as World;
 use crate::{
     fleet::{
-        command::{Answer, CommandId, Done, Request},
+        command::{Answer, CommandId, Done, Request, ScaleError},
         desired::Desired,
         ids::{Handle, InstanceId, Moment},
-        message::{Action, Event, FoundState, ProbeOutcome, Turn},
+        message::{Action, Event, FoundState, ProbeOutcome, Sighting, Turn},
         notes::{Note, StartCause},
         observed::{Instance, Phase, of_replica},
+        operation::{AddStage, Operation},
         plan::plan,
         state::{Boot, Engine, State},
         supervisor::{Settings, Supervisor},
@@ -26,7 +59,7 @@ use crate::{
 /// Watches one run.
 pub(super) struct Checker {
     settings: Settings,
-    pending: BTreeMap<CommandId, Request>,
+    pending: BTreeMap<CommandId, (Request, Moment)>,
     /// When the last turn asked to be woken; `None` before the first turn.
     wake_at: Option<Option<Moment>>,
     is_silent: bool,
@@ -35,6 +68,8 @@ pub(super) struct Checker {
     expected: Option<Desired>,
     /// Passed heartbeats in a row of those who are not in the table, as they were reported.
     passed: BTreeMap<InstanceId, u32>,
+    /// Paused or dead by the engine's last word.
+    out_of_action: BTreeSet<InstanceId>,
     /// Started by this run.
     started: BTreeSet<InstanceId>,
     /// Whether this run came with a state file, or has tried to write one.
@@ -77,6 +112,7 @@ impl Checker {
             before,
             expected: None,
             passed: BTreeMap::new(),
+            out_of_action: BTreeSet::new(),
             started: BTreeSet::new(),
             has_written: false,
             addresses: Vec::new(),
@@ -87,8 +123,8 @@ impl Checker {
         &self.settings
     }
 
-    pub(super) fn commanded(&mut self, id: CommandId, request: &Request) {
-        self.pending.insert(id, request.clone());
+    pub(super) fn commanded(&mut self, id: CommandId, request: &Request, now: Moment) {
+        self.pending.insert(id, (request.clone(), now));
     }
 
     pub(super) fn expect_silence(&mut self) {
@@ -100,6 +136,7 @@ impl Checker {
         self.wake_at = None;
         self.expected = disk.cloned();
         self.passed.clear();
+        self.out_of_action.clear();
         self.started.clear();
         self.has_written = disk.is_some();
         self.before.healthy.clear();
@@ -132,6 +169,14 @@ impl Checker {
                 *streak = if *outcome == ProbeOutcome::Passed { *streak + 1 } else { 0 };
             }
             Event::Persisted { .. } => self.has_written = true,
+            Event::EngineSaw { instance, sighting: Sighting::Paused | Sighting::Died { .. } } => {
+                self.out_of_action.insert(*instance);
+            }
+            Event::EngineSaw { instance, sighting: Sighting::Unpaused } => {
+                self.out_of_action.remove(instance);
+            }
+            // It may have been thawed without a word.
+            Event::Listed { .. } => self.out_of_action.clear(),
             _ => {}
         }
         Ok(())
@@ -182,6 +227,9 @@ impl Checker {
         let mut previous = None;
         for (id, instance) in &state.instances {
             if !state.is_desired(id.replica) {
+                ensure(is_let_go(state, *id, instance), || {
+                    format!("{id} is of no use, and stays")
+                })?;
                 continue;
             }
             match instance.phase {
@@ -210,9 +258,18 @@ impl Checker {
         })
     }
 
-    /// Nobody is admitted without having passed, neither for the first time nor again.
+    /// Nobody is admitted without having passed, neither for the first time nor again; nor anybody
+    /// of whom the engine has just said that it cannot answer.
     fn only_those_that_passed_enter(&mut self, turn: &Turn) -> Broken {
         for note in &turn.notes {
+            if let Note::Admitted { instance, .. }
+            | Note::Readmitted { instance, .. }
+            | Note::ReadmittedAsLast { instance, .. } = note
+            {
+                ensure(!self.out_of_action.contains(instance), || {
+                    format!("{instance} enters the table, paused or dead")
+                })?;
+            }
             match note {
                 Note::Admitted { instance, .. } | Note::Readmitted { instance, .. } => {
                     let passed = self.passed.remove(instance).unwrap_or(0);
@@ -262,8 +319,14 @@ impl Checker {
     /// An admitted, healthy, desired instance is never ejected, stopped or reaped: not on an
     /// event that says nothing of it, and never while nothing has happened to its container.
     fn healthy_are_left_alone(&self, state: &State, turn: &Turn, world: &World) -> Broken {
-        let was_healthy =
-            |id: InstanceId| self.before.healthy.contains(&id) && state.is_desired(id.replica);
+        let enters = |id: InstanceId| {
+            let entry =
+                |note: &Note| matches!(note, Note::Admitted { instance, .. } if *instance == id);
+            turn.notes.iter().any(entry)
+        };
+        let was_healthy = |id: InstanceId| {
+            state.is_desired(id.replica) && (self.before.healthy.contains(&id) || enters(id))
+        };
         for note in &turn.notes {
             let (Note::Stopping { instance, .. }
             | Note::Draining { instance, .. }
@@ -341,9 +404,11 @@ impl Checker {
         answer: &Answer,
         disk: Option<&Desired>,
         state: &State,
+        now: Moment,
     ) -> Broken {
-        let pending = self.pending.remove(&id);
-        ensure(pending.is_some(), || format!("{id:?} was answered twice, or never asked"))?;
+        let Some((_, asked)) = self.pending.remove(&id) else {
+            return Err(format!("{id:?} was answered twice, or never asked"));
+        };
         let on_disk = |name| disk.is_some_and(|d| d.replicas().iter().any(|r| &r.name == name));
         match answer {
             Ok(Done::Added(names)) => ensure(names.iter().all(on_disk), || {
@@ -353,10 +418,14 @@ impl Checker {
                 ensure(!names.iter().any(on_disk), || {
                     format!("removed {names:?} and it is still on disk")
                 })?;
-                let is_left = |instance: &Instance| names.contains(&instance.name);
+                let is_left = |i: &Instance| i.is_leaving() && names.contains(&i.name);
                 ensure(!state.instances.values().any(is_left), || {
                     format!("removed {names:?} before it was gone")
                 })
+            }
+            Err(ScaleError::Unfinished(why)) => {
+                let patience = self.settings.limits.removal_deadline();
+                ensure(now.since(asked) >= patience, || format!("{id:?} is given up early: {why}"))
             }
             Ok(Done::Preview(_)) | Err(_) => Ok(()),
         }
@@ -393,6 +462,20 @@ impl Checker {
 
 fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Broken {
     if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// Whether an instance of no desired replica is on its way out, or may still join.
+fn is_let_go(state: &State, id: InstanceId, instance: &Instance) -> bool {
+    let is_starting = matches!(instance.phase, Phase::Starting { .. });
+    let awaited = match &state.operation {
+        Some(Operation::Adding {
+            newcomers,
+            stage: AddStage::Warming { .. } | AddStage::Writing(_),
+            ..
+        }) => newcomers.iter().any(|newcomer| newcomer.id == id.replica),
+        _ => false,
+    };
+    instance.is_leaving() || is_starting || awaited
 }
 
 fn healthy(state: &State) -> BTreeSet<InstanceId> {

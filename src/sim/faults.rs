@@ -227,7 +227,7 @@ impl World {
         let Ok(command) = command else { return };
         let id = self.next_command();
         let request = Request { command, dry_run: fault == Fault::DryRuns };
-        self.checker.commanded(id, &request);
+        self.checker.commanded(id, &request, self.now);
         self.deliver(0, Event::Scale(id, request));
     }
 }

@@ -7,8 +7,10 @@
 //! same seed gives the same trace.
 
 mod check;
+mod effects;
 mod engine;
 mod faults;
+mod trace;
 mod world;
 
 pub use world::{Report, World};

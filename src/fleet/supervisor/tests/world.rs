@@ -380,11 +380,13 @@ impl World {
     }
 
     pub(super) fn starts(&self) -> Vec<&StartRequest> {
-        let start = |action| match action {
-            &Action::Start(ref request) => Some(request),
-            _ => None,
-        };
-        self.acts.iter().filter_map(start).collect()
+        let mut starts = Vec::new();
+        for action in &self.acts {
+            if let Action::Start(request) = action {
+                starts.push(request);
+            }
+        }
+        starts
     }
 
     /// How often something was stopped or reaped.
