@@ -68,7 +68,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let supervisor = Supervisor::new(settings_of(&config, seed), stored, clock.now())?;
     let routes = Routes::new(supervisor.table());
     let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
-    let (handle, control) = control::spawn(Parts {
+    let (handle, control) = control::prepare(Parts {
         supervisor,
         clock,
         driver: Arc::clone(&driver),
@@ -81,6 +81,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let scaling = api::scaling::router(handle.clone());
     let mut workers = Workers::start(config.proxy.clone(), routes, failures, scaling)?;
     let traffic_address = workers.local_addr();
+    // Both ports are ours: only now may anything be started.
+    let control = tokio::spawn(control);
     let totals = Arc::new(workers.totals_source());
     let router = admin_router(handle, totals, &config, docker);
     let admin_address = admin.local_addr()?;
@@ -227,7 +229,7 @@ fn admin_router(
     docker: Option<Arc<DockerDriver>>,
 ) -> axum::Router {
     let guard = api::admin::Guard {
-        token: config.admin_token.as_deref().map(Arc::from),
+        token: config.admin_token.as_ref().map(|token| token.0.as_str().into()),
         is_replica_address: Arc::new(move |peer: IpAddr| {
             let network = docker.as_ref().and_then(|docker| docker.fleet_network());
             network.is_some_and(|network| network.may_be_replica(peer))

@@ -1,0 +1,60 @@
+//! The companion server's program, built if it is missing or older than its sources.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::SystemTime,
+};
+
+/// Where the balancer looks for it by itself: beside its own program.
+pub(crate) fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let profile_dir = Path::new(env!("CARGO_BIN_EXE_ringmaster")).parent().unwrap();
+        let program = profile_dir.join("ringmaster-server");
+        if !is_fresh(&program) {
+            build(profile_dir);
+        }
+        assert!(program.is_file(), "no '{}' after its build", program.display());
+        program
+    })
+}
+
+fn is_fresh(program: &Path) -> bool {
+    let Ok(built) = fs::metadata(program).and_then(|metadata| metadata.modified()) else {
+        return false;
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("server");
+    newest(&root.join("src")).max(modified(&root.join("Cargo.toml"))) <= built
+}
+
+fn newest(directory: &Path) -> SystemTime {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    let times = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => newest(&path),
+        path => modified(&path),
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+/// Into the directory that our own program was built into, with its profile.
+fn build(profile_dir: &Path) {
+    let profile = match profile_dir.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "ringmaster-server", "--profile", profile])
+        .arg("--target-dir")
+        .arg(profile_dir.parent().unwrap())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
