@@ -150,9 +150,10 @@ struct Wire {
 /// also who moves it.
 pub(crate) struct Link {
     sender: http1::SendRequest<Upload>,
-    connection: http1::Connection<TokioIo<Wire>, Upload>,
+    /// `None` once it has ended. hyper gives a request back that waits in a connection which the
+    /// replica has closed, but only when the connection is dropped.
+    connection: Option<http1::Connection<TokioIo<Wire>, Upload>>,
     traffic: Rc<Traffic>,
-    ended: bool,
     idle_since: u64,
     /// Whether it has served a request before: then the replica may have closed it meanwhile.
     pub(crate) is_reused: bool,
@@ -198,9 +199,8 @@ impl Link {
             http.handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
         Ok(Box::new(Self {
             sender,
-            connection,
+            connection: Some(connection),
             traffic,
-            ended: false,
             idle_since: 0,
             is_reused: false,
         }))
@@ -208,14 +208,12 @@ impl Link {
 
     /// Moves bytes in both directions, as far as it goes now.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-        }
+        drive(&mut self.connection, cx);
     }
 
     /// Whether it can take a request now.
     pub(crate) fn is_reusable(&self) -> bool {
-        !self.ended && self.sender.is_ready()
+        self.connection.is_some() && self.sender.is_ready()
     }
 
     /// Sends a request and waits for the head of the answer. After an error the connection is of
@@ -228,9 +226,7 @@ impl Link {
         self.traffic.read.set(0);
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
-            if !self.ended {
-                self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-            }
+            drive(&mut self.connection, cx);
             match (answer.as_mut().poll(cx), downstream.verdict()) {
                 (Poll::Ready(Ok(response)), _) => Poll::Ready(Ok(response)),
                 (Poll::Ready(Err(mut error)), _) => Poll::Ready(Err(match error.take_message() {
@@ -242,6 +238,12 @@ impl Link {
             }
         })
         .await
+    }
+}
+
+fn drive<C: Future + Unpin>(connection: &mut Option<C>, cx: &mut Context<'_>) {
+    if connection.as_mut().is_some_and(|open| Pin::new(open).poll(cx).is_ready()) {
+        *connection = None;
     }
 }
 
