@@ -197,12 +197,11 @@ impl Supervisor {
         if let (StartCause::Failing, Some((id, instance))) = (cause, failing) {
             self.back_off(id, &instance, now);
         }
-        // Until a replica has had an instance, it bears the name that it was given.
+        // As long as this run has not seen an instance of it, a replica bears its committed name:
+        // children that ended with the balancer come back as they were.
         let desired = self.state.desired.replica(replica);
-        let unborn = desired.filter(|known| {
-            known.incarnation == Incarnation(0) && !self.state.incarnations.contains_key(&replica)
-        });
-        let name = match unborn.map(|known| known.name.clone()) {
+        let unseen = desired.filter(|_| !self.state.incarnations.contains_key(&replica));
+        let name = match unseen.map(|known| known.name.clone()) {
             Some(name) if !self.state.foreign_names.contains(&name) => name,
             _ => self.draw_name(),
         };
