@@ -78,6 +78,12 @@ pub enum Loaded {
     },
 }
 
+/// All that can be relied on in a file of any version.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Envelope {
     version: u32,
@@ -213,10 +219,11 @@ enum Unreadable {
 
 fn read_envelope(text: &[u8]) -> Result<StateFile, Unreadable> {
     let corrupt = |error: serde_json::Error| Unreadable::Corrupt(error.to_string());
-    let envelope: Envelope = serde_json::from_slice(text).map_err(corrupt)?;
-    if envelope.version > VERSION {
-        return Err(Unreadable::Newer(envelope.version));
+    let Versioned { version } = serde_json::from_slice(text).map_err(corrupt)?;
+    if version > VERSION {
+        return Err(Unreadable::Newer(version));
     }
+    let envelope: Envelope = serde_json::from_slice(text).map_err(corrupt)?;
     if checksum(envelope.state.get()) != envelope.checksum {
         return Err(Unreadable::Corrupt("its checksum is wrong".to_owned()));
     }
