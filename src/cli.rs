@@ -13,6 +13,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Print answers as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
 }
 
 /// The subcommands.
@@ -54,9 +57,6 @@ pub struct Client {
     /// Token of the admin port
     #[arg(long, env = "RINGMASTER_ADMIN_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Print the answer as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// A scale command.

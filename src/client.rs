@@ -16,9 +16,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn replicas(client: &Client) -> anyhow::Result<String> {
+pub async fn replicas(client: &Client, as_json: bool) -> anyhow::Result<String> {
     let answer = ask(client, Method::GET, "/rep", None).await?;
-    show(client, &answer, |answer| {
+    show(as_json, &answer, |answer| {
         names(&answer["message"]["replicas"]).into_iter().map(|name| format!("{name}\n")).collect()
     })
 }
@@ -27,24 +27,24 @@ pub async fn replicas(client: &Client) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn add(scale: &Scale) -> anyhow::Result<String> {
-    change(scale, "/add", "added").await
+pub async fn add(scale: &Scale, as_json: bool) -> anyhow::Result<String> {
+    change(scale, as_json, "/add", "added").await
 }
 
 /// Removes replicas.
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn rm(scale: &Scale) -> anyhow::Result<String> {
-    change(scale, "/rm", "removed").await
+pub async fn rm(scale: &Scale, as_json: bool) -> anyhow::Result<String> {
+    change(scale, as_json, "/rm", "removed").await
 }
 
-async fn change(scale: &Scale, path: &str, key: &str) -> anyhow::Result<String> {
+async fn change(scale: &Scale, as_json: bool, path: &str, key: &str) -> anyhow::Result<String> {
     let n = scale.n.unwrap_or(scale.names.len().max(1));
     let body = json!({ "n": n, "hostnames": scale.names });
     let path = if scale.dry_run { format!("{path}?dry_run=true") } else { path.to_owned() };
     let answer = ask(&scale.client, Method::POST, &path, Some(body)).await?;
-    show(&scale.client, &answer, |answer| {
+    show(as_json, &answer, |answer| {
         let message = &answer["message"];
         if scale.dry_run {
             return dry_run_text(message);
@@ -73,9 +73,9 @@ fn dry_run_text(message: &Value) -> String {
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn ring(client: &Client) -> anyhow::Result<String> {
+pub async fn ring(client: &Client, as_json: bool) -> anyhow::Result<String> {
     let answer = ask(client, Method::GET, "/api/ring", None).await?;
-    show(client, &answer, |ring| {
+    show(as_json, &answer, |ring| {
         let mut text = format!(
             "{} slots, {} virtual servers a replica, placement {}, generation {}, digest {}\n",
             ring["slots"],
@@ -101,9 +101,9 @@ pub async fn ring(client: &Client) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn status(client: &Client) -> anyhow::Result<String> {
+pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
     let answer = ask(client, Method::GET, "/api/status", None).await?;
-    show(client, &answer, |status| {
+    show(as_json, &answer, |status| {
         let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
         let mut text = format!(
             "{} of {} replicas in service, generation {}, engine {}, command {} ({} waiting)\n",
@@ -140,11 +140,11 @@ fn names(list: &Value) -> Vec<String> {
 }
 
 fn show(
-    client: &Client,
+    as_json: bool,
     answer: &Value,
     text: impl FnOnce(&Value) -> String,
 ) -> anyhow::Result<String> {
-    if client.json {
+    if as_json {
         return Ok(format!("{}\n", serde_json::to_string_pretty(answer)?));
     }
     Ok(text(answer))
@@ -172,7 +172,9 @@ async fn ask(
     let answer: Value = serde_json::from_str(&text)
         .with_context(|| format!("{url} is not a Ringmaster ({status})"))?;
     if !status.is_success() {
-        bail!("{}", answer["message"].as_str().unwrap_or(status.as_str()).to_owned());
+        let why = answer["message"].as_str().unwrap_or(status.as_str());
+        // Its own mark of an error would come on top of ours.
+        bail!("{}", why.strip_prefix("<Error> ").unwrap_or(why));
     }
     Ok(answer)
 }

@@ -3,7 +3,7 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use ringmaster::{
     cli::{Cli, Command, Serve},
     client,
@@ -11,9 +11,16 @@ use ringmaster::{
     serve,
 };
 
+/// Whoever says nothing at all is shown what there is.
+const MISSING_SUBCOMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.kind() == MISSING_SUBCOMMAND => {
+            eprint!("{error}");
+            return ExitCode::from(2);
+        }
         Err(error) if error.use_stderr() => {
             // One line: what is wrong, without the usage.
             let text = error.to_string();
@@ -37,7 +44,7 @@ fn main() -> ExitCode {
             }
             Err(error) => unusable(&error),
         },
-        other => run_client(other),
+        other => run_client(other, cli.json),
     }
 }
 
@@ -73,7 +80,7 @@ fn run_serve(config: Config) -> ExitCode {
     finish(served.map(|()| String::new()))
 }
 
-fn run_client(command: Command) -> ExitCode {
+fn run_client(command: Command, as_json: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -81,11 +88,11 @@ fn run_client(command: Command) -> ExitCode {
     };
     finish(runtime.block_on(async {
         match &command {
-            Command::Replicas(options) => client::replicas(options).await,
-            Command::Add(scale) => client::add(scale).await,
-            Command::Rm(scale) => client::rm(scale).await,
-            Command::Ring(options) => client::ring(options).await,
-            Command::Status(options) => client::status(options).await,
+            Command::Replicas(options) => client::replicas(options, as_json).await,
+            Command::Add(scale) => client::add(scale, as_json).await,
+            Command::Rm(scale) => client::rm(scale, as_json).await,
+            Command::Ring(options) => client::ring(options, as_json).await,
+            Command::Status(options) => client::status(options, as_json).await,
             Command::Serve(_) | Command::Check(_) => unreachable!("handled by main"),
         }
     }))

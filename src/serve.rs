@@ -227,7 +227,7 @@ fn admin_router(
     docker: Option<Arc<DockerDriver>>,
 ) -> axum::Router {
     let guard = api::admin::Guard {
-        token: config.admin_token.as_deref().map(Arc::from),
+        token: config.admin_token.as_ref().map(|token| token.0.as_str().into()),
         is_replica_address: Arc::new(move |peer: IpAddr| {
             let network = docker.as_ref().and_then(|docker| docker.fleet_network());
             network.is_some_and(|network| network.may_be_replica(peer))
