@@ -68,7 +68,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let supervisor = Supervisor::new(settings_of(&config, seed), stored, clock.now())?;
     let routes = Routes::new(supervisor.table());
     let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
-    let (handle, control) = control::spawn(Parts {
+    let (handle, control) = control::prepare(Parts {
         supervisor,
         clock,
         driver: Arc::clone(&driver),
@@ -81,6 +81,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let scaling = api::scaling::router(handle.clone());
     let mut workers = Workers::start(config.proxy.clone(), routes, failures, scaling)?;
     let traffic_address = workers.local_addr();
+    // Both ports are ours: only now may anything be started.
+    let control = tokio::spawn(control);
     let totals = Arc::new(workers.totals_source());
     let router = admin_router(handle, totals, &config, docker);
     let admin_address = admin.local_addr()?;

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Query, Request, State},
+    extract::{ConnectInfo, Query, Request, State, rejection::QueryRejection},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -41,10 +41,10 @@ struct Admin {
 pub fn router(handle: Handle, totals: TotalsSource, guard: Guard) -> Router {
     let state = Admin { handle: handle.clone(), totals };
     Router::new()
-        .route("/api/ring", get(ring))
-        .route("/api/status", get(status))
-        .route("/api/decisions", get(decisions))
-        .route("/metrics", get(metrics_page))
+        .route("/api/ring", get(ring).fallback(only_read))
+        .route("/api/status", get(status).fallback(only_read))
+        .route("/api/decisions", get(decisions).fallback(only_read))
+        .route("/metrics", get(metrics_page).fallback(only_read))
         .with_state(state)
         .merge(scaling::router(handle))
         .fallback(unknown)
@@ -60,10 +60,14 @@ async fn check(
     match &guard.token {
         Some(token) => {
             let given = request.headers().get(header::AUTHORIZATION);
-            let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-            if !given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes())) {
-                let why = "the admin port asks for its token: `Authorization: Bearer <token>`";
-                return wire::failure(StatusCode::UNAUTHORIZED, why);
+            let given = given.and_then(|value| value.to_str().ok()?.split_once(' '));
+            // The scheme is the same in any case, the token is not.
+            let is_ours = given.is_some_and(|(scheme, given)| {
+                scheme.eq_ignore_ascii_case("bearer")
+                    && is_equal(given.as_bytes(), token.as_bytes())
+            });
+            if !is_ours {
+                return unauthorized();
             }
         }
         None if (guard.is_replica_address)(peer.ip().to_canonical()) => {
@@ -73,6 +77,14 @@ async fn check(
         None => {}
     }
     next.run(request).await
+}
+
+fn unauthorized() -> Response {
+    let why = "the admin port asks for its token: `Authorization: Bearer <token>`";
+    let mut response = wire::failure(StatusCode::UNAUTHORIZED, why);
+    let scheme = header::HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    response
 }
 
 /// In a time that does not tell where they differ.
@@ -94,13 +106,23 @@ struct After {
     after: u64,
 }
 
-async fn decisions(State(admin): State<Admin>, Query(query): Query<After>) -> Response {
-    Json(admin.handle.record().since(query.after)).into_response()
+async fn decisions(
+    State(admin): State<Admin>,
+    query: Result<Query<After>, QueryRejection>,
+) -> Response {
+    match query {
+        Ok(query) => Json(admin.handle.record().since(query.after)).into_response(),
+        Err(error) => wire::failure(StatusCode::BAD_REQUEST, &error.body_text()),
+    }
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> Response {
     let text = metrics::text(&admin.handle, &(admin.totals)());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn only_read() -> Response {
+    wire::wrong_method("GET, HEAD")
 }
 
 async fn unknown(request: Request) -> Response {

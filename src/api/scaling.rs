@@ -3,7 +3,7 @@
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
     response::Response,
     routing::{get, post},
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::wire::{self, Change};
 use crate::{
-    control::Handle,
+    control::{Answered, Handle},
     fleet::{
         command::{Done, Request, ScaleCommand, ScaleError},
         ids::ReplicaName,
@@ -45,9 +45,13 @@ struct Parameters {
     dry_run: Option<String>,
 }
 
+/// A query that cannot be read is refused like everything else: as JSON.
+type Parsed = Result<Query<Parameters>, QueryRejection>;
+
 impl Parameters {
-    fn is_dry_run(&self) -> Result<bool, Refused> {
-        match self.dry_run.as_deref() {
+    fn is_dry_run(parsed: &Parsed) -> Result<bool, Refused> {
+        let parameters = parsed.as_ref().map_err(|error| Refused::bad(error.body_text()))?;
+        match parameters.dry_run.as_deref() {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1" | "") => Ok(true),
             Some(other) => {
@@ -57,27 +61,19 @@ impl Parameters {
     }
 }
 
-async fn add(
-    State(handle): State<Handle>,
-    Query(parameters): Query<Parameters>,
-    body: Body,
-) -> Response {
+async fn add(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
     scale(&handle, &parameters, body, ScaleCommand::add).await
 }
 
-async fn rm(
-    State(handle): State<Handle>,
-    Query(parameters): Query<Parameters>,
-    body: Body,
-) -> Response {
+async fn rm(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
     scale(&handle, &parameters, body, ScaleCommand::remove).await
 }
 
 type Make = fn(usize, Vec<ReplicaName>) -> Result<ScaleCommand, ScaleError>;
 
-async fn scale(handle: &Handle, parameters: &Parameters, body: Body, make: Make) -> Response {
+async fn scale(handle: &Handle, parameters: &Parsed, body: Body, make: Make) -> Response {
     let request = async {
-        let dry_run = parameters.is_dry_run()?;
+        let dry_run = Parameters::is_dry_run(parameters)?;
         let (n, names) = parse(&read(body).await?)?;
         let command = make(n, names).map_err(Refused::Scale)?;
         Ok::<_, Refused>(Request { command, dry_run })
@@ -87,15 +83,14 @@ async fn scale(handle: &Handle, parameters: &Parameters, body: Body, make: Make)
         Err(refused) => return refused.into_response(),
     };
     // The command goes on when its client goes away, so it must not live in the client's task.
-    let (commands, answers) = (handle.clone(), handle);
+    let commands = handle.clone();
     let answer = tokio::spawn(async move { commands.scale(request).await }).await;
-    match answer.unwrap_or(Err(ScaleError::ShuttingDown)) {
-        Ok(Done::Added(names)) => {
-            wire::success(wire::replicas(&answers.view(), Change::Added(&names)))
-        }
-        Ok(Done::Removed(names)) => {
-            wire::success(wire::replicas(&answers.view(), Change::Removed(&names)))
-        }
+    let Ok(Answered { answer, view }) = answer else {
+        return wire::refusal(&ScaleError::ShuttingDown);
+    };
+    match answer {
+        Ok(Done::Added(names)) => wire::success(wire::replicas(&view, Change::Added(&names))),
+        Ok(Done::Removed(names)) => wire::success(wire::replicas(&view, Change::Removed(&names))),
         Ok(Done::Preview(preview)) => wire::success(wire::preview(&preview)),
         Err(error) => wire::refusal(&error),
     }
@@ -178,23 +173,15 @@ fn name(value: &Value) -> Result<ReplicaName, Refused> {
 }
 
 async fn wrong_method_rep() -> Response {
-    wrong_method("GET, HEAD")
+    wire::wrong_method("GET, HEAD")
 }
 
 async fn wrong_method_add() -> Response {
-    wrong_method("POST")
+    wire::wrong_method("POST")
 }
 
 async fn wrong_method_rm() -> Response {
-    wrong_method("DELETE, POST")
-}
-
-fn wrong_method(allow: &'static str) -> Response {
-    let why = format!("this method is not allowed here; allowed: {allow}");
-    let mut response = wire::failure(StatusCode::METHOD_NOT_ALLOWED, &why);
-    let allow = axum::http::HeaderValue::from_static(allow);
-    response.headers_mut().insert(axum::http::header::ALLOW, allow);
-    response
+    wire::wrong_method("DELETE, POST")
 }
 
 #[cfg(test)]

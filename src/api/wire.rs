@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -27,9 +27,18 @@ pub(super) fn failure(status: StatusCode, why: &str) -> Response {
     let body = json!({ "message": format!("<Error> {why}"), "status": "failure" });
     let mut response = (status, Json(body)).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        let retry = axum::http::HeaderValue::from_static("1");
-        response.headers_mut().insert(axum::http::header::RETRY_AFTER, retry);
+        let retry = header::HeaderValue::from_static("1");
+        response.headers_mut().insert(header::RETRY_AFTER, retry);
     }
+    response
+}
+
+/// 405, and what is allowed instead.
+pub(super) fn wrong_method(allow: &'static str) -> Response {
+    let why = format!("this method is not allowed here; allowed: {allow}");
+    let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, &why);
+    let allow = header::HeaderValue::from_static(allow);
+    response.headers_mut().insert(header::ALLOW, allow);
     response
 }
 

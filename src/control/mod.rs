@@ -88,25 +88,33 @@ impl Clock {
     }
 }
 
+/// What came of a command.
+pub struct Answered {
+    /// The core's answer.
+    pub answer: Answer,
+    /// The fleet at that moment: the next command may change it before the answer is written.
+    pub view: Arc<FleetView>,
+}
+
+/// A command, and who waits for what comes of it.
+type Command = (Request, oneshot::Sender<Answered>);
+
 /// Reaches the control core from anywhere in the program.
 #[derive(Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<(Request, oneshot::Sender<Answer>)>,
+    commands: mpsc::Sender<Command>,
     view: Arc<ArcSwap<FleetView>>,
     record: Arc<Record>,
 }
 
 impl Handle {
     /// Has a command carried out. It goes on even if the future is dropped.
-    ///
-    /// # Errors
-    /// Whatever the core answers, or that the balancer is shutting down.
-    pub async fn scale(&self, request: Request) -> Answer {
-        let (sender, answer) = oneshot::channel();
-        if self.commands.send((request, sender)).await.is_err() {
-            return Err(ScaleError::ShuttingDown);
-        }
-        answer.await.unwrap_or(Err(ScaleError::ShuttingDown))
+    pub async fn scale(&self, request: Request) -> Answered {
+        let (sender, answered) = oneshot::channel();
+        // When the core has ended, the sender is dropped with the command.
+        let _ = self.commands.send((request, sender)).await;
+        let over = Err(ScaleError::ShuttingDown);
+        answered.await.unwrap_or_else(|_| Answered { answer: over, view: self.view() })
     }
 
     /// The fleet as it is now.
@@ -125,13 +133,13 @@ const EVENTS_MAX: usize = 1_024;
 /// Commands that may wait to be read; the core has its own, smaller queue.
 const COMMANDS_MAX: usize = 64;
 
-/// Starts the shell. It runs until its task is aborted; the fleet goes on without it.
-pub fn spawn(parts: Parts) -> (Handle, tokio::task::JoinHandle<()>) {
+/// Makes the shell. Nothing happens until its future runs, so that all that can fail may come
+/// first; it runs until it is dropped, and the fleet goes on without it.
+pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>) {
     let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
     let view = Arc::new(ArcSwap::from_pointee(FleetView::of(parts.supervisor.state())));
     let handle = Handle { commands, view: Arc::clone(&view), record: Arc::clone(&parts.record) };
-    let task = tokio::spawn(run(parts, command_receiver, view));
-    (handle, task)
+    (handle, run(parts, command_receiver, view))
 }
 
 /// All that the loop owns.
@@ -143,16 +151,12 @@ struct Shell {
     record: Arc<Record>,
     table: RoutingTable,
     view: Arc<ArcSwap<FleetView>>,
-    waiting: HashMap<CommandId, oneshot::Sender<Answer>>,
+    waiting: HashMap<CommandId, oneshot::Sender<Answered>>,
     commands_seen: u64,
     wake_at: Option<Moment>,
 }
 
-async fn run(
-    parts: Parts,
-    mut commands: mpsc::Receiver<(Request, oneshot::Sender<Answer>)>,
-    view: Arc<ArcSwap<FleetView>>,
-) {
+async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>, view: Arc<ArcSwap<FleetView>>) {
     let (event_sender, mut events) = mpsc::channel(EVENTS_MAX);
     let (signal_sender, mut signals) = mpsc::channel(EVENTS_MAX);
     let Parts { supervisor, clock, driver, store, prober, publisher, record, mut failures } = parts;
@@ -214,7 +218,7 @@ fn event_of(signal: Signal) -> Event {
 }
 
 impl Shell {
-    fn number(&mut self, request: Request, sender: oneshot::Sender<Answer>) -> Event {
+    fn number(&mut self, request: Request, sender: oneshot::Sender<Answered>) -> Event {
         self.commands_seen += 1;
         let id = CommandId(self.commands_seen);
         self.waiting.insert(id, sender);
@@ -253,7 +257,7 @@ impl Shell {
     fn answer(&mut self, command: CommandId, answer: Answer) {
         if let Some(waiting) = self.waiting.remove(&command) {
             // Whoever asked may have gone; the command was carried out nevertheless.
-            drop(waiting.send(answer));
+            drop(waiting.send(Answered { answer, view: self.view.load_full() }));
         }
     }
 }
