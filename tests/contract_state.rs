@@ -170,7 +170,10 @@ fn a_kill_in_the_middle_of_a_replacement_loses_nothing() {
     let balancer = home.start(&["--command", &command]);
     balancer.wait_for(3);
     let after = balancer.ring();
-    assert_eq!((&after["digest"], &after["generation"]), (&before["digest"], &before["generation"]));
+    assert_eq!(
+        (&after["digest"], &after["generation"]),
+        (&before["digest"], &before["generation"])
+    );
     let rep = balancer.rep();
     assert_eq!((rep[0].as_str(), rep[2].as_str()), ("server_1", "server_3"));
 }
@@ -236,7 +239,9 @@ fn state_of_others_is_left_alone() {
     assert_eq!(fs::read_to_string(home.state_file()).unwrap(), other);
 
     // Of a newer version, whatever that may look like.
-    for newer in [file.replacen("\"version\":1", "\"version\":2", 1), r#"{"version":3,"x":[]}"#.into()] {
+    for newer in
+        [file.replacen("\"version\":1", "\"version\":2", 1), r#"{"version":3,"x":[]}"#.into()]
+    {
         fs::write(home.state_file(), &newer).unwrap();
         refused(&home, &[], "version");
         assert_eq!(fs::read_to_string(home.state_file()).unwrap(), newer);
