@@ -8,9 +8,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use harness::{Balancer, Home, Run, ask, companion, eventually, get, try_ask};
+use harness::{Balancer, Home, Run, ask, companion, eventually, get, try_ask, within};
 use serde_json::{Value, json};
 
 /// One line on stderr, starting with `error: `, that contains this.
@@ -402,7 +403,9 @@ fn a_static_fleet_is_admitted_and_ejected_but_never_scaled() {
     assert_eq!((0..20).map(owner).collect::<Vec<_>>(), before, "keys stay where they were");
     // When nobody lives, the answer is an error, and not for ever.
     drop(again);
-    eventually("nobody answers", || get(balancer.traffic, "/home").status >= 502);
+    within(Duration::from_secs(5), "nobody answers", || {
+        get(balancer.traffic, "/home").status >= 502
+    });
     let _one = Upstream::start(one, addresses[0]);
     eventually("it serves again", || get(balancer.traffic, "/home").status == 200);
     assert!(balancer.terminate().0.success());

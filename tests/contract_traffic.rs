@@ -4,7 +4,12 @@
 
 mod harness;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use harness::{Answer, Balancer, Home, ask, get, try_ask};
 use serde_json::json;
@@ -134,4 +139,42 @@ fn requests_and_answers_pass_whole() {
         let got = get(balancer.traffic, &format!("/get?key={key}&id={key}")).json();
         assert_eq!(got["value"]["of"], json!(key));
     }
+}
+
+/// Answers one request on each connection as if it were to be kept, and closes it a moment later.
+fn forgetful_server() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_kept_connection_that_was_closed_meanwhile_costs_nothing() {
+    let home = Home::new();
+    let upstream = format!("forgetful={}", forgetful_server());
+    let arguments = ["--driver", "static", "--upstream", &upstream, "--workers", "1"];
+    let balancer = home.start(&arguments);
+    harness::eventually("it serves", || balancer.rep().len() == 1);
+    for round in 0..6 {
+        for (method, body) in [("GET", ""), ("POST", "{}")] {
+            let began = Instant::now();
+            let answer = ask(balancer.traffic, method, "/", body);
+            assert_eq!((answer.status, answer.text()), (200, "ok"), "{round} {method}");
+            assert!(began.elapsed() < Duration::from_secs(2), "{round} {:?}", began.elapsed());
+            // Until the server has closed: a condition that only the server could tell.
+            std::thread::sleep(Duration::from_millis(40));
+        }
+    }
+    let metrics = get(balancer.admin, "/metrics");
+    let stale = metrics.text().lines().find(|line| line.starts_with("ringmaster_stale_total "));
+    assert_ne!(stale, Some("ringmaster_stale_total 0"), "no connection was stale");
 }
