@@ -36,6 +36,17 @@ fn a_second_balancer_of_the_fleet_refuses_to_start() {
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(words.contains("another balancer already supervises"), "{words}");
     }
+    // Also by another, long path to the same engine.
+    if let Some(socket) = fleet.world.host.clone().strip_prefix("unix://").map(Path::new) {
+        let link = fleet.state_dir().with_file_name("a-long-way-to-the-socket".repeat(2));
+        std::os::unix::fs::symlink(socket.parent().unwrap(), &link).unwrap();
+        let name = socket.file_name().unwrap().to_str().unwrap();
+        let host = format!("unix://{}/{name}", link.display());
+        let output = second_at(&fleet, &host, &["--state-dir", other_dir]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(words.contains("another balancer already supervises"), "{words}");
+    }
     assert_eq!(fleet.replicas(), ["server_1"]);
     fleet.kill();
     // One in a container, of which only its labels tell.
@@ -55,13 +66,17 @@ fn a_second_balancer_of_the_fleet_refuses_to_start() {
 
 /// Runs another balancer of the fleet, which must end by itself.
 fn second(fleet: &Fleet, more: &[&str]) -> std::process::Output {
+    second_at(fleet, &fleet.world.host, more)
+}
+
+fn second_at(fleet: &Fleet, host: &str, more: &[&str]) -> std::process::Output {
     let mut given: Vec<_> = fleet.command(&[]).get_args().map(|arg| arg.to_owned()).collect();
     if let [flag, value] = more {
         let at = given.iter().position(|arg| arg == flag).unwrap();
         given[at + 1] = value.into();
     }
     let mut command = Command::new("timeout");
-    command.args(["20", "setpriv"]).args(given).env("DOCKER_HOST", &fleet.world.host);
+    command.args(["20", "setpriv"]).args(given).env("DOCKER_HOST", host);
     command.stdin(Stdio::null()).output().unwrap()
 }
 
