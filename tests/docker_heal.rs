@@ -214,9 +214,9 @@ fn a_replica_that_is_gone_altogether_is_replaced() {
             names.len() == 3 && !names.contains(&victim)
         });
     }
-    // The only one left dies: 503 until its replacement stands, and then all is well.
     fleet.assert_no_strays();
     load.end().assert_all_answered();
+    // The only one left dies: 503 until its replacement stands, and then all is well.
     fleet.rm(r#"{"n":2}"#).expect(200);
     let last = fleet.replicas()[0].clone();
     fleet.world.docker(&["kill", &fleet.container(&last)]);

@@ -366,22 +366,26 @@ fn replicas_stop_with_the_balancer_if_that_is_wanted() {
     let ring = fleet.digest();
     // What is open may end.
     let to = fleet.traffic();
-    let after = fleet.last_decision();
-    assert!(after > 0);
     let open = std::thread::spawn(move || call(to, "GET", "/process?delay_ms=1500", ""));
-    let counts = |text: &str| {
-        text.lines().any(|line| line.contains("requests_in_flight") && line.ends_with(" 1"))
-    };
-    let metrics = || call(fleet.admin(), "GET", "/metrics", "").unwrap().body;
-    let begin = Instant::now();
-    while !counts(&metrics()) && begin.elapsed() < Duration::from_millis(500) {}
+    eventually("a request is open", SOON, || {
+        let metrics = call(fleet.admin(), "GET", "/metrics", "").unwrap().body;
+        let mut open =
+            metrics.lines().filter(|line| line.starts_with("ringmaster_replica_in_flight"));
+        open.any(|line| line.ends_with(" 1"))
+    });
     let begin = Instant::now();
     assert_eq!(fleet.terminate().code(), Some(0));
     assert_eq!(open.join().unwrap().unwrap().status, 200);
     print(&format!("stopped with its replicas in {:.1?}", begin.elapsed()));
     assert!(fleet.containers().is_empty(), "{:?}", fleet.containers());
     assert_untouched(&fleet, &strangers);
-    fleet.start(&["--replicas", "1"]);
+    fleet.start(&["--replicas", "1", "--stop-replicas-on-exit"]);
     fleet.until_in_service(3);
     assert_eq!(fleet.digest(), ring);
+    // Also while replacements are under way.
+    for name in fleet.replicas() {
+        fleet.world.docker(&["kill", &fleet.container(&name)]);
+    }
+    assert_eq!(fleet.terminate().code(), Some(0));
+    assert!(fleet.containers().is_empty(), "{:?}", fleet.containers());
 }

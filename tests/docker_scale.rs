@@ -195,8 +195,9 @@ fn an_addition_that_cannot_start_leaves_the_fleet_as_it_was() {
     fleet.world.owns_image(image::rebuild(&host, &image, "PROCESS_DELAY_MS=soon"));
     let refused = assert_unchanged(&fleet, || fleet.add(r#"{"n":2,"hostnames":["bad1"]}"#));
     let refused = refused.expect(503).message();
-    let words = refused.contains("status") && refused.contains("PROCESS_DELAY_MS");
-    assert!(words && refused.contains("replica '"), "{refused}");
+    // At once, with its last words; on a busy machine a little later, without.
+    let has_code = refused.contains("status 2") || refused.contains("code 2");
+    assert!(has_code && refused.contains("replica '"), "{refused}");
 
     // Runs, and listens where nobody else can reach it.
     fleet.world.docker(&["tag", &good, &image]);
