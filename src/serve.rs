@@ -1,6 +1,12 @@
 //! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
 
-use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use futures_util::future::{BoxFuture, join_all};
@@ -28,12 +34,13 @@ use crate::{
     fleet::{
         desired::Desired,
         ids::InstanceId,
-        message::StopManner,
+        message::{EngineError, StopManner},
         state::Keeper,
         supervisor::{Settings, Supervisor},
         table::RoutingTable,
     },
     proxy::{Routes, Workers},
+    ring::hash,
 };
 
 /// Failure reports of the data plane that may wait; more are dropped and counted.
@@ -188,7 +195,9 @@ async fn lock_fleet(
 ) -> anyhow::Result<Option<std::os::unix::net::UnixListener>> {
     use std::os::{linux::net::SocketAddrExt, unix::net};
     let Some(docker) = docker else { return Ok(None) };
-    let name = format!("ringmaster/{}/{}", crate::driver::docker::default_host(), config.fleet);
+    // The hash, because the system limits such a name to 107 bytes.
+    let engine = hash::xxh3(engine_name(&crate::driver::docker::default_host()).as_bytes());
+    let name = format!("ringmaster/{engine:016x}/{}", config.fleet);
     let address = net::SocketAddr::from_abstract_name(name)?;
     let lock = match net::UnixListener::bind_addr(&address) {
         Ok(lock) => lock,
@@ -207,6 +216,17 @@ async fn lock_fleet(
         Err(error) => tracing::warn!("{error}; waiting for it"),
     }
     Ok(Some(lock))
+}
+
+/// One name for one engine, by whichever path its socket is reached. The socket itself may be
+/// missing while the engine is away, its directory hardly.
+fn engine_name(host: &str) -> String {
+    let path = host.strip_prefix("unix://").map(Path::new);
+    let real = path.and_then(|path| {
+        let directory = path.parent()?.canonicalize().ok()?;
+        Some(directory.join(path.file_name()?).display().to_string())
+    });
+    real.unwrap_or_else(|| host.to_owned())
 }
 
 fn settings_of(config: &Config, seed: u64) -> Settings {
@@ -238,16 +258,26 @@ fn admin_router(
     api::admin::router(handle, totals, guard)
 }
 
+/// How often all of a fleet is stopped: a start that was under way shows in a later list only.
+const STOP_ROUNDS: usize = 3;
+
 /// Stops everything of the fleet, whatever its state.
 async fn stop_replicas(driver: &dyn Driver) {
-    let found = match driver.list().await {
-        Ok(listing) => listing.found,
-        Err(error) => return tracing::warn!(%error, "the replicas could not be stopped"),
+    let stopping = async {
+        for _ in 0..STOP_ROUNDS {
+            let found = driver.list().await?.found;
+            if found.is_empty() {
+                break;
+            }
+            let stops =
+                found.into_iter().map(|found| driver.stop(found.handle, StopManner::Graceful));
+            join_all(stops).await.into_iter().collect::<Result<(), _>>()?;
+        }
+        Ok::<(), EngineError>(())
     };
-    let stops = found.into_iter().map(|found| driver.stop(found.handle, StopManner::Graceful));
-    let all = tokio::time::timeout(Duration::from_secs(60), join_all(stops)).await;
-    let failed = all.map_or(1, |results| results.iter().filter(|result| result.is_err()).count());
-    if failed > 0 {
-        tracing::warn!(failed, "not all replicas could be stopped");
+    match tokio::time::timeout(Duration::from_secs(60), stopping).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "not all replicas could be stopped"),
+        Err(_) => tracing::warn!("not all replicas could be stopped within a minute"),
     }
 }

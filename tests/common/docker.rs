@@ -118,15 +118,25 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(host: &str) -> Self {
+        let world = Self::without_image(host);
+        world.import("/replica");
+        world
+    }
+
+    /// The same, but there is nothing yet under the name of its image.
+    pub(crate) fn without_image(host: &str) -> Self {
         let fleet = random_name();
-        let world = Self {
+        Self {
             host: host.into(),
             image: format!("{fleet}:test"),
             fleet,
             imported: RefCell::default(),
-        };
-        world.import("/replica");
-        world
+        }
+    }
+
+    /// Another image, by id or name, that goes with this world.
+    pub(crate) fn owns_image(&self, image: String) {
+        self.imported.borrow_mut().push(image);
     }
 
     /// Imports the image, or another one under the same name.

@@ -77,6 +77,16 @@ impl PrivateEngine {
         format!("unix://{}/docker.sock", self.dir.display())
     }
 
+    /// Moves the calling thread, and what it starts from now on, into the engine's network: from
+    /// elsewhere its containers cannot be reached.
+    pub(crate) fn enter_network(&self) {
+        use rustix::{fd::AsFd, thread};
+        let process = self.process().unwrap().as_raw_nonzero();
+        let network = fs::File::open(format!("/proc/{process}/ns/net")).unwrap();
+        let kind = Some(thread::LinkNameSpaceType::Network);
+        thread::move_into_link_name_space(network.as_fd(), kind).unwrap();
+    }
+
     /// Sends the engine's process a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.process().unwrap(), signal).unwrap();

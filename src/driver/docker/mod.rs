@@ -72,7 +72,7 @@ impl DockerConfig {
             command: None,
             network: None,
             grace: Duration::from_secs(10),
-            settle: Duration::from_millis(100),
+            settle: Duration::from_millis(500),
             deadlines: Deadlines::default(),
         }
     }
