@@ -82,7 +82,7 @@ struct Before {
     ring: Option<Arc<Ring>>,
     was_booted: bool,
     /// Admitted, passing, current, desired.
-    healthy: BTreeSet<InstanceId>,
+    healthy: BTreeMap<InstanceId, Option<Handle>>,
     about: About,
 }
 
@@ -101,7 +101,7 @@ impl Checker {
         let before = Before {
             ring: None,
             was_booted: false,
-            healthy: BTreeSet::new(),
+            healthy: BTreeMap::new(),
             about: About::Nobody,
         };
         Self {
@@ -164,7 +164,7 @@ impl Checker {
             _ => About::Nobody,
         };
         match event {
-            Event::Probed { instance, outcome } if !self.before.healthy.contains(instance) => {
+            Event::Probed { instance, outcome } if !self.before.healthy.contains_key(instance) => {
                 let streak = self.passed.entry(*instance).or_default();
                 *streak = if *outcome == ProbeOutcome::Passed { *streak + 1 } else { 0 };
             }
@@ -325,7 +325,11 @@ impl Checker {
             turn.notes.iter().any(entry)
         };
         let was_healthy = |id: InstanceId| {
-            state.is_desired(id.replica) && (self.before.healthy.contains(&id) || enters(id))
+            state.is_desired(id.replica) && (self.before.healthy.contains_key(&id) || enters(id))
+        };
+        let is_blameless = |id: InstanceId| {
+            let handle = self.before.healthy.get(&id).and_then(Option::as_ref);
+            handle.is_some_and(|handle| world.is_blameless(handle))
         };
         for note in &turn.notes {
             let (Note::Stopping { instance, .. }
@@ -340,7 +344,7 @@ impl Checker {
                 About::Only(other) => other == *instance,
                 About::Anybody => true,
             };
-            ensure(!was_healthy(*instance) || (excused && !world.is_blameless(*instance)), || {
+            ensure(!was_healthy(*instance) || (excused && !is_blameless(*instance)), || {
                 format!("{instance} was healthy: {note:?}")
             })?;
         }
@@ -478,11 +482,12 @@ fn is_let_go(state: &State, id: InstanceId, instance: &Instance) -> bool {
     instance.is_leaving() || is_starting || awaited
 }
 
-fn healthy(state: &State) -> BTreeSet<InstanceId> {
+fn healthy(state: &State) -> BTreeMap<InstanceId, Option<Handle>> {
     let is_healthy = |id: &InstanceId, instance: &Instance| {
         instance.is_passing() && !instance.outdated && state.is_desired(id.replica)
     };
-    state.instances.iter().filter(|(id, i)| is_healthy(id, i)).map(|(id, _)| *id).collect()
+    let healthy = state.instances.iter().filter(|(id, i)| is_healthy(id, i));
+    healthy.map(|(id, instance)| (*id, instance.handle.clone())).collect()
 }
 
 /// The table is what the instances say: the admitted ones of desired replicas, and nobody both in
