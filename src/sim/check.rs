@@ -34,6 +34,8 @@
 //! | not silent | persisting, or noting, at every list; `stale` never cleared |
 //! | not converged | strays not reaped; never rolling; failing ones never replaced; stops not tried again; lost starts waited for |
 
+mod converged;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -45,12 +47,12 @@ use crate::{
         command::{Answer, CommandId, Done, Request, ScaleError},
         desired::Desired,
         ids::{Handle, InstanceId, Moment},
-        message::{Action, Event, FoundState, ProbeOutcome, Sighting, Turn},
+        message::{Action, Event, ProbeOutcome, Sighting, Turn},
         notes::{Note, StartCause},
         observed::{Instance, Phase, of_replica},
         operation::{AddStage, Operation},
         plan::plan,
-        state::{Boot, Engine, State},
+        state::{Boot, State},
         supervisor::{Settings, Supervisor},
     },
     ring::Ring,
@@ -433,34 +435,6 @@ impl Checker {
             }
             Ok(Done::Preview(_)) | Err(_) => Ok(()),
         }
-    }
-
-    pub(super) fn check_converged(
-        &self,
-        supervisor: &Supervisor,
-        world: &World,
-        disk: Option<&Desired>,
-    ) -> Broken {
-        let state = supervisor.state();
-        ensure(state.boot == Boot::Done && state.engine == Engine::Up, || "not up".to_owned())?;
-        ensure(state.operation.is_none() && state.queue.is_empty(), || {
-            format!("a command is stuck: {:?} {:?}", state.operation, state.queue)
-        })?;
-        ensure(self.pending.is_empty(), || format!("never answered: {:?}", self.pending))?;
-        for replica in state.desired.replicas() {
-            let instances: Vec<_> = of_replica(&state.instances, replica.id()).collect();
-            let is_well = |i: &Instance| i.is_passing() && !i.outdated;
-            ensure(instances.len() == 1 && is_well(instances[0].1), || {
-                format!("replica {} is not well: {instances:?}", replica.id())
-            })?;
-        }
-        let n = state.desired.replicas().len();
-        ensure(state.instances.len() == n, || "instances of nobody are left".to_owned())?;
-        let runs = |c: &super::engine::Container| matches!(c.state, FoundState::Running(Some(_)));
-        ensure(world.containers.len() == n && world.containers.values().all(runs), || {
-            format!("{n} replicas, containers {:?}", world.containers)
-        })?;
-        ensure(disk == Some(&state.desired), || format!("the state file lags behind: {disk:?}"))
     }
 }
 
