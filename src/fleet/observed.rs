@@ -31,6 +31,8 @@ pub enum Phase {
     Starting {
         /// When.
         since: Moment,
+        /// Whether it has ended already: the engine's word may overtake the start's own result.
+        ended: Option<Exit>,
     },
     /// It runs, and has not passed yet (or waits for the commit of its addition).
     Warming {
@@ -76,6 +78,10 @@ pub enum Phase {
         progress: StopProgress,
     },
 }
+
+/// The end of a process, with its exit status where the engine says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(pub Option<i64>);
 
 /// How far a stop is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -353,7 +353,7 @@ fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     }
     for (id, instance) in &state.instances {
         match instance.phase {
-            Phase::Starting { since } if clock.is_due(since + state.limits.start_lost()) => {
+            Phase::Starting { since, .. } if clock.is_due(since + state.limits.start_lost()) => {
                 steps.push(Step::ForgetStart(*id));
             }
             Phase::Warming { since, .. } => {

@@ -99,7 +99,7 @@ impl FleetView {
 
 fn instance_view(id: InstanceId, instance: &Instance) -> InstanceView {
     let (phase, reason, since) = match &instance.phase {
-        Phase::Starting { since } => ("starting", None, Some(*since)),
+        Phase::Starting { since, .. } => ("starting", None, Some(*since)),
         Phase::Warming { since, .. } => ("warming", None, Some(*since)),
         Phase::Admitted { since, health: Health::Passing { .. }, .. } => {
             ("admitted", None, Some(*since))

@@ -34,6 +34,8 @@
 //! | not silent | persisting, or noting, at every list; `stale` never cleared |
 //! | not converged | strays not reaped; never rolling; failing ones never replaced; stops not tried again; lost starts waited for |
 
+mod converged;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -45,12 +47,12 @@ use crate::{
         command::{Answer, CommandId, Done, Request, ScaleError},
         desired::Desired,
         ids::{Handle, InstanceId, Moment},
-        message::{Action, Event, FoundState, ProbeOutcome, Sighting, Turn},
+        message::{Action, Event, ProbeOutcome, Sighting, Turn},
         notes::{Note, StartCause},
         observed::{Instance, Phase, of_replica},
         operation::{AddStage, Operation},
         plan::plan,
-        state::{Boot, Engine, State},
+        state::{Boot, State},
         supervisor::{Settings, Supervisor},
     },
     ring::Ring,
@@ -82,7 +84,7 @@ struct Before {
     ring: Option<Arc<Ring>>,
     was_booted: bool,
     /// Admitted, passing, current, desired.
-    healthy: BTreeSet<InstanceId>,
+    healthy: BTreeMap<InstanceId, Option<Handle>>,
     about: About,
 }
 
@@ -101,7 +103,7 @@ impl Checker {
         let before = Before {
             ring: None,
             was_booted: false,
-            healthy: BTreeSet::new(),
+            healthy: BTreeMap::new(),
             about: About::Nobody,
         };
         Self {
@@ -164,7 +166,7 @@ impl Checker {
             _ => About::Nobody,
         };
         match event {
-            Event::Probed { instance, outcome } if !self.before.healthy.contains(instance) => {
+            Event::Probed { instance, outcome } if !self.before.healthy.contains_key(instance) => {
                 let streak = self.passed.entry(*instance).or_default();
                 *streak = if *outcome == ProbeOutcome::Passed { *streak + 1 } else { 0 };
             }
@@ -325,7 +327,11 @@ impl Checker {
             turn.notes.iter().any(entry)
         };
         let was_healthy = |id: InstanceId| {
-            state.is_desired(id.replica) && (self.before.healthy.contains(&id) || enters(id))
+            state.is_desired(id.replica) && (self.before.healthy.contains_key(&id) || enters(id))
+        };
+        let is_blameless = |id: InstanceId| {
+            let handle = self.before.healthy.get(&id).and_then(Option::as_ref);
+            handle.is_some_and(|handle| world.is_blameless(handle))
         };
         for note in &turn.notes {
             let (Note::Stopping { instance, .. }
@@ -340,7 +346,7 @@ impl Checker {
                 About::Only(other) => other == *instance,
                 About::Anybody => true,
             };
-            ensure(!was_healthy(*instance) || (excused && !world.is_blameless(*instance)), || {
+            ensure(!was_healthy(*instance) || (excused && !is_blameless(*instance)), || {
                 format!("{instance} was healthy: {note:?}")
             })?;
         }
@@ -430,34 +436,6 @@ impl Checker {
             Ok(Done::Preview(_)) | Err(_) => Ok(()),
         }
     }
-
-    pub(super) fn check_converged(
-        &self,
-        supervisor: &Supervisor,
-        world: &World,
-        disk: Option<&Desired>,
-    ) -> Broken {
-        let state = supervisor.state();
-        ensure(state.boot == Boot::Done && state.engine == Engine::Up, || "not up".to_owned())?;
-        ensure(state.operation.is_none() && state.queue.is_empty(), || {
-            format!("a command is stuck: {:?} {:?}", state.operation, state.queue)
-        })?;
-        ensure(self.pending.is_empty(), || format!("never answered: {:?}", self.pending))?;
-        for replica in state.desired.replicas() {
-            let instances: Vec<_> = of_replica(&state.instances, replica.id()).collect();
-            let is_well = |i: &Instance| i.is_passing() && !i.outdated;
-            ensure(instances.len() == 1 && is_well(instances[0].1), || {
-                format!("replica {} is not well: {instances:?}", replica.id())
-            })?;
-        }
-        let n = state.desired.replicas().len();
-        ensure(state.instances.len() == n, || "instances of nobody are left".to_owned())?;
-        let runs = |c: &super::engine::Container| matches!(c.state, FoundState::Running(Some(_)));
-        ensure(world.containers.len() == n && world.containers.values().all(runs), || {
-            format!("{n} replicas, containers {:?}", world.containers)
-        })?;
-        ensure(disk == Some(&state.desired), || format!("the state file lags behind: {disk:?}"))
-    }
 }
 
 fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Broken {
@@ -478,11 +456,12 @@ fn is_let_go(state: &State, id: InstanceId, instance: &Instance) -> bool {
     instance.is_leaving() || is_starting || awaited
 }
 
-fn healthy(state: &State) -> BTreeSet<InstanceId> {
+fn healthy(state: &State) -> BTreeMap<InstanceId, Option<Handle>> {
     let is_healthy = |id: &InstanceId, instance: &Instance| {
         instance.is_passing() && !instance.outdated && state.is_desired(id.replica)
     };
-    state.instances.iter().filter(|(id, i)| is_healthy(id, i)).map(|(id, _)| *id).collect()
+    let healthy = state.instances.iter().filter(|(id, i)| is_healthy(id, i));
+    healthy.map(|(id, instance)| (*id, instance.handle.clone())).collect()
 }
 
 /// The table is what the instances say: the admitted ones of desired replicas, and nobody both in

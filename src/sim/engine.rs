@@ -124,10 +124,10 @@ impl Engine {
         }
     }
 
-    /// Whether an instance runs and nothing has ever happened to it.
-    pub(super) fn is_blameless(&self, id: InstanceId) -> bool {
-        let mut bearers = self.containers.values().filter(|c| c.identity.instance == id);
-        bearers.any(|c| c.is_blameless && matches!(c.state, FoundState::Running(Some(_))))
+    /// Whether a container runs and nothing has ever happened to it.
+    pub(super) fn is_blameless(&self, handle: &Handle) -> bool {
+        let container = self.containers.get(handle);
+        container.is_some_and(|c| c.is_blameless && matches!(c.state, FoundState::Running(Some(_))))
     }
 
     /// Something has happened to an instance.

@@ -82,7 +82,8 @@ impl World {
             self.at(moment, Occurrence::Fault(fault));
             // Trouble likes company.
             if self.rng.random_bool(0.3) {
-                let soon = Moment(moment.0 + self.rng.random_range(0..1_500));
+                let soon = moment.0 + self.rng.random_range(0..1_500);
+                let soon = Moment(soon.min(self.scenario.length_ms));
                 let fault = self.draw_fault();
                 self.at(soon, Occurrence::Fault(fault));
             }

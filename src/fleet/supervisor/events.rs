@@ -12,7 +12,7 @@ use crate::fleet::{
         StopManner,
     },
     notes::Note,
-    observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress},
+    observed::{EjectReason, Exit, Health, Instance, Passes, Phase, Probing, StopProgress},
     state::{Engine, Keeper},
 };
 
@@ -104,11 +104,12 @@ impl Supervisor {
     }
 
     fn started(&mut self, id: InstanceId, result: Result<Started, StartError>, now: Moment) {
-        let is_current = self
-            .state
-            .instances
-            .get(&id)
-            .is_some_and(|instance| matches!(instance.phase, Phase::Starting { .. }));
+        let phase = self.state.instances.get(&id).map(|instance| &instance.phase);
+        let ended = match phase {
+            Some(Phase::Starting { ended, .. }) => Some(*ended),
+            _ => None,
+        };
+        let is_current = ended.is_some();
         match result {
             Ok(started) if is_current => {
                 self.evict_holders(started.address, id, now);
@@ -123,6 +124,9 @@ impl Supervisor {
                     passes: Passes::Untested,
                 };
                 instance.probing = Probing::Idle { next: now, suspect: false };
+                if let Some(Exit(exit_code)) = ended.flatten() {
+                    self.died(id, exit_code, now);
+                }
             }
             // Nobody waits for it any more.
             Ok(started) => self.reap(started.handle),
@@ -251,9 +255,12 @@ impl Supervisor {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
-        match instance.phase {
-            // The start's own result will tell; should it not, the list will.
-            Phase::Starting { .. } => return self.state.list_soon(now),
+        match &mut instance.phase {
+            // The start's own result will say what is to be removed.
+            Phase::Starting { ended, .. } => {
+                *ended = Some(Exit(exit_code));
+                return self.state.list_soon(now);
+            }
             // The driver that stops it removes it too.
             Phase::Stopping { .. } => return,
             _ => {}
@@ -271,11 +278,9 @@ impl Supervisor {
         if self.state.keeper == Keeper::Others {
             return self.disconnect(id, now);
         }
-        let Some(instance) = self.state.instances.get(&id) else {
-            return;
-        };
-        if matches!(instance.phase, Phase::Starting { .. }) {
-            return self.state.list_soon(now);
+        let phase = self.state.instances.get(&id).map(|instance| &instance.phase);
+        if matches!(phase, Some(Phase::Starting { .. })) {
+            return self.died(id, None, now);
         }
         let Some(before) = self.state.instances.remove(&id) else {
             return;

@@ -230,7 +230,7 @@ impl Supervisor {
         self.state.incarnations.insert(id.replica, id.incarnation);
         let instance = Instance {
             name: name.clone(),
-            phase: Phase::Starting { since: now },
+            phase: Phase::Starting { since: now, ended: None },
             handle: None,
             known_at: now,
             outdated: false,

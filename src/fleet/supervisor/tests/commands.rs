@@ -215,6 +215,23 @@ fn an_image_that_exits_at_once_is_said_to() {
     assert_eq!(world.containers.len(), 1);
 }
 
+/// Its address may already be another's, who would answer its heartbeats.
+#[test]
+fn a_death_that_overtakes_the_result_of_its_start_is_remembered() {
+    let mut world = World::of(1);
+    world.hold(Kind::Start);
+    let added = world.add(1, &["S5"]);
+    let Some(Action::Start(request)) = world.held_back(Kind::Start).pop() else { panic!() };
+    let started = world.create(&request);
+    world.kill("S5");
+    world.tell(Event::Started { instance: request.instance, result: Ok(started) });
+    assert_eq!(
+        world.answer(added),
+        Some(Err("replica 'S5' could not be started: it exited with code 137 before it passed its heartbeat".to_owned()))
+    );
+    assert_eq!(world.containers.len(), 1);
+}
+
 #[test]
 fn a_given_name_that_turns_out_foreign_is_the_callers_fault() {
     let mut world = World::of(1);

@@ -1,0 +1,44 @@
+//! What must hold some time after all faults have ended.
+
+use super::{Broken, Checker, World, ensure};
+use crate::{
+    fleet::{
+        desired::Desired,
+        message::FoundState,
+        observed::{Instance, of_replica},
+        state::{Boot, Engine},
+        supervisor::Supervisor,
+    },
+    sim::engine::Container,
+};
+
+impl Checker {
+    /// Observed equals desired, in the core, in the engine and on disk; and nothing is pending.
+    pub(in crate::sim) fn check_converged(
+        &self,
+        supervisor: &Supervisor,
+        world: &World,
+        disk: Option<&Desired>,
+    ) -> Broken {
+        let state = supervisor.state();
+        ensure(state.boot == Boot::Done && state.engine == Engine::Up, || "not up".to_owned())?;
+        ensure(state.operation.is_none() && state.queue.is_empty(), || {
+            format!("a command is stuck: {:?} {:?}", state.operation, state.queue)
+        })?;
+        ensure(self.pending.is_empty(), || format!("never answered: {:?}", self.pending))?;
+        for replica in state.desired.replicas() {
+            let instances: Vec<_> = of_replica(&state.instances, replica.id()).collect();
+            let is_well = |i: &Instance| i.is_passing() && !i.outdated;
+            ensure(instances.len() == 1 && is_well(instances[0].1), || {
+                format!("replica {} is not well: {instances:?}", replica.id())
+            })?;
+        }
+        let n = state.desired.replicas().len();
+        ensure(state.instances.len() == n, || "instances of nobody are left".to_owned())?;
+        let runs = |c: &Container| matches!(c.state, FoundState::Running(Some(_)));
+        ensure(world.containers.len() == n && world.containers.values().all(runs), || {
+            format!("{n} replicas, containers {:?}", world.containers)
+        })?;
+        ensure(disk == Some(&state.desired), || format!("the state file lags behind: {disk:?}"))
+    }
+}
