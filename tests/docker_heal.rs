@@ -197,7 +197,8 @@ fn a_replica_that_is_gone_altogether_is_replaced() {
     let fleet = Fleet::of(&host, 3, &[]);
     let load = Load::start(fleet.traffic(), Shape { connections: 20, rate: 100 });
     // Removed by force, cut off from the network, and stopped by hand.
-    let hurt: [&dyn Fn(&str) -> Vec<String>; 3] = [
+    type Hurt<'a> = &'a dyn Fn(&str) -> Vec<String>;
+    let hurt: [Hurt; 3] = [
         &|name| vec!["rm".into(), "--force".into(), fleet.container(name)],
         &|name| {
             let network = format!("{}-net", fleet.world.fleet);

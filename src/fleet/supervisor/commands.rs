@@ -121,6 +121,11 @@ impl Supervisor {
     ) -> Result<(), ScaleError> {
         let ids = self.victims(n, names)?;
         self.check_engine()?;
+        if ids.is_empty() {
+            // An empty fleet is what it is already; no generation for that.
+            self.answer(command, Ok(Done::Removed(Vec::new())));
+            return Ok(());
+        }
         // Those that were named are answered by the name that was given.
         let others = ids[names.len()..].iter().filter_map(|&id| self.state.desired.replica(id));
         let names = names.iter().chain(others.map(|replica| &replica.name)).cloned().collect();

@@ -53,6 +53,20 @@ impl Supervisor {
             Boot::Done => self.reconcile(&listing, asked, now),
         }
         self.mark_outdated(&listing);
+        self.forget_the_gone();
+    }
+
+    /// Ring identities are never used again, so nothing needs the history of those that are gone.
+    fn forget_the_gone(&mut self) {
+        let (desired, operation) = (&self.state.desired, &self.state.operation);
+        let instances = &self.state.instances;
+        let is_known = |id: &ReplicaId| {
+            desired.replica(*id).is_some()
+                || operation.as_ref().is_some_and(|operation| operation.awaits(*id))
+                || instances.keys().any(|instance| instance.replica == *id)
+        };
+        self.state.incarnations.retain(|id, _| is_known(id));
+        self.state.backoffs.retain(|id, _| is_known(id));
     }
 
     /// Takes over what an earlier run left, and removes what it had not committed.
