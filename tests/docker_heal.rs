@@ -8,7 +8,7 @@ mod docker_support;
 
 use std::time::{Duration, Instant};
 
-use docker::{docker, engine, eventually};
+use docker::{engine, eventually};
 use docker_support::{
     Decision, Fleet, SOON, alone, beside_others, end_of,
     load::{Load, Shape},
@@ -197,19 +197,11 @@ fn a_replica_that_is_gone_altogether_is_replaced() {
     let fleet = Fleet::of(&host, 3, &[]);
     let load = Load::start(fleet.traffic(), Shape { connections: 20, rate: 100 });
     // Removed by force, cut off from the network, and stopped by hand.
-    type Hurt<'a> = &'a dyn Fn(&str) -> Vec<String>;
-    let hurt: [Hurt; 3] = [
-        &|name| vec!["rm".into(), "--force".into(), fleet.container(name)],
-        &|name| {
-            let network = format!("{}-net", fleet.world.fleet);
-            vec!["network".into(), "disconnect".into(), network, fleet.container(name)]
-        },
-        &|name| vec!["stop".into(), fleet.container(name)],
-    ];
-    for hurt in hurt {
+    let network = format!("{}-net", fleet.world.fleet);
+    for hurt in [&["rm", "--force"][..], &["network", "disconnect", &network], &["stop"]] {
         let victim = fleet.replicas()[0].clone();
-        let args = hurt(&victim);
-        docker(&host, &args.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        let container = fleet.container(&victim);
+        fleet.world.docker(&[hurt, &[&*container]].concat());
         eventually("it is replaced", SOON, || {
             let names = fleet.replicas();
             names.len() == 3 && !names.contains(&victim)
