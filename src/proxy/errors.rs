@@ -91,13 +91,13 @@ impl Failure {
 
 /// Written as it is to a connection beyond the limit.
 pub(crate) const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\ncontent-length: 67\r\nretry-after: 1\r\n\
+    content-type: application/json\r\ncontent-length: 70\r\nretry-after: 1\r\n\
     connection: close\r\n\r\n\
     {\"message\":\"<Error> Too many connections are open\",\"status\":\"failure\"}";
 
 /// Written as it is to a client that took too long to send the head of a request.
 pub(crate) const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
-    content-type: application/json\r\ncontent-length: 72\r\nconnection: close\r\n\r\n\
+    content-type: application/json\r\ncontent-length: 73\r\nconnection: close\r\n\r\n\
     {\"message\":\"<Error> The request did not come in time\",\"status\":\"failure\"}";
 
 #[cfg(test)]
