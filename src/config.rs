@@ -120,7 +120,7 @@ impl Config {
             fleet: fleet_of(&options)?,
             driver,
             replicas,
-            image: options.image.clone().unwrap_or_else(|| "ringmaster-server".to_owned()),
+            image: image_of(&options)?,
             port: port_of(&options)?,
             env: env_of(&options)?,
             command: command_of(&options)?,
@@ -241,6 +241,14 @@ fn fleet_of(options: &Options) -> Checked<String> {
         return Ok(fleet);
     }
     wrong("fleet", format!("'{fleet}' must be 1 to 40 letters, digits, '_', '.' or '-'"))
+}
+
+fn image_of(options: &Options) -> Checked<String> {
+    match options.image.as_deref().map(str::trim) {
+        Some("") => wrong("image", "must not be empty"),
+        Some(image) => Ok(image.to_owned()),
+        None => Ok("ringmaster-server".to_owned()),
+    }
 }
 
 fn port_of(options: &Options) -> Checked<u16> {
@@ -391,6 +399,8 @@ mod tests {
             ("key = \"moon\"", "`key`: 'moon'"),
             ("env = [\"novalue\"]", "`env`"),
             ("port = 0", "`port`"),
+            ("image = \" \"", "`image`"),
+            ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: weights of 57"),
             ("fleet = \"a b\"", "`fleet`"),
             ("driver = \"static\"", "`upstream`"),
             ("driver = \"docker\"\nupstream = [\"a1=h:1\"]", "`upstream`"),

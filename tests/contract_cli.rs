@@ -32,7 +32,7 @@ fn unusable_settings_end_with_2_and_one_line_that_names_the_key() {
     let missing = home.path("missing.toml").to_str().unwrap().to_owned();
     let cases: &[(&[&str], &str)] = &[
         (&["--config", &broken], "line 1"),
-        (&["--config", &unknown], "`listen_on`"),
+        (&["--config", &unknown], "line 2: unknown field `listen_on`"),
         (&["--config", &typed], "line 1"),
         (&["--config", &missing], "missing.toml"),
         (&["--listen", "nowhere"], "`listen`"),

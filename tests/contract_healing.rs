@@ -162,7 +162,9 @@ fn the_last_living_replica_stays_whatever_its_heartbeat_says() {
         !now.is_empty() && now[0] != last
     });
     let report = load.stop();
-    assert!(report.failed.iter().all(|failure| failure.starts_with("503")), "{report:?}");
+    // Between its death and the other's return nobody is in the table.
+    let is_short = |failure: &String| ["502 ", "503 "].contains(&&failure[..4]);
+    assert!(report.failed.iter().all(is_short), "{report:?}");
 }
 
 #[test]

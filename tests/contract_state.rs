@@ -143,7 +143,7 @@ fn a_kill_in_the_middle_of_a_command_leaves_the_state_before_or_after_it() {
     }
     // In the middle of a removal: committed, so it is gone for good.
     let names = balancer.rep();
-    let target = "/process?delay_ms=30000&id=".to_owned();
+    let target = "/process?delay_ms=30000&id=";
     let _open: Vec<_> = (0..12)
         .map(|id| begin(balancer.traffic, "GET", &format!("{target}{id}"), &[], "").unwrap())
         .collect();
@@ -189,9 +189,10 @@ fn a_missing_file_means_a_new_fleet() {
     assert_eq!(balancer.wait_for(2), ["server_1", "server_2"]);
 }
 
+type Damage = fn(Vec<u8>) -> Vec<u8>;
+
 #[test]
 fn a_corrupt_file_is_set_aside_and_said_clearly() {
-    type Damage = fn(Vec<u8>) -> Vec<u8>;
     let damages: [(&str, Damage); 5] = [
         ("empty", |_| Vec::new()),
         ("half", |text| text[..text.len() / 2].to_vec()),

@@ -131,7 +131,7 @@ impl Options {
         let text = std::fs::read_to_string(path)
             .map_err(|error| wrong(format!("'{}': {error}", path.display())))?;
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             wrong(format!("'{}', line {line}: {}", path.display(), error.message()))
         })
     }
