@@ -16,4 +16,4 @@ elif [ "${RINGMASTER_TEST_DOCKER:-}" = required ]; then
 else
     say "SKIPPED: the tests with Docker, for no engine answers ($no_engine)"
 fi
-cargo test --locked --workspace
+cargo test --locked --workspace --no-fail-fast

@@ -7,7 +7,7 @@ mod spawner;
 use std::{
     collections::BTreeMap,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     process::Stdio,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,6 +18,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{
+    net::TcpSocket,
     process::Command,
     sync::{broadcast, mpsc},
     time,
@@ -33,8 +34,6 @@ use crate::fleet::{
     },
 };
 
-/// A free port can be taken by somebody else before the child has it.
-const ATTEMPTS: usize = 3;
 /// How many ends of children wait for a slow listener; it is told when some were lost.
 const WAITING_SIGNALS: usize = 256;
 /// Time beyond the grace in which a killed child must be gone.
@@ -113,10 +112,13 @@ impl ProcessDriver {
     async fn start_child(&self, request: StartRequest) -> Result<Started, StartError> {
         self.clear_name(&request.name).await?;
         let mut ended = String::new();
-        for _ in 0..ATTEMPTS {
-            let port = self.free_port().map_err(|error| {
+        for reserves in [true, false] {
+            let (reservation, port) = self.free_port().map_err(|error| {
                 StartError::Refused(format!("there is no free port: {error}").into())
             })?;
+            // Nobody is given a port that is bound, and a program that sets SO_REUSEADDR, as nearly
+            // all servers do, can listen on it nevertheless. The others get a second try without.
+            let _reservation = reserves.then_some(reservation);
             match self.attempt(&request, port).await? {
                 Ok(started) => return Ok(started),
                 Err(text) => ended = text,
@@ -188,13 +190,15 @@ impl ProcessDriver {
     }
 
     /// A port that nobody listens on, and none of our children was given.
-    fn free_port(&self) -> io::Result<u16> {
+    fn free_port(&self) -> io::Result<(TcpSocket, u16)> {
         loop {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            let port = listener.local_addr()?.port();
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            let port = socket.local_addr()?.port();
             let given = self.children().values().any(|c| c.address.port() == port);
             if !given {
-                return Ok(port);
+                return Ok((socket, port));
             }
         }
     }
@@ -322,10 +326,11 @@ mod tests {
         assert_ne!(base, spec(&["server", "-v"], &[("A", "2")]));
     }
 
-    #[test]
-    fn given_ports_are_free() {
+    #[tokio::test]
+    async fn a_given_port_is_kept_for_whoever_sets_so_reuseaddr() {
         let driver = ProcessDriver::new(ProcessConfig::new(vec!["x".into()])).unwrap();
-        let port = driver.free_port().unwrap();
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (_reservation, port) = driver.free_port().unwrap();
+        // The standard library sets it, as servers do.
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     }
 }
