@@ -9,6 +9,7 @@ mod docker_support;
 use std::{
     env, fs,
     net::SocketAddr,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::{Command, Stdio},
 };
@@ -104,11 +105,16 @@ impl<'a> Keeper<'a> {
         let name = format!("{}-keeper", fleet.world.fleet);
         let state = fleet.state_dir();
         fs::create_dir_all(&state).unwrap();
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
         let balances = format!("ringmaster.balances={}", fleet.world.fleet);
         let mut args: Vec<String> = ["run", "--detach", "--name", &name].map(Into::into).into();
         for label in ["ringmaster.role=balancer", &balances] {
             args.extend(["--label".into(), label.into()]);
         }
+        let group = fs::metadata(socket).unwrap().gid().to_string();
+        args.extend(["--user", "65532:65532", "--group-add", &group].map(Into::into));
+        args.extend(["--cap-drop", "ALL", "--security-opt", "no-new-privileges"].map(Into::into));
+        args.push("--read-only".into());
         // The program of a test run is not static: it brings the libraries of this machine.
         let libraries = ["/lib", "/lib64", "/usr/lib"];
         let libraries = libraries.into_iter().filter(|dir| Path::new(dir).exists());

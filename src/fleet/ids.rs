@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use crate::ring::RingId as ReplicaId;
+pub use crate::ring::{RingId as ReplicaId, Slot};
 
 /// One concrete run of a replica, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

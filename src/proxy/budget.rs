@@ -1,6 +1,6 @@
 //! How many retries a worker may make.
 
-/// A token bucket for retries that may make replicas do work twice. Pure: time is an argument.
+/// Tokens for retries that may make replicas do work twice. Pure: time is an argument.
 ///
 /// It guards against a storm: replicas that are slow or resetting under load must not get up to
 /// three times that load. So it is asked only where a replica may have seen the request: a

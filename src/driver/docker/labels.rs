@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use crate::{
     driver::spec_digest,
     fleet::{
-        ids::{Incarnation, InstanceId, ReplicaId, ReplicaName, SpecDigest},
+        ids::{Incarnation, InstanceId, ReplicaId, ReplicaName, Slot, SpecDigest},
         message::{FoundIdentity, StartRequest},
     },
-    ring::Slot,
 };
 
 /// Which fleet a container or network belongs to. We touch nothing without it.
