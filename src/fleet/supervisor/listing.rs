@@ -202,7 +202,9 @@ impl Supervisor {
             .state
             .instances
             .iter()
-            .filter(|(id, instance)| instance.known_at < asked && !seen.contains(id))
+            // A list says nothing about a start under way: its container may not exist yet.
+            .filter(|(_, instance)| instance.handle.is_some() && instance.known_at < asked)
+            .filter(|(id, _)| !seen.contains(id))
             .map(|(id, _)| *id)
             .collect();
         for id in missing {
