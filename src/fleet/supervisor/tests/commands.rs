@@ -40,6 +40,18 @@ fn an_addition_is_undone_by_the_removal_of_the_newest() {
     assert_eq!(world.supervisor.table().ring, before);
 }
 
+/// Its container may not exist yet when the list is taken.
+#[test]
+fn a_list_during_a_start_does_not_end_the_addition() {
+    let mut world = World::of(3);
+    world.hold(Kind::Start);
+    let added = world.add(1, &["S5"]);
+    world.wait(6_000);
+    world.release(Kind::Start);
+    world.wait(100);
+    assert_eq!(world.answer(added), Some(Ok(names(&["S5"]))));
+}
+
 /// Refused at once, and nothing changes.
 #[test]
 fn what_cannot_be_is_refused_in_words() {
