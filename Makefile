@@ -5,7 +5,7 @@ ADMIN_PORT ?= 9090
 URL ?= http://127.0.0.1:$(PORT)
 ADMIN_URL ?= http://127.0.0.1:$(ADMIN_PORT)
 
-.PHONY: help up down build images test bench analysis fmt lint clean
+.PHONY: help up down build images test bench bench-ring analysis fmt lint clean
 
 help:
 	@echo 'make up        build and start the balancer, which starts its replicas; PORT=5000 ADMIN_PORT=9090'
@@ -14,8 +14,9 @@ help:
 	@echo 'make build     release binaries for this machine'
 	@echo 'make images    both images for the Docker engine; BUILD=host|image says where it is compiled'
 	@echo 'make test      all tests; RINGMASTER_TEST_DOCKER=required fails where no Docker engine answers'
-	@echo 'make bench     CPU time per request beside HAProxy, which must be installed'
-	@echo 'make analysis  the experiments A-1 and A-3 against URL and ADMIN_URL, into analysis/results'
+	@echo 'make bench     CPU time per request beside HAProxy, nginx and Envoy; ROUNDS=5 ONLY=row,row'
+	@echo 'make bench-ring  the figures of the ring beside their goals, into analysis/results/ring.md'
+	@echo 'make analysis  the experiments A-1 to A-3 against URL and ADMIN_URL, and A-4, into analysis/results'
 	@echo 'make fmt       format the sources'
 	@echo 'make lint      formatting, clippy, and shellcheck where it is installed'
 	@echo 'make clean     remove what was built'
@@ -37,6 +38,9 @@ test:
 
 bench:
 	@scripts/bench.sh
+
+bench-ring:
+	cargo run --release --locked --package analysis -- ring
 
 analysis:
 	@PORT=$(PORT) ADMIN_PORT=$(ADMIN_PORT) scripts/analysis.sh $(URL) $(ADMIN_URL)

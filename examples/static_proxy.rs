@@ -12,7 +12,7 @@ use ringmaster::{
         table::{RoutingTable, Target},
     },
     proxy::{ProxyConfig, Routes, Workers},
-    ring::{Ring, RingSettings, placement::place},
+    ring::{Ring, RingSettings, membership},
 };
 use tokio::sync::mpsc;
 
@@ -46,12 +46,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn table(upstreams: &[SocketAddr]) -> anyhow::Result<RoutingTable> {
-    let mut ring = Ring::new(RingSettings::default(), Vec::new())?;
+    let settings = RingSettings::default();
+    let mut members = Vec::new();
     let mut targets = Vec::new();
     for (id, address) in (1..).zip(upstreams) {
-        let mut members = ring.members().to_vec();
-        members.push(place(&ring, ReplicaId(id), 1)?);
-        ring = Ring::new(ring.settings().clone(), members)?;
+        membership::join(&settings, &mut members, ReplicaId(id), 1)?;
         targets.push(Some(Target {
             instance: InstanceId { replica: ReplicaId(id), incarnation: Incarnation::FIRST },
             name: ReplicaName::numbered(id),
@@ -60,7 +59,7 @@ fn table(upstreams: &[SocketAddr]) -> anyhow::Result<RoutingTable> {
     }
     Ok(RoutingTable {
         generation: Generation(1),
-        ring: Arc::new(ring),
+        ring: Arc::new(Ring::new(settings, members)?),
         targets,
         finishing: Vec::new(),
     })

@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and how the answers of a running balancer are shown.
 
+pub mod simulate;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -28,13 +30,15 @@ pub enum Command {
     /// List the replicas in service
     Replicas(Client),
     /// Add replicas
-    Add(Scale),
-    /// Remove replicas: the named ones first, then the newest
+    Add(Add),
+    /// Remove replicas: the named ones first, then by the victim rule
     Rm(Scale),
-    /// Show who owns which share of the keys
-    Ring(Client),
+    /// Show who owns which share of the keys, or change that
+    Ring(Ring),
     /// Show all replicas and their instances
     Status(Client),
+    /// Play a sequence of changes on a ring, without a fleet
+    Simulate(simulate::Simulate),
 }
 
 /// Settings of `serve` and `check`.
@@ -57,6 +61,88 @@ pub struct Client {
     /// Token of the admin port
     #[arg(long, env = "RINGMASTER_ADMIN_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+}
+
+/// What to show of the ring, or to change.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Ring {
+    /// A change; without one the ring is shown.
+    #[command(subcommand)]
+    pub change: Option<RingChange>,
+    /// Show where this key goes, and who would follow
+    #[arg(long)]
+    pub key: Option<String>,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
+}
+
+/// Changes of the ring.
+#[derive(Debug, Subcommand)]
+pub enum RingChange {
+    /// Change settings of the ring; what is not named stays
+    Set(SetRing),
+    /// Change the weight of a replica
+    Weight(Reweigh),
+}
+
+/// Settings of the ring.
+#[derive(Args, Debug)]
+pub struct SetRing {
+    /// ring, slots, ketama, maglev, rendezvous or jump
+    #[arg(long)]
+    pub algorithm: Option<String>,
+    /// Slots of the ring or table
+    #[arg(long)]
+    pub slots: Option<u32>,
+    /// Virtual servers for each unit of weight
+    #[arg(long)]
+    pub virtual_servers: Option<u32>,
+    /// even, hash or polynomial
+    #[arg(long)]
+    pub placement: Option<String>,
+    /// linear or quadratic
+    #[arg(long)]
+    pub collision: Option<String>,
+    /// xxh3, murmur3, fnv1a, djb2, crc32, md5, sha1, siphash, simple or polynomial
+    #[arg(long)]
+    pub hash: Option<String>,
+    /// Secret of siphash: 32 hexadecimal digits [default: $RINGMASTER_HASH_KEY]
+    #[arg(long)]
+    pub hash_key: Option<String>,
+    /// Only show what would move
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
+}
+
+/// Another weight.
+#[derive(Args, Debug)]
+pub struct Reweigh {
+    /// Name of the replica
+    pub name: String,
+    /// Its weight, at least 1
+    pub weight: u32,
+    /// Only show what would move
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
+}
+
+/// An addition.
+#[derive(Args, Debug)]
+pub struct Add {
+    /// How many, and which.
+    #[command(flatten)]
+    pub scale: Scale,
+    /// Weight of each newcomer
+    #[arg(long, default_value_t = 1)]
+    pub weight: u32,
 }
 
 /// A scale command.

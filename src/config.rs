@@ -2,6 +2,8 @@
 //! environment, which beats the file. Every limit that can be set is in it.
 
 mod options;
+mod proxy;
+mod ring;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,12 +14,13 @@ use std::{
 use crate::{
     control::prober::Prober,
     driver::fixed::Upstream,
-    fleet::limits::Limits,
-    proxy::{KeySources, ProxyConfig},
-    ring::{Placement, RingSettings},
+    fleet::{limits::Limits, victim::VictimRule},
+    proxy::ProxyConfig,
+    ring::RingSettings,
 };
 
 pub use options::Options;
+pub use proxy::SCALING_PATHS;
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,14 +86,15 @@ pub struct Config {
     pub prober: Prober,
     /// The ring.
     pub ring: RingSettings,
+    /// Who leaves when nobody is named.
+    pub victim: VictimRule,
+    /// What follows from the settings and may surprise, each in a sentence.
+    pub notices: Vec<String>,
     /// Bounds of the supervision.
     pub limits: Limits,
     /// The data plane.
     pub proxy: ProxyConfig,
 }
-
-/// The paths of the scaling API.
-pub const SCALING_PATHS: [&str; 3] = ["/rep", "/add", "/rm"];
 
 type Checked<T> = Result<T, ConfigError>;
 
@@ -100,21 +104,18 @@ impl Config {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn check(options: Options, docker_is_here: bool) -> Checked<Self> {
-        let ring = ring_of(&options)?;
-        let limits = limits_of(&options, &ring)?;
+        let limits = limits_of(&options)?;
         let driver = driver_of(&options, docker_is_here)?;
         let replicas = options.replicas.unwrap_or(3);
+        let upstreams = upstreams_of(&options, driver)?;
+        let (ring, notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
-            return wrong(
-                "replicas",
-                format!(
-                    "{replicas} are too many: at most {most} fit; raise `slots` or `replicas_max`, or lower `virtual_servers`"
-                ),
-            );
+            let advice = limits.advice(&ring);
+            let why = format!("{replicas} are too many: at most {most} fit; {advice}");
+            return wrong("replicas", why);
         }
-        let upstreams = upstreams_of(&options, driver)?;
-        room_for(&upstreams, &ring)?;
+        ring::room_for(&upstreams, &ring)?;
         let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
             fleet: fleet_of(&options)?,
@@ -131,7 +132,9 @@ impl Config {
             admin_token: options.admin_token.clone().filter(|t| !t.is_empty()).map(Secret),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
             prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
-            proxy: proxy_of(&options, &limits)?,
+            proxy: proxy::proxy_of(&options, &limits)?,
+            victim: victim_of(&options)?,
+            notices,
             ring,
             limits,
         })
@@ -168,28 +171,7 @@ fn count<T: PartialOrd + From<u8> + Copy>(
     }
 }
 
-fn ring_of(options: &Options) -> Checked<RingSettings> {
-    let default = RingSettings::default();
-    let placement = match options.placement.as_deref() {
-        None => default.placement,
-        Some(name) => match Placement::from_name(name) {
-            Some(placement) => placement,
-            None => {
-                let known: Vec<_> = Placement::ALL.iter().map(|one| one.name()).collect();
-                return wrong("placement", format!("'{name}' is not one of {}", known.join(", ")));
-            }
-        },
-    };
-    let ring = RingSettings {
-        slots: options.slots.unwrap_or(default.slots),
-        virtual_servers: options.virtual_servers.unwrap_or(default.virtual_servers),
-        placement,
-    };
-    let key = if options.virtual_servers.is_some() { "virtual_servers" } else { "slots" };
-    ring.check().map(|()| ring).or_else(|error| wrong(key, error.to_string()))
-}
-
-fn limits_of(options: &Options, ring: &RingSettings) -> Checked<Limits> {
+fn limits_of(options: &Options) -> Checked<Limits> {
     let limits = Limits::default();
     Ok(Limits {
         probe_interval: time(
@@ -212,9 +194,20 @@ fn limits_of(options: &Options, ring: &RingSettings) -> Checked<Limits> {
         )?,
         drain: time("drain", options.drain.as_ref(), limits.drain)?,
         stop_grace: time("stop_grace", options.stop_grace.as_ref(), limits.stop_grace)?,
-        replicas_max: count("replicas_max", options.replicas_max, ring.replicas_max())?,
+        replicas_max: count("replicas_max", options.replicas_max, limits.replicas_max)?,
         ..limits
     })
+}
+
+fn victim_of(options: &Options) -> Checked<VictimRule> {
+    let Some(name) = &options.victim else { return Ok(VictimRule::default()) };
+    VictimRule::from_name(name).map_or_else(
+        || {
+            let allowed = VictimRule::ALL.map(VictimRule::name).join(", ");
+            wrong("victim", format!("'{name}' is not one of {allowed}"))
+        },
+        Ok,
+    )
 }
 
 fn driver_of(options: &Options, docker_is_here: bool) -> Checked<DriverKind> {
@@ -302,54 +295,6 @@ fn upstreams_of(options: &Options, driver: DriverKind) -> Checked<Vec<Upstream>>
     }
 }
 
-/// Upstreams beyond the ring would be left out without a word.
-fn room_for(upstreams: &[Upstream], ring: &RingSettings) -> Checked<()> {
-    let weights: u64 = upstreams.iter().map(|upstream| u64::from(upstream.weight)).sum();
-    if weights.saturating_mul(ring.virtual_servers.into()) <= ring.slots.into() {
-        return Ok(());
-    }
-    let why = format!(
-        "weights of {weights} in all are too much for the ring; raise `slots`, or lower the weights or `virtual_servers`"
-    );
-    wrong("upstream", why)
-}
-
-fn proxy_of(options: &Options, limits: &Limits) -> Checked<ProxyConfig> {
-    let proxy = ProxyConfig::default();
-    let keys = match options.key.as_deref() {
-        None => KeySources::default(),
-        Some(text) => {
-            text.parse::<KeySources>().or_else(|error| wrong("key", error.to_string()))?
-        }
-    };
-    let unspecified = Ipv4Addr::UNSPECIFIED.into();
-    Ok(ProxyConfig {
-        listen: address("listen", options.listen.as_deref(), unspecified, 5000)?,
-        workers: options.workers.unwrap_or(0).min(1_024),
-        keys,
-        mounts: mounts_of(options)?,
-        not_found_as_400: options.not_found_as_400.unwrap_or(false),
-        connect: time("connect", options.connect.as_ref(), proxy.connect)?,
-        first_byte: time("first_byte", options.first_byte.as_ref(), proxy.first_byte)?,
-        upstream_idle: time("upstream_idle", options.upstream_idle.as_ref(), proxy.upstream_idle)?,
-        attempts: count("attempts", options.attempts, proxy.attempts)?
-            .min(limits.replicas_max.max(1)),
-        connections_max: count("connections_max", options.connections_max, proxy.connections_max)?,
-        ..proxy
-    })
-}
-
-fn mounts_of(options: &Options) -> Checked<Vec<String>> {
-    let groups = match &options.mounts {
-        None => vec!["scaling".to_owned()],
-        Some(groups) => groups.iter().filter(|group| !group.is_empty()).cloned().collect(),
-    };
-    if let Some(unknown) = groups.iter().find(|group| *group != "scaling") {
-        return wrong("mounts", format!("'{unknown}' is not one of scaling"));
-    }
-    Ok(if groups.is_empty() { Vec::new() } else { SCALING_PATHS.map(String::from).to_vec() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,7 +314,7 @@ mod tests {
         assert_eq!(config.admin, "127.0.0.1:9090".parse().unwrap());
         assert_eq!((config.driver, config.replicas, config.port), (DriverKind::Docker, 3, 5000));
         assert_eq!(config.fleet, "default");
-        assert_eq!(config.limits, Limits { replicas_max: 56, ..Limits::default() });
+        assert_eq!(config.limits, Limits::default());
         assert_eq!(config.proxy.mounts, SCALING_PATHS);
         let process = Config::check(Options::default(), false).unwrap();
         assert_eq!(process.driver, DriverKind::Process);
@@ -389,18 +334,38 @@ mod tests {
         let cases = [
             ("listen = \"nowhere\"", "`listen`"),
             ("driver = \"podman\"", "`driver`: 'podman' is not one of"),
-            ("placement = \"odd\"", "`placement`: 'odd' is not one of hash, polynomial"),
+            ("placement = \"odd\"", "`placement`: 'odd' is not one of even, hash, polynomial"),
             ("replicas = 57", "`replicas`: 57 are too many: at most 56"),
             ("virtual_servers = 513", "`virtual_servers`"),
             ("slots = 0", "`slots`"),
+            ("algorithm = \"odd\"", "`algorithm`: 'odd' is not one of ring, slots, ketama"),
+            ("hash = \"odd\"", "`hash`: 'odd' is not one of xxh3, murmur3"),
+            ("hash = \"siphash\"", "`hash_key`: the hash siphash needs a key"),
+            ("collision = \"odd\"", "`collision`: 'odd' is not one of linear, quadratic"),
+            ("upstream_protocol = \"h3\"", "`upstream_protocol`: 'h3' is not one of h1, h2c, auto"),
+            ("request_timeout = \"soon\"", "`request_timeout`: 'soon' is not a time"),
+            ("header_bytes_max = 100", "`header_bytes_max`: must be 8192 to 1048576 bytes"),
+            ("headers_max = 0", "`headers_max`"),
+            ("uri_max = 0", "`uri_max`"),
+            ("streams_max = 0", "`streams_max`"),
+            ("requests_per_connection = 0", "`requests_per_connection`"),
+            ("victim = \"odd\"", "`victim`: 'odd' is not one of newest, oldest, least_loaded"),
             ("drain = \"soon\"", "`drain`: 'soon' is not a time"),
             ("heartbeat_interval = \"0s\"", "`heartbeat_interval`"),
             ("heartbeat_misses = 0", "`heartbeat_misses`"),
             ("key = \"moon\"", "`key`: 'moon'"),
+            ("key = \"path:0\"", "`key`: 'path:0'"),
+            ("policy = \"fair\"", "`policy`: 'fair' is not one of ring, bounded, round_robin,"),
+            ("bounded_factor = 0.99", "`bounded_factor`: '0.99' must be"),
+            ("bounded_factor = inf", "`bounded_factor`: 'inf' must be"),
+            ("bounded_factor = nan", "`bounded_factor`: 'NaN' must be"),
+            ("key_body_max = 0", "`key_body_max`"),
+            ("key_body_max = 99999999", "`key_body_max`: must be 16777216"),
+            ("trusted_proxies = [\"10.0.0.0/8\", \"lan\"]", "`trusted_proxies`: 'lan'"),
             ("env = [\"novalue\"]", "`env`"),
             ("port = 0", "`port`"),
             ("image = \" \"", "`image`"),
-            ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: weights of 57"),
+            ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: 1 upstreams with weights of 57"),
             ("fleet = \"a b\"", "`fleet`"),
             ("driver = \"static\"", "`upstream`"),
             ("driver = \"docker\"\nupstream = [\"a1=h:1\"]", "`upstream`"),

@@ -25,6 +25,7 @@
 //! | [`ring`] | pure: hash functions, placement, lookup, shares, moves | knows of health |
 //! | [`fleet`] | pure: desired, observed, plan, supervisor, table | asks a clock, draws from ambient chance, logs, waits |
 //! | [`balance`] | pure: who gets a request | sees a connection |
+//! | [`simulate`] | pure: a ring through a sequence of changes, without a fleet | knows of instances |
 //! | [`sim`] | pure: the world in which the supervisor is tested | is reached from the program |
 //! | [`driver`] | effects on instances behind one small trait | decides |
 //! | [`control`] | the shell: owns the supervisor, carries out its actions | sees HTTP servers or the data plane |
@@ -40,7 +41,8 @@
 //! serve ─► proxy ─► balance ─► ring
 //!          control ─ publish(RoutingTable) ─► proxy      one swap, loaded once per request
 //!          proxy ─ try_send(failed request) ─► control   bounded; drops are counted
-//! ring, fleet, balance, sim ─► std and hash crates only
+//! cli ─► simulate ─► balance, ring, fleet::victim      offline: `ringmaster simulate`
+//! ring, fleet, balance, simulate, sim ─► std and hash crates only
 //! ```
 //!
 //! `tests/tidy.rs` holds this up: the pure folders name no clock, thread, lock, runtime, log or
@@ -60,7 +62,7 @@
 //!
 //! W workers carry traffic, each with its own runtime, listener, upstream connections and counters.
 //! Two more threads run the control side: one task owns the supervisor, and everything it asks for
-//! runs concurrently beside it. The two sides share the routing table and one in-flight number per
+//! runs concurrently beside it. One writes the access log, where there is one. The two sides share the routing table and one in-flight number per
 //! instance, nothing else.
 
 pub mod api;
@@ -75,3 +77,4 @@ pub mod proxy;
 pub mod ring;
 pub mod serve;
 pub mod sim;
+pub mod simulate;

@@ -5,7 +5,10 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use ringmaster::{
-    cli::{Cli, Command, Serve},
+    cli::{
+        Cli, Command, Serve,
+        simulate::{self, Simulate},
+    },
     client,
     config::{Config, ConfigError, Options},
     serve,
@@ -44,7 +47,18 @@ fn main() -> ExitCode {
             }
             Err(error) => unusable(&error),
         },
+        Command::Simulate(asked) => run_simulate(&asked, cli.json),
         other => run_client(other, cli.json),
+    }
+}
+
+fn run_simulate(asked: &Simulate, as_json: bool) -> ExitCode {
+    match simulate::answer(asked, as_json) {
+        Ok(text) => finish(simulate::deliver(asked, text)),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 
@@ -104,7 +118,9 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
             Command::Rm(scale) => client::rm(scale, as_json).await,
             Command::Ring(options) => client::ring(options, as_json).await,
             Command::Status(options) => client::status(options, as_json).await,
-            Command::Serve(_) | Command::Check(_) => unreachable!("handled by main"),
+            Command::Serve(_) | Command::Check(_) | Command::Simulate(_) => {
+                unreachable!("handled by main")
+            }
         }
     }))
 }

@@ -51,6 +51,10 @@ impl Publisher for Routes {
         Routes::publish(self, table);
     }
 
+    fn in_flight(&self, instance: InstanceId) -> u64 {
+        Routes::in_flight(self, instance)
+    }
+
     fn drained(&self, instance: InstanceId) -> BoxFuture<'static, ()> {
         let routes = self.clone();
         Box::pin(async move { routes.drained(instance).await })
@@ -72,7 +76,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     let clock = Clock::start();
     let seed = rand::rngs::SysRng.try_next_u64().context("the system gives no random numbers")?;
-    let supervisor = Supervisor::new(settings_of(&config, seed), stored, clock.now())?;
+    let supervisor = Supervisor::new(settings_of(&config, seed), stored, clock.now())
+        .context("the replicas of the stored state do not fit the configured ring")?;
     let routes = Routes::new(supervisor.table());
     let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
     let (handle, control) = control::prepare(Parts {
@@ -94,6 +99,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let router = admin_router(handle, totals, &config, docker);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
+    for notice in &config.notices {
+        tracing::info!("{notice}");
+    }
     tracing::info!(traffic = %traffic_address, admin = %admin_address, "listening");
 
     stop.wait().await;
@@ -237,6 +245,7 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
             DriverKind::Docker | DriverKind::Process => Keeper::Ringmaster,
         },
         ring: config.ring.clone(),
+        victim: config.victim,
         replicas: config.replicas,
         seed,
     }

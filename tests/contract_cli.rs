@@ -51,6 +51,11 @@ fn unusable_settings_end_with_2_and_one_line_that_names_the_key() {
             "`upstream`",
         ),
         (&["--key", "moon"], "`key`"),
+        (&["--key", "query:id,path:x"], "`key`: 'path:x' is not a key source; allowed are header:"),
+        (&["--key-body-max", "0"], "`key_body_max`"),
+        (&["--trusted-proxies", "10.0.0.0/8,lan"], "`trusted_proxies`: 'lan'"),
+        (&["--policy", "fair"], "`policy`: 'fair' is not one of ring, bounded"),
+        (&["--bounded-factor", "0.5"], "`bounded_factor`"),
         (&["--env", "novalue"], "`env`"),
         (&["--heartbeat-path", "x"], "`heartbeat_path`"),
         (&["--heartbeat-interval", "soon"], "`heartbeat_interval`"),
@@ -113,11 +118,15 @@ fn flags_beat_the_environment_and_that_beats_the_file() {
     let run = Home::run(
         home.program()
             .args(["check", "--config", file, "--drain", "3s"])
+            .args(["--key", "cookie:sid,body:/id", "--policy", "bounded"])
+            .args(["--trusted-proxies", "10.0.0.0/8,::1"])
             .env("RINGMASTER_ATTEMPTS", "1")
             .env("RINGMASTER_ADMIN_TOKEN", "very-secret"),
     );
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
-    for shown in ["replicas: 1", "drain: 3s", "attempts: 1"] {
+    let shown =
+        ["replicas: 1", "drain: 3s", "attempts: 1", "policy: Bounded", "key_body_max: 65536"];
+    for shown in shown.into_iter().chain(["bounded_factor: 1.25", "\"sid\"", "10.0.0.0/8"]) {
         assert!(run.out.contains(shown), "{shown}: {run:?}");
     }
     assert!(!run.out.contains("very-secret"), "{run:?}");
@@ -236,7 +245,8 @@ fn the_admin_port_shows_ring_status_decisions_and_metrics() {
     for path in ["/api/ring", "/api/status", "/api/decisions", "/metrics"] {
         let answer = ask(balancer.admin, "POST", path, "{}");
         answer.refusal(405);
-        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{path}");
+        let allowed = if path == "/api/ring" { "GET, HEAD, PUT" } else { "GET, HEAD" };
+        assert_eq!(answer.header("allow"), Some(allowed), "{path}");
         assert_eq!(ask(balancer.admin, "HEAD", path, "").status, 200);
     }
     check_ring(&balancer.ring());
@@ -303,6 +313,13 @@ fn metrics_are_prometheus_text() {
     assert_eq!(value("ringmaster_replica_requests_total"), 10.0);
     assert_eq!(families["ringmaster_replica_requests_total"].1.len(), 2);
     assert!(value("ringmaster_transitions_total") > 0.0);
+    let (_, samples) = &families["ringmaster_replica_response_seconds"];
+    let sum_of = |part: &str| -> f64 {
+        samples.iter().filter(|(series, _)| series.contains(part)).map(|(_, value)| value).sum()
+    };
+    assert_eq!((sum_of("_count{"), sum_of("le=\"+Inf\"")), (10.0, 10.0));
+    assert!(sum_of("le=\"0.0001\"") <= sum_of("le=\"0.1\"") && sum_of("le=\"60\"") == 10.0);
+    assert!(sum_of("_sum{") > 0.0);
     for (name, (kind, _)) in &families {
         assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
         assert!(name.starts_with("ringmaster_"), "{name}");
@@ -321,7 +338,7 @@ fn prometheus(text: &str) -> Families {
             assert!(help.contains(' '), "{line}");
         } else if let Some(typed) = line.strip_prefix("# TYPE ") {
             let (name, kind) = typed.split_once(' ').unwrap();
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{line}");
             let before = families.insert(name.into(), (kind.into(), BTreeMap::new()));
             assert!(before.is_none(), "twice: {line}");
@@ -329,9 +346,14 @@ fn prometheus(text: &str) -> Families {
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
-            assert_eq!(name, current, "{line}");
+            let (kind, samples) = families.get_mut(&current).unwrap();
+            match name.strip_prefix(current.as_str()).unwrap() {
+                "" => assert_ne!(kind, "histogram", "{line}"),
+                "_bucket" | "_sum" | "_count" => assert_eq!(kind, "histogram", "{line}"),
+                other => panic!("{other}: {line}"),
+            }
             let value: f64 = value.parse().unwrap();
-            let before = families.get_mut(name).unwrap().1.insert(series.into(), value);
+            let before = samples.insert(series.into(), value);
             assert!(value.is_finite() && before.is_none(), "{line}");
         }
     }

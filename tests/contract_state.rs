@@ -242,8 +242,9 @@ fn state_of_others_is_left_alone() {
 
     // Of a newer version, whatever that may look like.
     for newer in
-        [file.replacen("\"version\":1", "\"version\":2", 1), r#"{"version":3,"x":[]}"#.into()]
+        [file.replacen("\"version\":2", "\"version\":3", 1), r#"{"version":4,"x":[]}"#.into()]
     {
+        assert_ne!(newer, file);
         fs::write(home.state_file(), &newer).unwrap();
         refused(&home, &[], "version");
         assert_eq!(fs::read_to_string(home.state_file()).unwrap(), newer);
@@ -282,6 +283,9 @@ fn changed_ring_settings_win_and_say_what_they_move() {
     let balancer = home.start_full(3, &[]);
     let before = balancer.ring();
     end(balancer, true);
+    // One that does not hold them is refused, and says why.
+    let unfit = &["--replicas", "2", "--virtual-servers", "200"];
+    refused(&home, unfit, "stored state do not fit the configured ring: the ring of 512 slots");
     let balancer = home.start(&["--virtual-servers", "20"]);
     assert_eq!(balancer.wait_for(3), ["server_1", "server_2", "server_3"]);
     let after = balancer.ring();

@@ -18,7 +18,7 @@ const ROOTS: &[&str] = &["src", "tests", "server", "analysis"];
 const SELF: &str = "tests/tidy.rs";
 
 /// Folders without effects.
-const PURE: &[&str] = &["ring", "fleet", "balance", "sim"];
+const PURE: &[&str] = &["ring", "fleet", "balance", "sim", "simulate"];
 
 /// Words that pure code never uses, and what to do instead. Tests of these folders may.
 const IMPURE: &[(&[&str], &str)] = &[
@@ -50,6 +50,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("balance", Arrows::Only(&["ring"])),
     ("fleet", Arrows::Only(&["ring"])),
     ("sim", Arrows::Only(&["fleet", "ring"])),
+    ("simulate", Arrows::Only(&["balance", "fleet::victim", "ring"])),
     ("driver", Arrows::Only(&["fleet::ids", "fleet::message"])),
     ("control", Arrows::Never(&["proxy", "api"])),
     ("proxy", Arrows::Never(&["control", "driver"])),

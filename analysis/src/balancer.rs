@@ -1,6 +1,7 @@
 //! What a running balancer says about itself.
 
-use std::time::Duration;
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -16,9 +17,29 @@ pub struct Balancer {
     url: String,
 }
 
-/// The ring as `GET /api/ring` shows it; only what the experiments need.
-#[derive(Debug, Clone, Deserialize)]
+/// How long a scale command may take: the start of all newcomers, or the drain of a leaver.
+const SCALE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks at the replicas in service.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The ring as `GET /api/ring` shows it; only what the experiments need. Settings that are not
+/// shown are those of the default ring.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub struct Ring {
+    /// How a slot finds its owner.
+    pub algorithm: Option<String>,
+    /// How many slots the circle or table really has.
+    pub slots: Option<u64>,
+    /// Virtual servers per unit of weight.
+    pub virtual_servers: Option<u32>,
+    /// How positions are chosen.
+    pub placement: Option<String>,
+    /// What is done about a taken slot.
+    pub collision: Option<String>,
+    /// What keys are hashed with.
+    pub hash: Option<String>,
     /// The replicas with the part of all slots that each one owns.
     pub replicas: Vec<RingReplica>,
 }
@@ -30,6 +51,19 @@ pub struct RingReplica {
     pub name: String,
     /// The part of all slots it owns, from 0 to 1.
     pub share: f64,
+    /// Its ring identity.
+    #[serde(default)]
+    pub id: u32,
+    /// Its weight.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// The slots that its virtual servers sit on.
+    #[serde(default)]
+    pub slots: Vec<u32>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 #[derive(Deserialize)]
@@ -66,6 +100,52 @@ impl Balancer {
     /// When the balancer does not answer, or not with a ring.
     pub async fn ring(&self) -> Result<Ring> {
         self.get("/api/ring").await
+    }
+
+    /// Waits until `wanted` replicas are in service: at first they come one by one.
+    ///
+    /// # Errors
+    /// When the balancer does not answer, or they are not there in time.
+    pub async fn wait_for(&self, wanted: usize) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let here = self.replicas().await?.len();
+            if here == wanted {
+                return Ok(());
+            }
+            if begun.elapsed() > SCALE_DEADLINE {
+                bail!("{} has {here} replicas in service, not {wanted}", self.url);
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Adds or removes replicas until there are `wanted` in service, and gives back their names.
+    /// Who leaves is the balancer's choice.
+    ///
+    /// # Errors
+    /// When the balancer refuses or does not answer in time.
+    pub async fn scale_to(&self, wanted: usize) -> Result<Vec<String>> {
+        let here = self.replicas().await?.len();
+        let (path, number) = match wanted.cmp(&here) {
+            Ordering::Equal => return self.replicas().await,
+            Ordering::Greater => ("/add", wanted - here),
+            Ordering::Less => ("/rm", here - wanted),
+        };
+        let url = format!("{}{path}", self.url);
+        let request = self.client.post(&url).timeout(SCALE_DEADLINE);
+        let answer = request.json(&serde_json::json!({ "n": number })).send().await;
+        let answer = answer.with_context(|| format!("no answer from {url}"))?;
+        let status = answer.status();
+        let text = answer.text().await.with_context(|| format!("no answer from {url}"))?;
+        if !status.is_success() {
+            bail!("{url} answered {status}: {text}");
+        }
+        let names = self.replicas().await?;
+        if names.len() != wanted {
+            bail!("{url} left {} replicas in service, not {wanted}", names.len());
+        }
+        Ok(names)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

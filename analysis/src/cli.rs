@@ -1,6 +1,7 @@
 //! The command line: from flags to plans, and from results to text.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use http::{HeaderName, Method};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::experiments::{Setup, a1, a3};
+use crate::experiments::{Setup, a1, a2, a3, a4};
 use crate::load::{self, Amount, KeySource, Pace, Plan, Shape};
 use crate::peers;
 use crate::report::Report;
+use crate::ring;
 use crate::target::Target;
 
 /// Load generator and experiments for Ringmaster.
@@ -33,10 +35,25 @@ enum Command {
     Load(LoadArgs),
     /// how evenly 10,000 requests spread over the replicas.
     A1(A1Args),
+    /// the same for 2 to 6 replicas; the balancer is scaled, and back.
+    A2(A1Args),
     /// kill one replica under load and watch its replacement.
     A3(A3Args),
-    /// CPU time per request, side by side with HAProxy.
+    /// A-4: A-1 and A-2 for every placement and hash function; starts balancers of its own.
+    A4(A4Args),
+    /// CPU time per request, side by side with HAProxy, nginx and Envoy.
     Peers(PeersArgs),
+    /// From key to replica so many times, to be counted by `peers`.
+    #[command(hide = true)]
+    Walk(WalkArgs),
+    /// The replicas behind the proxies of `peers`.
+    #[command(hide = true)]
+    Replicas(ReplicasArgs),
+    /// The floor of `peers`: bytes passed on as they are.
+    #[command(hide = true)]
+    Splice(SpliceArgs),
+    /// The figures of the ring beside their goals; needs no balancer.
+    Ring(RingArgs),
 }
 
 /// What every kind of load is told.
@@ -97,7 +114,32 @@ struct A1Args {
     /// Where GET /api/ring is asked for the predicted shares.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     admin_url: String,
-    /// The folder for a1.svg and a1.csv.
+    /// The secret of the hash function siphash, which the balancer does not show.
+    #[arg(long, value_name = "HEX", env = "RINGMASTER_HASH_KEY", hide_env_values = true)]
+    hash_key: Option<String>,
+    /// The folder for the SVG and CSV files.
+    #[arg(long, default_value = "analysis/results")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct A4Args {
+    /// The balancer's program.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster")]
+    ringmaster: PathBuf,
+    /// The companion server's program.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster-server")]
+    server: PathBuf,
+    /// How many requests at each N.
+    #[arg(long, short = 'n', default_value_t = 10_000)]
+    requests: u64,
+    /// Keep-alive connections.
+    #[arg(long, short, default_value_t = 16)]
+    connections: usize,
+    /// The same seed gives the same keys.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The folder for the SVG and CSV files.
     #[arg(long, default_value = "analysis/results")]
     out: PathBuf,
 }
@@ -134,19 +176,56 @@ struct PeersArgs {
     /// The balancer's program.
     #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster")]
     ringmaster: PathBuf,
-    /// The companion server's program.
-    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster-server")]
-    server: PathBuf,
-    /// Rounds, in each of which every proxy is measured once.
+    /// Envoy's program.
+    #[arg(long, value_name = "FILE", default_value = "envoy")]
+    envoy: PathBuf,
+    /// Rounds, in each of which every proxy is measured once in every row.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Requests per measurement.
-    #[arg(long, short = 'n', default_value_t = 100_000)]
-    requests: u64,
-    /// Keep-alive connections.
-    #[arg(long, short, default_value_t = 64)]
-    connections: usize,
-    /// The folder for peers.csv.
+    /// How long each measurement loads the proxy, in whole seconds.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
+    time: Duration,
+    /// These rows only, separated by commas.
+    #[arg(long, value_name = "ROW", value_delimiter = ',')]
+    only: Vec<String>,
+    /// The folder for bench.md, bench.csv and bench.svg.
+    #[arg(long, default_value = "analysis/results")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ReplicasArgs {
+    /// How many, each on an address of its own.
+    #[arg(long)]
+    count: usize,
+    /// The port of all of them.
+    #[arg(long)]
+    port: u16,
+}
+
+#[derive(Debug, Args)]
+struct SpliceArgs {
+    /// Where clients come in.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Where their bytes go.
+    #[arg(long, value_name = "ADDRESS")]
+    upstream: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+struct WalkArgs {
+    /// Replicas on the ring.
+    #[arg(long)]
+    replicas: u32,
+    /// How often.
+    #[arg(long)]
+    turns: usize,
+}
+
+#[derive(Debug, Args)]
+struct RingArgs {
+    /// The folder for ring.md.
     #[arg(long, default_value = "analysis/results")]
     out: PathBuf,
 }
@@ -176,6 +255,38 @@ impl TrafficArgs {
     }
 }
 
+impl A1Args {
+    fn parts(self) -> (Setup, a1::Question) {
+        let question = a1::Question {
+            requests: self.requests,
+            admin_url: Some(self.admin_url),
+            hash_key: self.hash_key,
+        };
+        (self.traffic.setup(self.out), question)
+    }
+}
+
+impl A4Args {
+    fn parts(self) -> (Setup, a4::Question) {
+        let setup = Setup {
+            // Each balancer has its own.
+            url: String::new(),
+            keys: KeySource::Random,
+            key_header: HeaderName::from_static("x-request-id"),
+            seed: self.seed,
+            connections: self.connections,
+            deadline: Duration::from_secs(5),
+            out: self.out,
+        };
+        let question = a4::Question {
+            requests: self.requests,
+            ringmaster: self.ringmaster,
+            server: self.server,
+        };
+        (setup, question)
+    }
+}
+
 /// Carries out one command line.
 ///
 /// # Errors
@@ -190,11 +301,18 @@ pub async fn run(cli: Cli) -> Result<()> {
             answered(&report)
         }
         Command::A1(args) => {
-            let question =
-                a1::Question { requests: args.requests, admin_url: Some(args.admin_url) };
-            let finding = a1::run(&args.traffic.setup(args.out), &question, &bar).await?;
+            let (setup, question) = args.parts();
+            let finding = a1::run(&setup, &question, &bar).await?;
             say(&finding, cli.json)?;
             answered(&finding.load)
+        }
+        Command::A2(args) => {
+            let (setup, question) = args.parts();
+            say(&a2::run(&setup, &question, &bar).await?, cli.json)
+        }
+        Command::A4(args) => {
+            let (setup, question) = args.parts();
+            say(&a4::run(&setup, &question, &bar).await?, cli.json)
         }
         Command::A3(args) => {
             let question = a3::Question {
@@ -209,18 +327,31 @@ pub async fn run(cli: Cli) -> Result<()> {
             say(&finding, cli.json)?;
             answered(&finding.load)
         }
-        Command::Peers(args) => {
-            let question = peers::Question {
-                ringmaster: args.ringmaster,
-                server: args.server,
-                rounds: args.rounds,
-                requests: args.requests,
-                connections: args.connections,
-                out: args.out,
-            };
-            say(&peers::run(&question, &bar).await?, cli.json)
-        }
+        Command::Peers(args) => compare(args, &bar, cli.json).await,
+        Command::Walk(args) => peers::walk::run(args.replicas, args.turns),
+        Command::Replicas(args) => peers::replica::serve(args.count, args.port).await,
+        Command::Splice(args) => peers::splice::serve(args.listen, args.upstream).await,
+        Command::Ring(args) => say(&ring::run(&args.out)?, cli.json),
     }
+}
+
+/// A goal that is missed is a result; a figure that is missing is a failure.
+async fn compare(args: PeersArgs, bar: &ProgressBar, json: bool) -> Result<()> {
+    let question = peers::Question {
+        myself: std::env::current_exe()?,
+        ringmaster: args.ringmaster,
+        envoy: args.envoy,
+        rounds: args.rounds,
+        time: args.time,
+        only: args.only,
+        out: args.out,
+    };
+    let finding = peers::run(&question, bar).await?;
+    say(&finding, json)?;
+    if !finding.is_complete() {
+        bail!("not everything could be measured");
+    }
+    Ok(())
 }
 
 async fn load_plan(args: LoadArgs) -> Result<Plan> {
@@ -303,7 +434,7 @@ mod tests {
             "load --keys zipf:0:1",
             "load --key-header a:b",
             "a3 --kill true",
-            "a4",
+            "a5",
         ] {
             let words = std::iter::once("analysis").chain(flags.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{flags}");

@@ -3,6 +3,8 @@
 //! - [`load`]: sends requests at a running HTTP server and counts exactly what came back.
 //! - [`experiments`]: each one is a load with a question, a chart and a table.
 //! - [`peers`]: what one request costs us, and what it costs other proxies.
+//! - [`ring`]: the figures of the ring beside their goals, without a balancer.
+//! - [`predict`]: what a ring lets expect of requests. Pure.
 //! - [`balancer`]: what a running balancer says about itself.
 //! - [`plot`] and [`report`]: from numbers to SVG, CSV and text. Pure: the same
 //!   numbers give the same bytes.
@@ -18,5 +20,8 @@ pub mod experiments;
 pub mod load;
 pub mod peers;
 pub mod plot;
+pub mod predict;
+mod process;
 pub mod report;
+pub mod ring;
 pub mod target;

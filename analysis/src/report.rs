@@ -155,6 +155,21 @@ pub fn csv(header: &[String], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Median, least and greatest; not numbers where there are no values.
+pub(crate) fn spread(values: impl IntoIterator<Item = f64>) -> (f64, f64, f64) {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let (Some(&least), Some(&greatest)) = (values.first(), values.last()) else {
+        return (f64::NAN, f64::NAN, f64::NAN);
+    };
+    let middle = values.len() / 2;
+    let median = match values.len() % 2 {
+        0 => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    };
+    (median, least, greatest)
+}
+
 fn csv_cell(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", cell.replace('"', "\"\""))
@@ -228,5 +243,7 @@ mod tests {
             "h,i\n\"a,b\",\"say \"\"x\"\"\"\n"
         );
         assert_eq!(percent(1, 0), 0.0);
+        assert_eq!(spread([3.0, 1.0, 2.0]), (2.0, 1.0, 3.0));
+        assert_eq!(spread([1.0, 2.0]), (1.5, 1.0, 2.0));
     }
 }

@@ -16,7 +16,7 @@ use axum::{
 use serde::Deserialize;
 
 pub use super::metrics::TotalsSource;
-use super::{metrics, scaling, wire};
+use super::{metrics, ring, scaling, wire};
 use crate::control::Handle;
 
 /// Whether a peer speaks from inside a fleet network, where only replicas are.
@@ -41,11 +41,11 @@ struct Admin {
 pub fn router(handle: Handle, totals: TotalsSource, guard: Guard) -> Router {
     let state = Admin { handle: handle.clone(), totals };
     Router::new()
-        .route("/api/ring", get(ring).fallback(only_read))
         .route("/api/status", get(status).fallback(only_read))
         .route("/api/decisions", get(decisions).fallback(only_read))
         .route("/metrics", get(metrics_page).fallback(only_read))
         .with_state(state)
+        .merge(ring::router(handle.clone()))
         .merge(scaling::router(handle))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(guard, check))
@@ -90,10 +90,6 @@ fn unauthorized() -> Response {
 /// In a time that does not tell where they differ.
 fn is_equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
-}
-
-async fn ring(State(admin): State<Admin>) -> Response {
-    Json(wire::ring(&admin.handle.view().ring)).into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> Response {

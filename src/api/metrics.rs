@@ -2,7 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::{control::Handle, fleet::ids::InstanceId, proxy::Totals};
+use crate::{
+    control::Handle,
+    fleet::ids::InstanceId,
+    proxy::{BOUNDS_MICROS, HistogramTotals, InstanceTotals, Totals},
+};
 
 /// What the data plane has counted, asked for at each scrape.
 pub type TotalsSource = std::sync::Arc<dyn Fn() -> Totals + Send + Sync>;
@@ -66,8 +70,16 @@ fn replica_metrics(out: &mut String, handle: &Handle, totals: &Totals) {
     let instances = view.replicas.iter().flat_map(|replica| &replica.instances);
     let names: Vec<(InstanceId, &str)> =
         instances.map(|instance| (instance.id, instance.name.as_str())).collect();
-    type Part = fn(&crate::proxy::InstanceTotals) -> f64;
-    let families: [(&str, &str, &str, Part); 5] = [
+    let known: Vec<(String, &InstanceTotals)> = totals
+        .instances
+        .iter()
+        .filter_map(|(instance, counted)| {
+            let (id, name) = names.iter().find(|(id, _)| id == instance)?;
+            Some((format!("replica=\"{name}\",id=\"{}\"", id.replica), counted))
+        })
+        .collect();
+    type Part = fn(&InstanceTotals) -> f64;
+    let families: [(&str, &str, &str, Part); 3] = [
         ("ringmaster_replica_requests_total", "counter", "Requests given to a replica.", |t| {
             t.requests as f64
         }),
@@ -77,24 +89,30 @@ fn replica_metrics(out: &mut String, handle: &Handle, totals: &Totals) {
             "Requests that a replica did not answer, and answers of 500 and above.",
             |t| t.errors as f64,
         ),
-        ("ringmaster_replica_responses_total", "counter", "Answers that it began.", |t| {
-            t.answers as f64
-        }),
-        (
-            "ringmaster_replica_response_seconds_total",
-            "counter",
-            "Seconds until these answers began.",
-            |t| t.answer_micros as f64 / 1e6,
-        ),
         ("ringmaster_replica_in_flight", "gauge", "Open requests.", |t| t.in_flight as f64),
     ];
     for (name, kind, help, part) in families {
         header(out, name, kind, help);
-        for (instance, counted) in &totals.instances {
-            let known = names.iter().find(|(id, _)| id == instance);
-            let Some((id, replica)) = known else { continue };
-            let labels = format!("{{replica=\"{replica}\",id=\"{}\"}}", id.replica);
-            line(out, name, &labels, part(counted));
+        for (labels, counted) in &known {
+            line(out, name, &format!("{{{labels}}}"), part(counted));
         }
     }
+    let name = "ringmaster_replica_response_seconds";
+    header(out, name, "histogram", "Time until a replica began its answer.");
+    for (labels, counted) in &known {
+        histogram(out, name, labels, &counted.answers);
+    }
+}
+
+fn histogram(out: &mut String, name: &str, labels: &str, counted: &HistogramTotals) {
+    let mut below = 0;
+    for (bound, class) in BOUNDS_MICROS.iter().zip(counted.classes) {
+        below += class;
+        let bound = *bound as f64 / 1e6;
+        line(out, &format!("{name}_bucket"), &format!("{{{labels},le=\"{bound}\"}}"), below as f64);
+    }
+    let (count, sum) = (counted.count() as f64, counted.micros as f64 / 1e6);
+    line(out, &format!("{name}_bucket"), &format!("{{{labels},le=\"+Inf\"}}"), count);
+    line(out, &format!("{name}_sum"), &format!("{{{labels}}}"), sum);
+    line(out, &format!("{name}_count"), &format!("{{{labels}}}"), count);
 }

@@ -6,5 +6,7 @@
 pub mod admin;
 pub mod listener;
 mod metrics;
+mod request;
+mod ring;
 pub mod scaling;
 mod wire;

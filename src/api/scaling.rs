@@ -2,17 +2,17 @@
 
 use axum::{
     Router,
-    body::{Body, Bytes},
-    extract::{Query, State, rejection::QueryRejection},
-    http::StatusCode,
+    body::Body,
+    extract::State,
     response::Response,
     routing::{get, post},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::wire::{self, Change};
+use super::{
+    request::{self, Parameters, Parsed, Refused},
+    wire::{self, Change},
+};
 use crate::{
     control::{Answered, Handle},
     fleet::{
@@ -20,11 +20,6 @@ use crate::{
         ids::ReplicaName,
     },
 };
-
-/// The largest body of a command, in bytes.
-const BODY_MAX: usize = 64 * 1024;
-/// How long a client may take to send it.
-const BODY_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The routes. Only the exact paths are served.
 pub fn router(handle: Handle) -> Router {
@@ -39,110 +34,49 @@ async fn rep(State(handle): State<Handle>) -> Response {
     wire::success(wire::replicas(&handle.view(), Change::None))
 }
 
-#[derive(Deserialize)]
-struct Parameters {
-    #[serde(default)]
-    dry_run: Option<String>,
-}
-
-/// A query that cannot be read is refused like everything else: as JSON.
-type Parsed = Result<Query<Parameters>, QueryRejection>;
-
-impl Parameters {
-    fn is_dry_run(parsed: &Parsed) -> Result<bool, Refused> {
-        let parameters = parsed.as_ref().map_err(|error| Refused::bad(error.body_text()))?;
-        match parameters.dry_run.as_deref() {
-            None | Some("false" | "0") => Ok(false),
-            Some("true" | "1" | "") => Ok(true),
-            Some(other) => {
-                Err(Refused::bad(format!("'dry_run' must be true or false, not '{other}'")))
-            }
-        }
-    }
-}
-
 async fn add(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    scale(&handle, &parameters, body, ScaleCommand::add).await
+    let make = |asked: Asked| ScaleCommand::add(asked.n, asked.names, asked.weight.unwrap_or(1));
+    scale(&handle, &parameters, body, make).await
 }
 
 async fn rm(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    scale(&handle, &parameters, body, ScaleCommand::remove).await
+    let make = |asked: Asked| ScaleCommand::remove(asked.n, asked.names);
+    scale(&handle, &parameters, body, make).await
 }
 
-type Make = fn(usize, Vec<ReplicaName>) -> Result<ScaleCommand, ScaleError>;
+type Make = fn(Asked) -> Result<ScaleCommand, ScaleError>;
 
 async fn scale(handle: &Handle, parameters: &Parsed, body: Body, make: Make) -> Response {
     let request = async {
         let dry_run = Parameters::is_dry_run(parameters)?;
-        let (n, names) = parse(&read(body).await?)?;
-        let command = make(n, names).map_err(Refused::Scale)?;
+        let command = make(parse(&request::read(body).await?)?).map_err(Refused::Scale)?;
         Ok::<_, Refused>(Request { command, dry_run })
     };
     let request = match request.await {
         Ok(request) => request,
         Err(refused) => return refused.into_response(),
     };
-    // The command goes on when its client goes away, so it must not live in the client's task.
-    let commands = handle.clone();
-    let answer = tokio::spawn(async move { commands.scale(request).await }).await;
-    let Ok(Answered { answer, view }) = answer else {
+    let Some(Answered { answer, view }) = request::carry_out(handle, request).await else {
         return wire::refusal(&ScaleError::ShuttingDown);
     };
     match answer {
         Ok(Done::Added(names)) => wire::success(wire::replicas(&view, Change::Added(&names))),
         Ok(Done::Removed(names)) => wire::success(wire::replicas(&view, Change::Removed(&names))),
-        Ok(Done::Preview(preview)) => wire::success(wire::preview(&preview)),
+        Ok(Done::Changed(change) | Done::Preview(change)) => wire::success(wire::change(&change)),
         Err(error) => wire::refusal(&error),
     }
 }
 
-enum Refused {
-    Scale(ScaleError),
-    Bad(String),
-    TooLarge,
-    TooSlow,
+/// What a body asks for.
+#[derive(Debug)]
+struct Asked {
+    n: usize,
+    names: Vec<ReplicaName>,
+    weight: Option<u32>,
 }
 
-impl Refused {
-    fn bad(why: impl Into<String>) -> Self {
-        Self::Bad(why.into())
-    }
-
-    fn into_response(self) -> Response {
-        match self {
-            Self::Scale(error) => wire::refusal(&error),
-            Self::Bad(why) => wire::failure(StatusCode::BAD_REQUEST, &why),
-            Self::TooLarge => wire::failure(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("the body is larger than {BODY_MAX} bytes"),
-            ),
-            Self::TooSlow => wire::failure(
-                StatusCode::REQUEST_TIMEOUT,
-                &format!("the body did not arrive within {BODY_DEADLINE:?}"),
-            ),
-        }
-    }
-}
-
-async fn read(body: Body) -> Result<Bytes, Refused> {
-    let read = Limited::new(body, BODY_MAX).collect();
-    match tokio::time::timeout(BODY_DEADLINE, read).await {
-        Err(_) => Err(Refused::TooSlow),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(Refused::TooLarge)
-        }
-        Ok(Err(error)) => Err(Refused::bad(format!("the body could not be read: {error}"))),
-    }
-}
-
-/// The count and the names of a command, whatever its Content-Type.
-fn parse(body: &[u8]) -> Result<(usize, Vec<ReplicaName>), Refused> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Refused::bad(format!("the body is not valid JSON: {error}")))?;
-    let Value::Object(fields) = value else {
-        return Err(Refused::bad("the body must be a JSON object like {\"n\":1}"));
-    };
+fn parse(body: &[u8]) -> Result<Asked, Refused> {
+    let fields = request::object(body)?;
     let n = match (fields.get("n"), fields.get("N")) {
         (Some(_), Some(_)) => return Err(Refused::bad("give either 'n' or 'N', not both")),
         (one, other) => one.or(other),
@@ -162,7 +96,11 @@ fn parse(body: &[u8]) -> Result<(usize, Vec<ReplicaName>), Refused> {
         Some(Value::Array(names)) => names.iter().map(name).collect::<Result<_, _>>()?,
         Some(_) => return Err(Refused::bad("'hostnames' must be a list of names")),
     };
-    Ok((usize::try_from(n).unwrap_or(usize::MAX), names))
+    let weight = fields.get("weight").map(|weight| {
+        let weight = weight.as_u64().and_then(|weight| u32::try_from(weight).ok());
+        weight.filter(|&weight| weight >= 1).ok_or(Refused::Scale(ScaleError::NotAWeight))
+    });
+    Ok(Asked { n: usize::try_from(n).unwrap_or(usize::MAX), names, weight: weight.transpose()? })
 }
 
 fn name(value: &Value) -> Result<ReplicaName, Refused> {
@@ -193,16 +131,16 @@ mod tests {
             Ok(parsed) => panic!("{body} was read as {parsed:?}"),
             Err(Refused::Bad(why)) => why,
             Err(Refused::Scale(error)) => error.to_string(),
-            Err(Refused::TooLarge | Refused::TooSlow) => unreachable!("nothing was read"),
+            Err(_) => unreachable!("nothing was read"),
         }
     }
 
     #[test]
     fn counts_and_names_are_read() {
-        let (n, names) = parse(br#"{"n":4,"hostnames":["S5","S4"]}"#).unwrap_or_else(|_| panic!());
-        assert_eq!((n, names.len()), (4, 2));
-        let (n, names) = parse(br#"{"N":1,"names":null,"more":1}"#).unwrap_or_else(|_| panic!());
-        assert_eq!((n, names.len()), (1, 0));
+        let asked = parse(br#"{"n":4,"hostnames":["S5","S4"]}"#).unwrap_or_else(|_| panic!());
+        assert_eq!((asked.n, asked.names.len(), asked.weight), (4, 2, None));
+        let asked = parse(br#"{"N":1,"names":null,"weight":3}"#).unwrap_or_else(|_| panic!());
+        assert_eq!((asked.n, asked.names.len(), asked.weight), (1, 0, Some(3)));
     }
 
     #[test]
@@ -218,6 +156,8 @@ mod tests {
             (r#"{"n":0}"#, "integer of at least 1"),
             (r#"{"n":-1}"#, "integer of at least 1"),
             (r#"{"n":1,"N":1}"#, "either 'n' or 'N'"),
+            (r#"{"n":1,"weight":0}"#, "'weight' must be an integer of at least 1"),
+            (r#"{"n":1,"weight":"2"}"#, "'weight' must be an integer of at least 1"),
             (r#"{"n":1,"hostnames":"S1"}"#, "must be a list"),
             (r#"{"n":1,"hostnames":[1]}"#, "must be a list"),
             (r#"{"n":1,"hostnames":["-x"]}"#, "'-x' is not a valid name"),

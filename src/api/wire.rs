@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::{
     fleet::{
-        command::{Preview, RingView, ScaleError},
+        command::{RingChange, RingView, ScaleError},
         ids::ReplicaName,
         view::{FleetView, InstanceView},
     },
-    ring::moves::Move,
+    ring::{HashFunction, explain, moves::Move},
 };
 
 /// `{"message":..,"status":"successful"}`.
@@ -43,11 +43,14 @@ pub(super) fn wrong_method(allow: &'static str) -> Response {
 }
 
 pub(super) fn refusal(error: &ScaleError) -> Response {
-    let status = match error.is_callers_fault() {
+    failure(status_of(error), &error.to_string())
+}
+
+pub(super) fn status_of(error: &ScaleError) -> StatusCode {
+    match error.is_callers_fault() {
         true => StatusCode::BAD_REQUEST,
         false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    failure(status, &error.to_string())
+    }
 }
 
 #[derive(Serialize)]
@@ -84,13 +87,21 @@ fn texts(names: &[ReplicaName]) -> Vec<String> {
 
 #[derive(Serialize)]
 pub(super) struct RingWire {
-    slots: u32,
+    algorithm: &'static str,
+    slots: u64,
     virtual_servers: u32,
     placement: &'static str,
+    collision: &'static str,
     hash: &'static str,
+    /// Tells two secrets apart without showing them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_key_fingerprint: Option<String>,
     generation: u64,
     digest: String,
     peak_to_average: Option<f64>,
+    least_to_average: Option<f64>,
+    standard_deviation: Option<f64>,
+    displaced: usize,
     replicas: Vec<RingReplicaWire>,
 }
 
@@ -98,28 +109,43 @@ pub(super) struct RingWire {
 struct RingReplicaWire {
     name: String,
     id: u32,
+    ordinal: u32,
     weight: u32,
     share: f64,
+    displaced: usize,
     slots: Vec<u32>,
 }
 
 pub(super) fn ring(view: &RingView) -> RingWire {
     let (ring, settings) = (&view.ring, view.ring.settings());
-    let members = ring.members().iter().zip(&view.names).zip(ring.shares());
+    let displaced = explain::displaced(ring);
+    let evenness = explain::evenness(ring);
+    let members = ring.members().iter().zip(&view.names).zip(ring.shares()).zip(&displaced);
     RingWire {
-        slots: settings.slots,
+        algorithm: settings.algorithm.name(),
+        slots: settings.circle(),
         virtual_servers: settings.virtual_servers,
         placement: settings.placement.name(),
-        hash: settings.placement.key_hash_name(),
+        collision: settings.collision.name(),
+        hash: settings.hash.name(),
+        hash_key_fingerprint: match settings.hash {
+            HashFunction::Siphash(key) => Some(format!("{:08x}", key.fingerprint())),
+            _ => None,
+        },
         generation: view.generation.0,
         digest: format!("{:016x}", ring.digest()),
-        peak_to_average: ring.peak_to_average(),
+        peak_to_average: evenness.map(|evenness| evenness.peak_to_average),
+        least_to_average: evenness.map(|evenness| evenness.least_to_average),
+        standard_deviation: evenness.map(|evenness| evenness.deviation),
+        displaced: displaced.iter().sum(),
         replicas: members
-            .map(|((member, name), share)| RingReplicaWire {
+            .map(|(((member, name), share), &displaced)| RingReplicaWire {
                 name: name.to_string(),
                 id: member.id.0,
+                ordinal: member.ordinal,
                 weight: member.weight,
                 share,
+                displaced,
                 slots: member.positions.clone(),
             })
             .collect(),
@@ -127,11 +153,14 @@ pub(super) fn ring(view: &RingView) -> RingWire {
 }
 
 #[derive(Serialize)]
-pub(super) struct PreviewWire {
+pub(super) struct ChangeWire {
     before: RingWire,
     after: RingWire,
     moved_share: f64,
     minimum_share: f64,
+    /// Keys that were compared, where a key's slot changes too; missing where slots tell exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampled_keys: Option<u32>,
     moves: Vec<MoveWire>,
 }
 
@@ -142,22 +171,20 @@ struct MoveWire {
     share: f64,
 }
 
-pub(super) fn preview(preview: &Preview) -> PreviewWire {
-    let name = |id| {
-        let known = preview.before.name_of(id).or_else(|| preview.after.name_of(id));
-        known.map(ToString::to_string)
-    };
+pub(super) fn change(change: &RingChange) -> ChangeWire {
+    let name = |id| change.name_of(id).map(ToString::to_string);
     let one = |entry: &Move| MoveWire {
         from: entry.from.and_then(name),
         to: entry.to.and_then(name),
         share: entry.share,
     };
-    PreviewWire {
-        before: ring(&preview.before),
-        after: ring(&preview.after),
-        moved_share: preview.moves.moved_share,
-        minimum_share: preview.moves.minimum_share,
-        moves: preview.moves.moves.iter().map(one).collect(),
+    ChangeWire {
+        before: ring(&change.before),
+        after: ring(&change.after),
+        moved_share: change.moves.moved_share,
+        minimum_share: change.moves.minimum_share,
+        sampled_keys: change.moves.sampled_keys,
+        moves: change.moves.moves.iter().map(one).collect(),
     }
 }
 

@@ -56,9 +56,21 @@ pub struct Options {
     /// An upstream of the static driver, NAME=HOST:PORT[,weight=W]; repeatable
     #[arg(long, env = "RINGMASTER_UPSTREAM", value_name = "UPSTREAM", value_delimiter = '\n')]
     pub upstream: Option<Vec<String>>,
-    /// Where a request's key is found; the first that is present wins [default: header:X-Request-ID,query:id,random]
+    /// Where a request's key is found; the first that is present wins: header:NAME, cookie:NAME, query:NAME, path, path:N, host, client_ip, body:/JSON/POINTER, random [default: header:X-Request-ID,query:id,random]
     #[arg(long, env = "RINGMASTER_KEY", value_name = "SOURCES")]
     pub key: Option<String>,
+    /// Bytes of a body that are read at most to find a key in it [default: 65536]
+    #[arg(long, env = "RINGMASTER_KEY_BODY_MAX", value_name = "BYTES")]
+    pub key_body_max: Option<usize>,
+    /// Addresses and networks of proxies whose X-Forwarded-* headers are believed and added to [default: none]
+    #[arg(long, env = "RINGMASTER_TRUSTED_PROXIES", value_name = "ADDRESS", value_delimiter = ',')]
+    pub trusted_proxies: Option<Vec<String>>,
+    /// How the replica of a request is picked: ring, bounded, round_robin, weighted_round_robin, least_in_flight, p2c, peak_ewma or random [default: ring]
+    #[arg(long, env = "RINGMASTER_POLICY", value_name = "POLICY")]
+    pub policy: Option<String>,
+    /// Under the policy bounded: what a replica may have in flight, as a multiple of the average [default: 1.25]
+    #[arg(long, env = "RINGMASTER_BOUNDED_FACTOR", value_name = "FACTOR")]
+    pub bounded_factor: Option<f64>,
     /// Worker threads; 0: one per core [default: 0]
     #[arg(long, env = "RINGMASTER_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
@@ -77,9 +89,24 @@ pub struct Options {
     /// Virtual servers per replica and unit of weight [default: 9]
     #[arg(long, env = "RINGMASTER_VIRTUAL_SERVERS", value_name = "N")]
     pub virtual_servers: Option<u32>,
-    /// Placement of virtual servers: hash or polynomial [default: hash]
+    /// Placement of virtual servers: even, hash or polynomial [default: even]
     #[arg(long, env = "RINGMASTER_PLACEMENT", value_name = "PLACEMENT")]
     pub placement: Option<String>,
+    /// How a slot finds its owner: ring, slots, ketama, maglev, rendezvous or jump [default: ring, or slots for more than 64 replicas]
+    #[arg(long, env = "RINGMASTER_ALGORITHM", value_name = "ALGORITHM")]
+    pub algorithm: Option<String>,
+    /// What a virtual server does whose slot is taken: linear or quadratic [default: linear]
+    #[arg(long, env = "RINGMASTER_COLLISION", value_name = "RULE")]
+    pub collision: Option<String>,
+    /// What keys are hashed with: xxh3, murmur3, fnv1a, djb2, crc32, md5, sha1, siphash, simple or polynomial [default: xxh3]
+    #[arg(long, env = "RINGMASTER_HASH", value_name = "HASH")]
+    pub hash: Option<String>,
+    /// The secret of siphash, 32 hexadecimal digits
+    #[arg(long, env = "RINGMASTER_HASH_KEY", value_name = "HEX", hide_env_values = true)]
+    pub hash_key: Option<String>,
+    /// Who leaves when /rm names nobody: newest, oldest, least_loaded, most_even_after or random [default: newest]
+    #[arg(long, env = "RINGMASTER_VICTIM", value_name = "RULE")]
+    pub victim: Option<String>,
     /// From one heartbeat to the next [default: 400ms]
     #[arg(long, env = "RINGMASTER_HEARTBEAT_INTERVAL", value_name = "TIME")]
     pub heartbeat_interval: Option<String>,
@@ -104,6 +131,39 @@ pub struct Options {
     /// From SIGTERM to SIGKILL of a replica [default: 10s]
     #[arg(long, env = "RINGMASTER_STOP_GRACE", value_name = "TIME")]
     pub stop_grace: Option<String>,
+    /// Requests that a replica may have in flight; others wait [default: no limit]
+    #[arg(long, env = "RINGMASTER_REPLICA_IN_FLIGHT_MAX", value_name = "N")]
+    pub replica_in_flight_max: Option<u64>,
+    /// Requests that may wait for each replica, in each worker [default: 128]
+    #[arg(long, env = "RINGMASTER_QUEUE_MAX", value_name = "N")]
+    pub queue_max: Option<usize>,
+    /// How long each may wait [default: 1s]
+    #[arg(long, env = "RINGMASTER_QUEUE_TIMEOUT", value_name = "TIME")]
+    pub queue_timeout: Option<String>,
+    /// One line for each request: off, json or common [default: off]
+    #[arg(long, env = "RINGMASTER_ACCESS_LOG", value_name = "FORMAT")]
+    pub access_log: Option<String>,
+    /// Where the access log goes [default: standard output]
+    #[arg(long, env = "RINGMASTER_ACCESS_LOG_FILE", value_name = "FILE")]
+    pub access_log_file: Option<PathBuf>,
+    /// Part of the requests that are logged, 0 to 1 [default: 1]
+    #[arg(long, env = "RINGMASTER_ACCESS_LOG_SAMPLE", value_name = "PART")]
+    pub access_log_sample: Option<f64>,
+    /// Each connection begins with a header of the PROXY protocol, version 1 or 2
+    #[arg(long, env = "RINGMASTER_PROXY_PROTOCOL", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub proxy_protocol: Option<bool>,
+    /// Send Forwarded (RFC 7239) beside X-Forwarded-*
+    #[arg(long, env = "RINGMASTER_FORWARDED", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub forwarded: Option<bool>,
+    /// The Host that replicas see [default: the client's]
+    #[arg(long, env = "RINGMASTER_UPSTREAM_HOST", value_name = "HOST")]
+    pub upstream_host: Option<String>,
+    /// Tell clients in X-Ringmaster-Attempts how many replicas were asked
+    #[arg(long, env = "RINGMASTER_ATTEMPTS_HEADER", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub attempts_header: Option<bool>,
+    /// What replicas are spoken to in: h1, h2c (HTTP/2 without TLS) or auto [default: h1]
+    #[arg(long, env = "RINGMASTER_UPSTREAM_PROTOCOL", value_name = "PROTOCOL")]
+    pub upstream_protocol: Option<String>,
     /// How long a connection to a replica may take [default: 250ms]
     #[arg(long, env = "RINGMASTER_CONNECT", value_name = "TIME")]
     pub connect: Option<String>,
@@ -119,6 +179,124 @@ pub struct Options {
     /// Client connections at most [default: 10000]
     #[arg(long, env = "RINGMASTER_CONNECTIONS_MAX", value_name = "N")]
     pub connections_max: Option<usize>,
+    /// How long a client may take to send the head of a request [default: 10s]
+    #[arg(long, env = "RINGMASTER_HEADER_READ", value_name = "TIME")]
+    pub header_read: Option<String>,
+    /// How long a client connection may rest between two requests [default: 75s]
+    #[arg(long, env = "RINGMASTER_CLIENT_IDLE", value_name = "TIME")]
+    pub client_idle: Option<String>,
+    /// How long a body may stand still, in either direction [default: 5m]
+    #[arg(long, env = "RINGMASTER_BODY_IDLE", value_name = "TIME")]
+    pub body_idle: Option<String>,
+    /// How long nothing may pass through an upgraded connection [default: 1h]
+    #[arg(long, env = "RINGMASTER_UPGRADE_IDLE", value_name = "TIME")]
+    pub upgrade_idle: Option<String>,
+    /// How long a whole request may take, its answer included [default: no limit]
+    #[arg(long, env = "RINGMASTER_REQUEST_TIMEOUT", value_name = "TIME")]
+    pub request_timeout: Option<String>,
+    /// The longest request target [default: 8192]
+    #[arg(long, env = "RINGMASTER_URI_MAX", value_name = "BYTES")]
+    pub uri_max: Option<usize>,
+    /// The largest head of a message, at least 8192 [default: 32768]
+    #[arg(long, env = "RINGMASTER_HEADER_BYTES_MAX", value_name = "BYTES")]
+    pub header_bytes_max: Option<usize>,
+    /// Header fields of a message [default: 100]
+    #[arg(long, env = "RINGMASTER_HEADERS_MAX", value_name = "N")]
+    pub headers_max: Option<usize>,
+    /// The largest body of a request [default: no limit]
+    #[arg(long, env = "RINGMASTER_BODY_MAX", value_name = "BYTES")]
+    pub body_max: Option<u64>,
+    /// Requests that a client may send on one connection [default: no limit]
+    #[arg(long, env = "RINGMASTER_REQUESTS_PER_CONNECTION", value_name = "N")]
+    pub requests_per_connection: Option<u64>,
+    /// Requests that a client may have open on one HTTP/2 connection [default: 128]
+    #[arg(long, env = "RINGMASTER_STREAMS_MAX", value_name = "N")]
+    pub streams_max: Option<u32>,
+}
+
+/// Does the same to each option: a new one that is not named here does not compile.
+macro_rules! every_option {
+    ($do_what:ident $one:expr, $other:expr) => {
+        $do_what!(
+            $one,
+            $other,
+            listen,
+            admin,
+            admin_token,
+            mounts,
+            driver,
+            fleet,
+            replicas,
+            replicas_max,
+            image,
+            port,
+            heartbeat_path,
+            env,
+            command,
+            network,
+            upstream,
+            key,
+            key_body_max,
+            trusted_proxies,
+            policy,
+            bounded_factor,
+            workers,
+            state_dir,
+            not_found_as_400,
+            stop_replicas_on_exit,
+            slots,
+            virtual_servers,
+            placement,
+            algorithm,
+            collision,
+            hash,
+            hash_key,
+            victim,
+            heartbeat_interval,
+            heartbeat_timeout,
+            heartbeat_misses,
+            heartbeat_passes,
+            replace_after,
+            start_deadline,
+            drain,
+            stop_grace,
+            replica_in_flight_max,
+            queue_max,
+            queue_timeout,
+            access_log,
+            access_log_file,
+            access_log_sample,
+            proxy_protocol,
+            forwarded,
+            upstream_host,
+            attempts_header,
+            upstream_protocol,
+            connect,
+            first_byte,
+            upstream_idle,
+            attempts,
+            connections_max,
+            header_read,
+            client_idle,
+            body_idle,
+            upgrade_idle,
+            request_timeout,
+            uri_max,
+            header_bytes_max,
+            headers_max,
+            body_max,
+            requests_per_connection,
+            streams_max,
+        )
+    };
+}
+
+/// Each option of one, else of the other.
+macro_rules! first_of {
+    ($one:expr, $other:expr, $($field:ident),* $(,)?) => {{
+        let (one, other) = ($one, $other);
+        Options { $($field: one.$field.or(other.$field)),* }
+    }};
 }
 
 impl Options {
@@ -138,46 +316,6 @@ impl Options {
 
     /// These settings where they are set, else the others.
     pub fn or(self, other: Self) -> Self {
-        macro_rules! first {
-            ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(other.$field)),* } };
-        }
-        first!(
-            listen,
-            admin,
-            admin_token,
-            mounts,
-            driver,
-            fleet,
-            replicas,
-            replicas_max,
-            image,
-            port,
-            heartbeat_path,
-            env,
-            command,
-            network,
-            upstream,
-            key,
-            workers,
-            state_dir,
-            not_found_as_400,
-            stop_replicas_on_exit,
-            slots,
-            virtual_servers,
-            placement,
-            heartbeat_interval,
-            heartbeat_timeout,
-            heartbeat_misses,
-            heartbeat_passes,
-            replace_after,
-            start_deadline,
-            drain,
-            stop_grace,
-            connect,
-            first_byte,
-            upstream_idle,
-            attempts,
-            connections_max,
-        )
+        every_option!(first_of self, other)
     }
 }

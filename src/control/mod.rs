@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     driver::{Driver, Signal},
     fleet::{
-        command::{Answer, CommandId, Request, ScaleError},
+        command::{Answer, CommandId, Request, ScaleCommand, ScaleError},
         ids::{InstanceId, Moment},
         message::{Action, Event, FailureKind, Turn},
         supervisor::Supervisor,
@@ -40,6 +40,9 @@ use store::Store;
 pub trait Publisher: Send + Sync + 'static {
     /// Replaces the table, with one swap.
     fn publish(&self, table: RoutingTable);
+
+    /// Open requests of an instance.
+    fn in_flight(&self, instance: InstanceId) -> u64;
 
     /// Ends when nobody reads a table with this instance any more, and its last request has ended.
     fn drained(&self, instance: InstanceId) -> BoxFuture<'static, ()>;
@@ -219,6 +222,12 @@ fn event_of(signal: Signal) -> Event {
 
 impl Shell {
     fn number(&mut self, request: Request, sender: oneshot::Sender<Answered>) -> Event {
+        if let ScaleCommand::Remove { .. } = request.command {
+            let targets = self.table.targets.iter().flatten().map(|target| target.instance);
+            let load = |id: InstanceId| (id.replica, self.publisher.in_flight(id));
+            let loads = targets.map(load).collect();
+            self.take(Event::Loaded(loads));
+        }
         self.commands_seen += 1;
         let id = CommandId(self.commands_seen);
         self.waiting.insert(id, sender);

@@ -9,7 +9,11 @@ use std::{
 
 use serde::Serialize;
 
-use crate::fleet::notes::{BootSource, Note, StartCause};
+use crate::fleet::{
+    command::RingChange,
+    ids::ReplicaId,
+    notes::{BootSource, Cause, Note, StartCause},
+};
 
 /// Entries that are kept.
 const ENTRIES_MAX: usize = 4_096;
@@ -63,8 +67,13 @@ impl Record {
         let time_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_micros());
         let mut inner = self.lock();
         *inner.counts.entry(event).or_default() += 1;
-        if let Note::Committed { cause, moves, .. } = note {
-            *inner.moved_share.entry(cause.name()).or_default() += moves.moved_share;
+        let moved = match note {
+            Note::Committed { cause, change, .. } => Some((*cause, change)),
+            Note::RingChanged { change } => Some((Cause::Ring, change)),
+            _ => None,
+        };
+        if let Some((cause, change)) = moved {
+            *inner.moved_share.entry(cause.name()).or_default() += change.moves.moved_share;
         }
         inner.sequence += 1;
         let entry =
@@ -86,15 +95,45 @@ impl Record {
         self.lock().counts.clone()
     }
 
-    /// Sum of the shares of all keys that moved, by cause.
+    /// Sum of the shares of all keys that moved, by cause; each cause is there from the beginning.
     pub fn moved_share(&self) -> BTreeMap<&'static str, f64> {
-        self.lock().moved_share.clone()
+        let mut moved: BTreeMap<_, _> = Cause::ALL.map(|cause| (cause.name(), 0.0)).into();
+        moved.extend(self.lock().moved_share.iter());
+        moved
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Counters stay usable even if a reader panicked while it held the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Moves that a log line names; the dry run and the API name all.
+const MOVES_SHOWN: usize = 8;
+
+fn describe_change(change: &RingChange) -> String {
+    let moves = &change.moves;
+    let mut text = format!(
+        "{:.1} % of keys move, {:.1} % is the minimum",
+        moves.moved_share * 100.0,
+        moves.minimum_share * 100.0
+    );
+    if let Some(peak) = change.after.ring.peak_to_average() {
+        text.push_str(&format!(", peak-to-average {peak:.3}"));
+    }
+    let name = |id: Option<ReplicaId>| {
+        let known = id.and_then(|id| change.name_of(id));
+        known.map_or_else(|| "(nobody)".to_owned(), ToString::to_string)
+    };
+    for (index, entry) in moves.moves.iter().take(MOVES_SHOWN).enumerate() {
+        let lead = if index == 0 { ": " } else { ", " };
+        let (from, to) = (name(entry.from), name(entry.to));
+        text.push_str(&format!("{lead}{from} -> {to} {:.1} %", entry.share * 100.0));
+    }
+    if let Some(more) = moves.moves.len().checked_sub(MOVES_SHOWN).filter(|&more| more > 0) {
+        text.push_str(&format!(", and {more} more"));
+    }
+    text
 }
 
 type Described = (Level, &'static str, Option<String>, String);
@@ -113,6 +152,9 @@ fn describe_fleet(note: &Note) -> Option<Described> {
             let from = match source {
                 BootSource::StateFile => "the state file",
                 BootSource::Labels => "labels",
+                BootSource::LabelsBeyondRing => {
+                    "labels, with algorithm slots because the configured ring does not hold them"
+                }
                 BootSource::Configuration => "the configuration",
             };
             let detail = format!(
@@ -120,14 +162,9 @@ fn describe_fleet(note: &Note) -> Option<Described> {
             );
             (Info, "booted", None, detail)
         }
-        Note::RingChanged { moved_share } => {
-            let percent = moved_share * 100.0;
-            (
-                Warn,
-                "ring_changed",
-                None,
-                format!("configured ring wins, {percent:.1} % of keys move"),
-            )
+        Note::RingChanged { change } => {
+            let detail = format!("the configured ring wins: {}", describe_change(change));
+            (Warn, "ring_changed", None, detail)
         }
         Note::ReplicasDiffer { configured, stored } => {
             let detail = format!(
@@ -135,16 +172,13 @@ fn describe_fleet(note: &Note) -> Option<Described> {
             );
             (Info, "replicas_differ", None, detail)
         }
-        Note::Committed { generation, cause, names, moves } => {
+        Note::Committed { cause, names, change } => {
             let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-            let detail = format!(
-                "{} takes effect as generation {}, {:.1} % of keys move, {:.1} % is the minimum",
-                cause.name(),
-                generation.0,
-                moves.moved_share * 100.0,
-                moves.minimum_share * 100.0
-            );
-            (Info, "committed", Some(names.join(",")), detail)
+            let (cause, generation) = (cause.name(), change.after.generation.0);
+            let change = describe_change(change);
+            let detail = format!("{cause} takes effect as generation {generation}, {change}");
+            let names = (!names.is_empty()).then(|| names.join(","));
+            (Info, "committed", names, detail)
         }
         Note::RolledBack { error } => (Warn, "rolled_back", None, error.clone()),
         Note::Outdated { names } => {

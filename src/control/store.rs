@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -14,10 +15,10 @@ use crate::{
         desired::{Desired, Replica},
         ids::{Generation, Incarnation, ReplicaId, ReplicaName},
     },
-    ring::{Member, Placement, RingSettings, hash},
+    ring::{Member, RingOptions, RingSettings, hash},
 };
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// More than any fleet can need; a larger file is not ours.
 const SIZE_MAX: u64 = 64 << 20;
 
@@ -99,6 +100,9 @@ struct StateFile {
     generation: u64,
     next_id: u32,
     ring: RingWire,
+    /// Since version 2: what the configuration said when it last took effect; where it is missing,
+    /// the ring itself.
+    configured: Option<RingWire>,
     replicas: Vec<ReplicaWire>,
 }
 
@@ -108,6 +112,12 @@ struct RingWire {
     slots: u32,
     virtual_servers: u32,
     placement: String,
+    // Since version 2.
+    algorithm: Option<String>,
+    collision: Option<String>,
+    hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_key: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -203,7 +213,10 @@ impl Store {
     fn write(&self, desired: &Desired) -> io::Result<()> {
         let text = text_of(&self.fleet, desired)?;
         let temporary = self.directory.join("state.json.tmp");
-        let mut file = File::create(&temporary)?;
+        // It may hold the secret of a keyed hash.
+        let mut options = File::options();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&temporary, self.path())?;
@@ -236,11 +249,8 @@ fn text_of(fleet: &str, desired: &Desired) -> io::Result<Vec<u8>> {
         fleet: fleet.to_owned(),
         generation: desired.generation().0,
         next_id: desired.next_id().0,
-        ring: RingWire {
-            slots: settings.slots,
-            virtual_servers: settings.virtual_servers,
-            placement: settings.placement.name().to_owned(),
-        },
+        ring: ring_wire(settings),
+        configured: Some(ring_wire(desired.configured())),
         replicas: desired
             .replicas()
             .iter()
@@ -264,13 +274,8 @@ fn checksum(text: &str) -> String {
 }
 
 fn desired_of(file: StateFile) -> Result<Desired, String> {
-    let placement = Placement::from_name(&file.ring.placement)
-        .ok_or_else(|| format!("unknown placement '{}'", file.ring.placement))?;
-    let settings = RingSettings {
-        slots: file.ring.slots,
-        virtual_servers: file.ring.virtual_servers,
-        placement,
-    };
+    let settings = ring_settings(file.ring)?;
+    let configured = file.configured.map_or_else(|| Ok(settings.clone()), ring_settings)?;
     let replicas = file.replicas.into_iter().map(|wire| {
         let name = ReplicaName::new(&wire.name).map_err(|error| error.to_string())?;
         let member = Member {
@@ -283,7 +288,34 @@ fn desired_of(file: StateFile) -> Result<Desired, String> {
     });
     let replicas: Vec<Replica> = replicas.collect::<Result<_, String>>()?;
     let (generation, next_id) = (Generation(file.generation), ReplicaId(file.next_id));
-    Desired::restore(settings, generation, next_id, replicas).map_err(|error| error.to_string())
+    let desired = Desired::restore(settings, generation, next_id, replicas);
+    desired.map(|desired| desired.configured_as(configured)).map_err(|error| error.to_string())
+}
+
+fn ring_wire(settings: &RingSettings) -> RingWire {
+    let options = RingOptions::of(settings);
+    RingWire {
+        slots: settings.slots,
+        virtual_servers: settings.virtual_servers,
+        placement: settings.placement.name().to_owned(),
+        algorithm: options.algorithm,
+        collision: options.collision,
+        hash: options.hash,
+        hash_key: options.hash_key,
+    }
+}
+
+fn ring_settings(wire: RingWire) -> Result<RingSettings, String> {
+    let options = RingOptions {
+        algorithm: wire.algorithm,
+        slots: Some(wire.slots),
+        virtual_servers: Some(wire.virtual_servers),
+        placement: Some(wire.placement),
+        collision: wire.collision,
+        hash: wire.hash,
+        hash_key: wire.hash_key,
+    };
+    options.on(&RingSettings::default()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -328,6 +360,28 @@ mod tests {
         store.write(&some_state()).unwrap();
         let Loaded::State(read) = store.load().unwrap() else { panic!("not a state") };
         assert_eq!(*read, some_state());
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let directory = Directory::new("version-1");
+        let store = Store::open(&directory.0, "default").unwrap();
+        let state = r#"{"fleet":"default","generation":5,"next_id":7,
+            "ring":{"slots":27,"virtual_servers":2,"placement":"polynomial"},"replicas":[
+            {"id":4,"name":"S4","weight":1,"ordinal":1,"positions":[1,9],"incarnation":3}]}"#;
+        let checksum = checksum(state);
+        let file = format!(r#"{{"version":1,"checksum":"{checksum}","state":{state}}}"#);
+        fs::write(store.path(), file).unwrap();
+        let Loaded::State(read) = store.load().unwrap() else { panic!("not a state") };
+        assert_eq!((read.generation(), read.next_id()), (Generation(5), ReplicaId(7)));
+        assert_eq!(read.replicas()[0].member.positions, [1, 9]);
+        // It said nothing of a hash, which was the placement's, nor of a configuration.
+        assert_eq!(read.ring().settings().hash, hash::HashFunction::Polynomial);
+        assert_eq!(read.configured(), read.ring().settings());
+        store.write(&read).unwrap();
+        assert!(fs::read_to_string(store.path()).unwrap().starts_with("{\"version\":2,"));
+        let Loaded::State(again) = store.load().unwrap() else { panic!("not a state") };
+        assert_eq!(again, read);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Scale commands and their answers.
 
 use super::ids::{Generation, ReplicaId, ReplicaName};
-use crate::ring::moves::Moves;
+use crate::ring::{RingOptions, moves::Moves};
 
 /// Numbers the commands of one run of the balancer; chosen by the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +16,7 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-/// Adds replicas, or removes them. Counts and names refer to the *desired* replicas.
+/// Changes the replicas or their ring. Counts and names refer to the *desired* replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScaleCommand {
     /// `n` more; the first bear the given names, the others drawn ones.
@@ -25,14 +25,25 @@ pub enum ScaleCommand {
         n: usize,
         /// At most `n`, valid and distinct.
         names: Vec<ReplicaName>,
+        /// Weight of each, at least 1.
+        weight: u32,
     },
-    /// `n` fewer: the named ones first, then those not in service, then the newest.
+    /// `n` fewer: the named ones first, then those not in service, then by the victim rule.
     Remove {
         /// How many, at least 1; more than there are removes all.
         n: usize,
         /// At most `n`, valid and distinct.
         names: Vec<ReplicaName>,
     },
+    /// Another weight.
+    Reweigh {
+        /// Whose.
+        name: ReplicaName,
+        /// At least 1.
+        weight: u32,
+    },
+    /// Other settings of the ring.
+    SetRing(RingOptions),
 }
 
 impl ScaleCommand {
@@ -40,11 +51,20 @@ impl ScaleCommand {
     ///
     /// # Errors
     /// See [`ScaleError`].
-    pub fn add(n: usize, names: Vec<ReplicaName>) -> Result<Self, ScaleError> {
+    pub fn add(n: usize, names: Vec<ReplicaName>, weight: u32) -> Result<Self, ScaleError> {
         match check(n, &names) {
             Err(ScaleError::MoreNames { .. }) => Err(ScaleError::MoreNames { adding: true }),
-            other => other.map(|()| Self::Add { n, names }),
+            Ok(()) if weight == 0 => Err(ScaleError::NotAWeight),
+            other => other.map(|()| Self::Add { n, names, weight }),
         }
+    }
+
+    /// Checks what can be checked without knowing the fleet.
+    ///
+    /// # Errors
+    /// See [`ScaleError`].
+    pub fn reweigh(name: ReplicaName, weight: u32) -> Result<Self, ScaleError> {
+        if weight == 0 { Err(ScaleError::NotAWeight) } else { Ok(Self::Reweigh { name, weight }) }
     }
 
     /// Checks what can be checked without knowing the fleet.
@@ -77,19 +97,28 @@ pub enum Done {
     Added(Vec<ReplicaName>),
     /// They are out of the ring, drained and gone.
     Removed(Vec<ReplicaName>),
+    /// The ring or a weight is another from now on.
+    Changed(Box<RingChange>),
     /// What would change.
-    Preview(Box<Preview>),
+    Preview(Box<RingChange>),
 }
 
-/// What a command would change.
+/// What a command changes, or would change.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Preview {
-    /// The ring as it is.
+pub struct RingChange {
+    /// The ring before it.
     pub before: RingView,
-    /// The ring as it would be.
+    /// The ring after it.
     pub after: RingView,
     /// Who gives what to whom.
     pub moves: Moves,
+}
+
+impl RingChange {
+    /// The name of a replica before the change, or after it.
+    pub fn name_of(&self, id: ReplicaId) -> Option<&ReplicaName> {
+        self.before.name_of(id).or_else(|| self.after.name_of(id))
+    }
 }
 
 /// A ring with the names of its replicas, for people and machines outside.
@@ -106,8 +135,7 @@ pub struct RingView {
 impl RingView {
     /// The name of a replica on this ring.
     pub fn name_of(&self, id: ReplicaId) -> Option<&ReplicaName> {
-        let index = self.ring.members().iter().position(|member| member.id == id)?;
-        self.names.get(index)
+        self.names.get(self.ring.index_of(id)?.0 as usize)
     }
 }
 
@@ -117,6 +145,12 @@ pub enum ScaleError {
     /// `n` below 1.
     #[error("'n' must be an integer of at least 1")]
     NotACount,
+    /// A weight below 1.
+    #[error("'weight' must be an integer of at least 1")]
+    NotAWeight,
+    /// Ring settings that cannot be.
+    #[error("{0}")]
+    BadRing(String),
     /// More names than replicas.
     #[error(
         "Length of hostname list is more than {}",
@@ -169,6 +203,8 @@ impl ScaleError {
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::NotACount
+            | Self::NotAWeight
+            | Self::BadRing(_)
             | Self::MoreNames { .. }
             | Self::Duplicate(_)
             | Self::Exists(_)

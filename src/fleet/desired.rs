@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    command::RingView,
+    command::{RingChange, RingView},
     ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName},
 };
-use crate::ring::{Member, Ring, RingError, RingSettings, moves, placement};
+use crate::ring::{Member, Ring, RingError, RingSettings, membership, moves};
 
 /// The committed desired state of a fleet. Its ring is always valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,9 @@ pub struct Desired {
     next_id: ReplicaId,
     replicas: Vec<Replica>,
     ring: Arc<Ring>,
+    /// The ring settings of the configuration when they last took effect. The ring may have been
+    /// changed since; only a configuration that says something new changes it again.
+    configured: RingSettings,
 }
 
 /// A desired identity.
@@ -49,6 +52,17 @@ impl Desired {
         Self::restore(settings, Generation(0), ReplicaId(1), Vec::new())
     }
 
+    /// The same with other settings noted as those of the configuration.
+    pub fn configured_as(mut self, settings: RingSettings) -> Self {
+        self.configured = settings;
+        self
+    }
+
+    /// The ring settings of the configuration when they last took effect.
+    pub fn configured(&self) -> &RingSettings {
+        &self.configured
+    }
+
     /// A fleet from its parts, as a state file or labels give them. `next_id` is raised above every
     /// identity in use.
     ///
@@ -61,10 +75,10 @@ impl Desired {
         replicas: Vec<Replica>,
     ) -> Result<Self, RingError> {
         let members = replicas.iter().map(|replica| replica.member.clone()).collect();
-        let ring = Arc::new(Ring::new(settings, members)?);
+        let ring = Arc::new(Ring::new(settings.clone(), members)?);
         let above = replicas.iter().map(|replica| replica.id().0.saturating_add(1)).max();
         let next_id = ReplicaId(next_id.0.max(above.unwrap_or(1)));
-        Ok(Self { generation, next_id, replicas, ring })
+        Ok(Self { generation, next_id, replicas, ring, configured: settings })
     }
 
     /// The version; rises with each committed change of the replicas or of the ring.
@@ -98,46 +112,52 @@ impl Desired {
     /// # Errors
     /// [`RingError::Full`] when they do not fit.
     pub fn with(&self, newcomers: &[Newcomer]) -> Result<Self, RingError> {
+        let settings = self.ring.settings();
+        let mut members = self.ring.members().to_vec();
         let mut next = self.clone();
         for newcomer in newcomers {
-            let member = placement::place(&next.ring, newcomer.id, newcomer.weight)?;
-            next.replicas.push(Replica {
-                member,
-                name: newcomer.name.clone(),
-                incarnation: newcomer.incarnation,
-            });
-            next = next.rebuilt(self.ring.settings().clone())?;
+            membership::join(settings, &mut members, newcomer.id, newcomer.weight)?;
+            if let Some(member) = members.last().cloned() {
+                let (name, incarnation) = (newcomer.name.clone(), newcomer.incarnation);
+                next.replicas.push(Replica { member, name, incarnation });
+            }
         }
-        next.generation.0 += 1;
-        Ok(next)
+        next.succeeded_by(settings.clone(), members)
     }
 
     /// The state without some replicas, one generation later.
     pub fn without(&self, ids: &[ReplicaId]) -> Self {
+        let settings = self.ring.settings();
+        let mut members = self.ring.members().to_vec();
+        membership::leave(settings, &mut members, ids);
         let mut next = self.clone();
         next.replicas.retain(|replica| !ids.contains(&replica.id()));
-        next.generation.0 += 1;
-        match next.clone().rebuilt(self.ring.settings().clone()) {
+        match next.succeeded_by(settings.clone(), members) {
             Ok(next) => next,
             // Fewer members of a valid ring are a valid ring.
             Err(error) => unreachable!("a removal cannot invalidate a ring: {error}"),
         }
     }
 
-    /// The same replicas, in the same order, placed anew on a ring of other settings.
+    /// The state with another weight of one replica, one generation later.
+    ///
+    /// # Errors
+    /// [`RingError::Full`] when its virtual servers do not fit.
+    pub fn reweighed(&self, id: ReplicaId, weight: u32) -> Result<Self, RingError> {
+        let settings = self.ring.settings();
+        let mut members = self.ring.members().to_vec();
+        membership::reweigh(settings, &mut members, id, weight)?;
+        self.clone().succeeded_by(settings.clone(), members)
+    }
+
+    /// The same replicas, in the same order, on a ring of other settings; see
+    /// [`membership::transfer`].
     ///
     /// # Errors
     /// [`RingError::Full`] when they do not fit.
     pub fn on_ring(&self, settings: RingSettings) -> Result<Self, RingError> {
-        let mut next = Self::restore(settings, self.generation, self.next_id, Vec::new())?;
-        for replica in &self.replicas {
-            let member = placement::place(&next.ring, replica.id(), replica.member.weight)?;
-            next.replicas.push(Replica { member, ..replica.clone() });
-            let settings = next.ring.settings().clone();
-            next = next.rebuilt(settings)?;
-        }
-        next.generation.0 += 1;
-        Ok(next)
+        let members = membership::transfer(&self.ring, &settings)?;
+        self.clone().succeeded_by(settings, members)
     }
 
     /// Notes that a replica now runs as another instance. The ring and the generation stay.
@@ -159,12 +179,24 @@ impl Desired {
     }
 
     /// What a change to another state moves.
-    pub fn moves_to(&self, after: &Desired) -> moves::Moves {
-        moves::between(&self.ring, &after.ring)
+    pub fn change_to(&self, after: &Desired) -> RingChange {
+        let moves = moves::between(&self.ring, &after.ring);
+        RingChange { before: self.view(), after: after.view(), moves }
     }
 
-    fn rebuilt(self, settings: RingSettings) -> Result<Self, RingError> {
-        Self::restore(settings, self.generation, self.next_id, self.replicas)
+    /// The next generation: the same replicas with other places on the ring.
+    fn succeeded_by(
+        mut self,
+        settings: RingSettings,
+        members: Vec<Member>,
+    ) -> Result<Self, RingError> {
+        for (replica, member) in self.replicas.iter_mut().zip(members) {
+            debug_assert_eq!(replica.id(), member.id, "members are in the order of the replicas");
+            replica.member = member;
+        }
+        let generation = Generation(self.generation.0 + 1);
+        let next = Self::restore(settings, generation, self.next_id, self.replicas)?;
+        Ok(next.configured_as(self.configured))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ring::{MEMBERS_MAX, RingSettings};
+
 /// The bounds of a fleet's supervision. Defaults are those of the documentation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -67,12 +69,17 @@ impl Default for Limits {
             stable_after: Duration::from_secs(10),
             persist_retry: Duration::from_secs(1),
             commands_waiting: 16,
-            replicas_max: crate::ring::MEMBERS_MAX,
+            replicas_max: MEMBERS_MAX,
         }
     }
 }
 
 impl Limits {
+    /// What has to change for more replicas than the limit, or than the ring holds.
+    pub fn advice(&self, ring: &RingSettings) -> &'static str {
+        if self.replicas_max < ring.replicas_max() { "raise `replicas_max`" } else { ring.advice() }
+    }
+
     /// When a stop that has not ended is taken as lost: the driver has its own, shorter deadline.
     pub fn stop_deadline(&self) -> Duration {
         self.stop_grace + Duration::from_secs(10)

@@ -1,11 +1,11 @@
 //! What goes into the core and what comes out of it: events, actions, and their parts.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use super::{
     command::{Answer, CommandId, Request},
     desired::Desired,
-    ids::{Handle, InstanceId, Moment, ReplicaName, SpecDigest},
+    ids::{Handle, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
     notes::Note,
 };
 use crate::ring::Slot;
@@ -15,6 +15,9 @@ use crate::ring::Slot;
 pub enum Event {
     /// A scale command, or the dry run of one.
     Scale(CommandId, Request),
+    /// The open requests of the replicas, as the data plane counts them; told before a command that
+    /// may choose by it.
+    Loaded(BTreeMap<ReplicaId, u64>),
     /// A heartbeat's result.
     Probed {
         /// Who was probed.

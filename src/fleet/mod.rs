@@ -17,4 +17,5 @@ pub mod plan;
 pub mod state;
 pub mod supervisor;
 pub mod table;
+pub mod victim;
 pub mod view;

@@ -4,10 +4,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    ids::{Generation, Handle, InstanceId, ReplicaId, ReplicaName},
+    command::RingChange,
+    ids::{Handle, InstanceId, ReplicaId, ReplicaName},
     observed::EjectReason,
 };
-use crate::ring::moves::Moves;
 
 /// One transition.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub enum Note {
     /// The first list has come: from now on the fleet is supervised.
     Booted { source: BootSource, replicas: usize, adopted: usize, strays: usize },
     /// The ring settings differ from the stored ones; the configured ones win.
-    RingChanged { moved_share: f64 },
+    RingChanged { change: Box<RingChange> },
     /// `--replicas` differs from the stored size, which wins.
     ReplicasDiffer { configured: usize, stored: usize },
     /// A start was asked for.
@@ -50,7 +50,7 @@ pub enum Note {
     /// A stray of ours is removed.
     Reaped { handle: Handle },
     /// A scale command took effect.
-    Committed { generation: Generation, cause: Cause, names: Vec<ReplicaName>, moves: Moves },
+    Committed { cause: Cause, names: Vec<ReplicaName>, change: Box<RingChange> },
     /// A scale command was given up; nothing has changed.
     RolledBack { error: String },
     /// Replicas run from something else than what is wanted; they are replaced one by one.
@@ -72,6 +72,8 @@ pub enum BootSource {
     StateFile,
     /// The labels of what was found.
     Labels,
+    /// The same, on another ring than the configured one, which does not hold them.
+    LabelsBeyondRing,
     /// Nothing: a fleet of the configured size.
     Configuration,
 }
@@ -96,14 +98,23 @@ pub enum Cause {
     Add,
     /// `/rm`.
     Remove,
+    /// Another weight.
+    Weight,
+    /// Other settings of the ring.
+    Ring,
 }
 
 impl Cause {
+    /// All of them.
+    pub const ALL: [Cause; 4] = [Self::Add, Self::Remove, Self::Weight, Self::Ring];
+
     /// The value of the metric label.
     pub fn name(self) -> &'static str {
         match self {
             Self::Add => "add",
             Self::Remove => "rm",
+            Self::Weight => "weight",
+            Self::Ring => "ring",
         }
     }
 }

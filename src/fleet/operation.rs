@@ -2,10 +2,11 @@
 
 use super::{
     command::{CommandId, ScaleError},
-    desired::Newcomer,
+    desired::{Desired, Newcomer},
     ids::{Moment, ReplicaId, ReplicaName},
     message::WriteId,
 };
+use crate::ring::{RingError, RingSettings};
 
 /// A scale command on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,51 @@ pub enum Operation {
         /// How far it is.
         stage: RemoveStage,
     },
+    /// The ring or a weight becomes another. Nobody starts or stops.
+    Changing {
+        /// Who waits for the answer.
+        command: CommandId,
+        /// What changes.
+        change: Change,
+        /// How far it is.
+        stage: ChangeStage,
+    },
+}
+
+/// A change of the ring that leaves the replicas as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Of a weight.
+    Weight {
+        /// Whose.
+        id: ReplicaId,
+        /// At least 1.
+        weight: u32,
+    },
+    /// Of the settings.
+    Ring(RingSettings),
+}
+
+impl Change {
+    /// The state that it leads to.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn apply(&self, desired: &Desired) -> Result<Desired, RingError> {
+        match self {
+            Self::Weight { id, weight } => desired.reweighed(*id, *weight),
+            Self::Ring(settings) => desired.on_ring(settings.clone()),
+        }
+    }
+}
+
+/// How far a change of the ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeStage {
+    /// Waits for an earlier write to end.
+    Accepted,
+    /// The new state is being written.
+    Writing(WriteId),
 }
 
 /// How far an addition is.
@@ -71,16 +117,18 @@ impl Operation {
     /// Who waits for the answer.
     pub fn command(&self) -> CommandId {
         match self {
-            Self::Adding { command, .. } | Self::Removing { command, .. } => *command,
+            Self::Adding { command, .. }
+            | Self::Removing { command, .. }
+            | Self::Changing { command, .. } => *command,
         }
     }
 
     /// Whether a replica is a newcomer that may still join.
     pub fn awaits(&self, id: ReplicaId) -> bool {
         match self {
-            Self::Adding { stage: AddStage::RollingBack { .. }, .. } | Self::Removing { .. } => {
-                false
-            }
+            Self::Adding { stage: AddStage::RollingBack { .. }, .. }
+            | Self::Removing { .. }
+            | Self::Changing { .. } => false,
             Self::Adding { newcomers, .. } => newcomers.iter().any(|newcomer| newcomer.id == id),
         }
     }
@@ -89,7 +137,7 @@ impl Operation {
     pub fn reserves(&self, name: &ReplicaName) -> bool {
         match self {
             Self::Adding { newcomers, .. } => newcomers.iter().any(|n| &n.name == name),
-            Self::Removing { .. } => false,
+            Self::Removing { .. } | Self::Changing { .. } => false,
         }
     }
 
@@ -97,7 +145,8 @@ impl Operation {
     pub fn write(&self) -> Option<WriteId> {
         match self {
             Self::Adding { stage: AddStage::Writing(write), .. }
-            | Self::Removing { stage: RemoveStage::Writing(write), .. } => Some(*write),
+            | Self::Removing { stage: RemoveStage::Writing(write), .. }
+            | Self::Changing { stage: ChangeStage::Writing(write), .. } => Some(*write),
             _ => None,
         }
     }

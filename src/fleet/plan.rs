@@ -12,7 +12,7 @@ use super::{
     message::StopManner,
     notes::StartCause,
     observed::{EjectReason, Health, Instance, Phase, Probing, StopProgress, of_replica},
-    operation::{AddStage, Operation, RemoveStage},
+    operation::{AddStage, ChangeStage, Operation, RemoveStage},
     state::{Boot, Engine, Keeper, State},
 };
 
@@ -155,7 +155,8 @@ fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
                 steps.push(Step::FinishCommand);
             }
         }
-        Operation::Removing { stage: RemoveStage::Accepted, .. } => {
+        Operation::Removing { stage: RemoveStage::Accepted, .. }
+        | Operation::Changing { stage: ChangeStage::Accepted, .. } => {
             if can_write {
                 steps.push(Step::CommitCommand);
             }
@@ -167,7 +168,8 @@ fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
             }
         }
         Operation::Adding { stage: AddStage::Writing(_), .. }
-        | Operation::Removing { stage: RemoveStage::Writing(_), .. } => {}
+        | Operation::Removing { stage: RemoveStage::Writing(_), .. }
+        | Operation::Changing { stage: ChangeStage::Writing(_), .. } => {}
     }
 }
 

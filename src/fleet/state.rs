@@ -45,6 +45,8 @@ pub struct State {
     pub queue: VecDeque<(CommandId, Request)>,
     /// Names of other people's containers.
     pub foreign_names: BTreeSet<ReplicaName>,
+    /// Open requests, as they were when the last command came.
+    pub in_flight: BTreeMap<ReplicaId, u64>,
 }
 
 /// Who starts and stops instances.

@@ -6,7 +6,7 @@ use super::{
     command::RingView,
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     observed::{Health, Instance, Phase, of_replica},
-    operation::Operation,
+    operation::{Change, Operation},
     state::{Boot, Engine, State},
 };
 
@@ -84,6 +84,8 @@ impl FleetView {
             operation: state.operation.as_ref().map(|operation| match operation {
                 Operation::Adding { .. } => "add",
                 Operation::Removing { .. } => "rm",
+                Operation::Changing { change: Change::Weight { .. }, .. } => "weight",
+                Operation::Changing { change: Change::Ring(_), .. } => "ring",
             }),
             commands_waiting: state.queue.len(),
         }

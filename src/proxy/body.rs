@@ -5,16 +5,22 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
+    access_log::Entry,
+    converse::Stream,
     downstream::{Downstream, State},
+    h2::Streaming,
+    headers,
+    interim::Gate,
     metrics::Counters,
     pool::{InFlight, Link},
 };
@@ -24,11 +30,28 @@ pub(crate) enum Upload {
     /// Nothing, or all of it at once; can be sent again.
     Kept(Option<Bytes>),
     /// Streamed from the client; can be sent once.
-    Streamed {
-        incoming: Incoming,
-        downstream: Rc<Downstream>,
-        counters: Arc<CachePadded<Counters>>,
-    },
+    Streamed(FromClient),
+    /// Begun to be read for the request's key.
+    Begun(Box<Begun>),
+}
+
+/// A client's body on its way.
+pub(crate) struct FromClient {
+    pub(crate) incoming: Incoming,
+    /// Holds it back until it is asked for.
+    pub(crate) gate: Option<Rc<Gate>>,
+    /// Bytes that may still come.
+    pub(crate) left: u64,
+    pub(crate) downstream: Rc<Downstream>,
+    pub(crate) counters: Arc<CachePadded<Counters>>,
+}
+
+/// What was read already, then the rest. Where nothing is left to read it can be sent again.
+pub(crate) struct Begun {
+    pub(crate) first: Option<Bytes>,
+    /// Only where all of it has been read.
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) rest: Option<FromClient>,
 }
 
 impl Upload {
@@ -36,44 +59,111 @@ impl Upload {
     pub(crate) fn again(&self) -> Option<Self> {
         match self {
             Upload::Kept(bytes) => Some(Upload::Kept(bytes.clone())),
-            Upload::Streamed { .. } => None,
+            Upload::Streamed(_) => None,
+            Upload::Begun(begun) => match **begun {
+                Begun { ref first, ref trailers, rest: None } => {
+                    Some(Upload::Begun(Box::new(Begun {
+                        first: first.clone(),
+                        trailers: trailers.clone(),
+                        rest: None,
+                    })))
+                }
+                _ => None,
+            },
         }
+    }
+}
+
+/// Why a body does not go on to the replica.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    /// The client broke off.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// It is larger than the limit.
+    #[error("the body is too large")]
+    TooLarge,
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, UploadError>>>;
+
+impl FromClient {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        if let Some(gate) = &self.gate {
+            ready!(gate.poll(cx));
+            self.gate = None;
+        }
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.downstream.set_starved(polled.is_pending());
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
+            clean(frame);
+            self.downstream.progress();
+            let length = data_len(frame);
+            let Some(left) = self.left.checked_sub(length) else {
+                self.downstream.set_too_large();
+                return Poll::Ready(Some(Err(UploadError::TooLarge)));
+            };
+            self.left = left;
+            self.counters.bytes_up.add(length);
+        }
+        polled.map_err(UploadError::Broken)
+    }
+}
+
+impl Begun {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if let Some(rest) = &mut self.rest {
+            return rest.poll(cx);
+        }
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let is_read = self.rest.as_ref().is_none_or(|rest| rest.incoming.is_end_stream());
+        self.first.is_none() && self.trailers.is_none() && is_read
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(first) };
+        let rest = rest.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(first + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(first + upper);
+        }
+        hint
     }
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         match self.get_mut() {
             Upload::Kept(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Upload::Streamed { incoming, downstream, counters } => {
-                let polled = Pin::new(incoming).poll_frame(cx);
-                downstream.set_starved(polled.is_pending());
-                if let Poll::Ready(Some(Ok(frame))) = &polled {
-                    downstream.progress();
-                    counters.bytes_up.add(data_len(frame));
-                }
-                polled
-            }
+            Upload::Streamed(body) => body.poll(cx),
+            Upload::Begun(body) => body.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Upload::Kept(bytes) => bytes.is_none(),
-            Upload::Streamed { incoming, .. } => incoming.is_end_stream(),
+            Upload::Streamed(body) => body.incoming.is_end_stream(),
+            Upload::Begun(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Upload::Kept(bytes) => exactly(bytes.as_ref()),
-            Upload::Streamed { incoming, .. } => incoming.size_hint(),
+            Upload::Streamed(body) => body.incoming.size_hint(),
+            Upload::Begun(body) => body.size_hint(),
         }
     }
 }
@@ -102,6 +192,12 @@ pub(crate) struct Streamed {
     /// `None` when nobody reads the body but ourselves.
     pub(crate) downstream: Option<Rc<Downstream>>,
     pub(crate) counters: Arc<CachePadded<Counters>>,
+    /// The HTTP/2 stream that it comes on; ends with it.
+    pub(crate) _streaming: Option<Streaming>,
+    /// The HTTP/2 stream that it goes to; ends with it.
+    pub(crate) stream: Option<Stream>,
+    /// Its request's entry in the access log.
+    pub(crate) entry: Option<Box<Entry>>,
 }
 
 impl Streamed {
@@ -116,9 +212,14 @@ impl Streamed {
             link.drive(cx);
             polled = Pin::new(&mut self.incoming).poll_frame(cx);
         }
-        match &polled {
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.counters.bytes_down.add(data_len(frame));
+                clean(frame);
+                let length = data_len(frame);
+                self.counters.bytes_down.add(length);
+                if let Some(entry) = &mut self.entry {
+                    entry.bytes += length;
+                }
                 if let Some(downstream) = &self.downstream {
                     downstream.progress();
                 }
@@ -139,6 +240,9 @@ impl Streamed {
     /// The answer has been read to its end: the connection can serve somebody else. One that still
     /// sends the request (the replica answered early) is closed instead.
     fn settle(&mut self, cx: &mut Context<'_>) {
+        if let Some(entry) = &mut self.entry {
+            entry.is_complete = true;
+        }
         if let Some(mut link) = self.link.take() {
             if !link.is_reusable() {
                 link.drive(cx);
@@ -190,6 +294,12 @@ impl Body for Answer {
 
 fn exactly(bytes: Option<&Bytes>) -> SizeHint {
     SizeHint::with_exact(bytes.map_or(0, |bytes| bytes.len() as u64))
+}
+
+fn clean(frame: &mut Frame<Bytes>) {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::clean_trailers(trailers);
+    }
 }
 
 fn data_len(frame: &Frame<Bytes>) -> u64 {

@@ -2,10 +2,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::key::KeySources;
+use http::HeaderValue;
+
+use super::{
+    access_log::AccessLogSettings, h2::UpstreamProtocol, key::KeySources, queue::Concurrency,
+    trusted::TrustedProxies,
+};
+use crate::balance::Policy;
 
 /// How the data plane behaves. The defaults are the product's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProxyConfig {
     /// Where clients connect.
     pub listen: SocketAddr,
@@ -13,16 +19,45 @@ pub struct ProxyConfig {
     pub workers: usize,
     /// Where the key of a request is looked for.
     pub keys: KeySources,
+    /// The largest body that is read for a key in it.
+    pub key_body_max: usize,
+    /// Whose `X-Forwarded-*` headers are believed and added to, rather than replaced.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// How the replica of a request is picked.
+    pub policy: Policy,
+    /// Under the policy `bounded`: what a replica may have in flight at most, as a multiple of the
+    /// average. At least 1.
+    pub bounded_factor: f64,
     /// Exact paths that go to the control router.
     pub mounts: Vec<String>,
     /// Whether a replica's 404 becomes a 400 that names the path.
     pub not_found_as_400: bool,
+    /// The access log; `None`: none.
+    pub access_log: Option<AccessLogSettings>,
+    /// How much a replica may have in flight; `None`: as much as comes.
+    pub concurrency: Option<Concurrency>,
+    /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
+    pub forwarded: bool,
+    /// The `Host` that replicas see; `None`: the client's.
+    pub upstream_host: Option<HeaderValue>,
+    /// Whether clients are told in `X-Ringmaster-Attempts` how many replicas were asked.
+    pub attempts_header: bool,
+    /// What replicas are spoken to in.
+    pub upstream_protocol: UpstreamProtocol,
     /// How long a connection to a replica may take.
     pub connect: Duration,
     /// How long an answer may keep us waiting, counted from the last byte of the request that moved.
     pub first_byte: Duration,
     /// How long a body may stand still, in either direction.
     pub body_idle: Duration,
+    /// How long nothing may pass through a tunnel.
+    pub upgrade_idle: Duration,
+    /// Streams that a client may have open on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// How long a whole request may take, its answer included; `None`: as long as it takes.
+    pub request_timeout: Option<Duration>,
     /// How long an unused connection to a replica is kept. Shorter than what servers usually keep
     /// (5 s and more), so that it is us who close.
     pub upstream_idle: Duration,
@@ -42,6 +77,12 @@ pub struct ProxyConfig {
     pub retry_burst: u32,
     /// Client connections of the whole process; what comes beyond is shed.
     pub connections_max: usize,
+    /// Bytes of a request's target.
+    pub uri_max: usize,
+    /// Bytes of a request's body; `None`: as many as come.
+    pub body_max: Option<u64>,
+    /// Requests that a client may send on one connection; `None`: as many as it likes.
+    pub requests_per_connection: Option<u64>,
     /// Header fields of a message.
     pub headers_max: usize,
     /// Bytes of a message's head.
@@ -58,11 +99,25 @@ impl Default for ProxyConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 5000)),
             workers: 0,
             keys: KeySources::default(),
+            key_body_max: 64 * 1024,
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
+            policy: Policy::default(),
+            bounded_factor: 1.25,
             mounts: ["/rep", "/add", "/rm"].map(String::from).to_vec(),
             not_found_as_400: false,
+            access_log: None,
+            concurrency: None,
+            forwarded: false,
+            upstream_host: None,
+            attempts_header: false,
+            upstream_protocol: UpstreamProtocol::default(),
             connect: Duration::from_millis(250),
             first_byte: Duration::from_secs(30),
             body_idle: Duration::from_secs(300),
+            upgrade_idle: Duration::from_secs(3_600),
+            request_timeout: None,
+            streams_max: 128,
             upstream_idle: Duration::from_secs(4),
             upstream_idle_max: 1024,
             header_read: Duration::from_secs(10),
@@ -72,6 +127,9 @@ impl Default for ProxyConfig {
             retries_per_second: 3,
             retry_burst: 256,
             connections_max: 10_000,
+            uri_max: 8 * 1024,
+            body_max: None,
+            requests_per_connection: None,
             headers_max: 100,
             header_bytes_max: 32 * 1024,
             buffer_max: 64 * 1024,

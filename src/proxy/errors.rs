@@ -13,6 +13,8 @@ use super::body::Answer;
 pub(crate) enum Failure {
     /// Nobody is admitted.
     NoReplica,
+    /// The replica has as much to do as it may, and others wait already, or for too long.
+    Overloaded,
     /// All that were tried could not be reached or went away.
     Unanswered,
     /// A replica's answer was not HTTP, or nothing that can be passed on.
@@ -23,6 +25,10 @@ pub(crate) enum Failure {
     SlowBody,
     /// The client's body broke off.
     BrokenBody,
+    /// The client's body is larger than the limit.
+    LargeBody,
+    /// The target is longer than the limit.
+    LongUri,
     /// The request can be read in two ways.
     Ambiguous(&'static str),
     /// A tunnel was asked for.
@@ -34,10 +40,12 @@ pub(crate) enum Failure {
 impl Failure {
     fn status(&self) -> StatusCode {
         match self {
-            Failure::NoReplica => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoReplica | Failure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Failure::Unanswered | Failure::BadAnswer => StatusCode::BAD_GATEWAY,
             Failure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Failure::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Failure::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::LongUri => StatusCode::URI_TOO_LONG,
             Failure::BrokenBody | Failure::Ambiguous(_) | Failure::NotFound(_) => {
                 StatusCode::BAD_REQUEST
             }
@@ -49,18 +57,26 @@ impl Failure {
     fn closes(&self) -> bool {
         matches!(
             self,
-            Failure::Ambiguous(_) | Failure::Tunnel | Failure::SlowBody | Failure::BrokenBody
+            Failure::Ambiguous(_)
+                | Failure::Tunnel
+                | Failure::SlowBody
+                | Failure::BrokenBody
+                | Failure::LargeBody
+                | Failure::LongUri
         )
     }
 
     fn message(&self) -> String {
         match self {
             Failure::NoReplica => "<Error> No replica is in service".into(),
+            Failure::Overloaded => "<Error> The replica has too many requests in flight".into(),
             Failure::Unanswered => "<Error> No replica answered".into(),
             Failure::BadAnswer => "<Error> The replica's answer could not be understood".into(),
             Failure::TimedOut => "<Error> The replica did not answer in time".into(),
             Failure::SlowBody => "<Error> The body of the request did not come in time".into(),
             Failure::BrokenBody => "<Error> The body of the request broke off".into(),
+            Failure::LargeBody => "<Error> The body of the request is too large".into(),
+            Failure::LongUri => "<Error> The target of the request is too long".into(),
             Failure::Ambiguous(what) => format!("<Error> {what}"),
             Failure::Tunnel => "<Error> CONNECT is not supported".into(),
             Failure::NotFound(path) => {
@@ -75,7 +91,7 @@ impl Failure {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self == Failure::NoReplica {
+        if matches!(self, Failure::NoReplica | Failure::Overloaded) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self == Failure::Tunnel {

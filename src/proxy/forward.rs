@@ -1,36 +1,25 @@
 //! One request, from its head to the head of its answer.
 
-use std::{
-    future::{Future, poll_fn},
-    io::ErrorKind,
-    pin::pin,
-    rc::Rc,
-    task::Poll,
-    time::Instant,
-};
+use std::{future::poll_fn, rc::Rc, task::Context};
 
 use axum::extract::ConnectInfo;
-use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::TRANSFER_ENCODING,
-    request::Parts,
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use super::{
+    access_log::{Entry, Route},
     body::{Answer, Streamed, Upload},
-    downstream::{Downstream, State, Verdict},
+    call::{Answered, Call, Carrier},
+    config::ProxyConfig,
+    downstream::{Downstream, State},
     errors::Failure,
-    headers,
-    pool::{Blame, InFlight, Link, Loss},
+    headers, interim,
+    pool::{InFlight, Link},
+    tunnel::{self, Tunnel},
+    upload::{self, Opening},
     worker::Worker,
-};
-use crate::{
-    fleet::{ids::InstanceId, message::FailureKind},
-    ring::Slot,
 };
 
 /// Answers one request: from the control router if the path is mounted, else from a replica.
@@ -42,10 +31,15 @@ pub(crate) async fn answer(
     if worker.is_mounted(request.uri().path()) {
         return Box::pin(control(&worker, &downstream, request)).await;
     }
-    downstream.enter(State::Request);
+    let entry = worker.log_entry(&request, &downstream);
+    downstream.begin_request();
+    // Streams are counted where they are opened.
+    if !downstream.is_stream() {
+        worker.wear(&downstream);
+    }
     worker.counters.requests.bump();
     worker.budget.borrow_mut().deposit();
-    let response = match forward(&worker, &downstream, request).await {
+    let mut response = match forward(&worker, &downstream, request).await {
         Ok(response) => response,
         Err(failure) => {
             worker.count_failure(&failure);
@@ -57,7 +51,24 @@ pub(crate) async fn answer(
         _ => State::Idle,
     });
     worker.counters.answered(response.status());
+    if let Some(entry) = entry {
+        log(entry, &mut response);
+    }
     response
+}
+
+/// Completes the entry of a request in the access log; it is written when the answer has ended.
+fn log(mut entry: Box<Entry>, response: &mut Response<Answer>) {
+    entry.status = response.status();
+    entry.route = response.extensions_mut().remove::<Route>();
+    match response.body_mut() {
+        Answer::Streamed(streamed) => {
+            entry.is_complete = false;
+            streamed.entry = Some(entry);
+        }
+        Answer::Full(bytes) => entry.bytes = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+        Answer::Control(_) => {}
+    }
 }
 
 async fn control(
@@ -82,295 +93,67 @@ async fn forward(
     downstream: &Rc<Downstream>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Failure> {
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
     headers::check(&parts.method, &parts.uri, parts.version, &parts.headers)?;
-    let slot = worker.slot_of(&parts);
+    check_limits(&worker.config, &parts.uri, &body)?;
+    let opening = if worker.reads_bodies && !body.is_end_stream() {
+        Box::pin(upload::open(worker, downstream, &parts, &mut body)).await?
+    } else {
+        Opening::Unread
+    };
+    let slot = worker.slot_of(&worker.asked(&parts, downstream, opening.for_key()));
     let asked = Asked {
         is_head: parts.method == Method::HEAD,
         uri: worker.config.not_found_as_400.then(|| parts.uri.clone()),
+        upgrade: tunnel::asked_for(parts.version, &parts.headers, !body.is_end_stream()),
     };
     let client = headers::Client {
         forwarded_for: &downstream.forwarded_for,
+        is_trusted: downstream.is_trusted,
         version: parts.version,
         fallback_host: &worker.fallback_host,
+        upstream_host: worker.config.upstream_host.as_ref(),
+        forwarded: worker.config.forwarded,
     };
+    let is_awaited = !body.is_end_stream() && interim::is_awaited(parts.version, &parts.headers);
+    downstream.set_takes_interim(parts.version == Version::HTTP_11);
     headers::to_upstream(&mut parts.uri, &mut parts.headers, &client);
-    let upload = if body.is_end_stream() {
+    if !parts.headers.contains_key(headers::REQUEST_ID) {
+        parts.headers.insert(headers::REQUEST_ID, worker.request_id());
+    }
+    if let Some(protocol) = &asked.upgrade {
+        tunnel::announce(&mut parts.headers, protocol.clone());
+    }
+    let upload = if matches!(opening, Opening::Unread) && body.is_end_stream() {
         Upload::Kept(None)
     } else {
-        Box::pin(upload(worker, downstream, slot, &mut parts, body)).await?
+        let held = is_awaited && matches!(opening, Opening::Unread);
+        Box::pin(upload::upload(worker, downstream, opening, &mut parts, body, held)).await?
     };
     parts.version = Version::HTTP_11;
-    // An upgrade that was asked for does not go on, so nobody may wait for it.
+    // The upgrade that hyper offers is not used: the sockets are taken from both connections.
     parts.extensions.clear();
-    let is_repeatable = is_idempotent(&parts.method);
-    let call = Call { worker, downstream, slot, is_repeatable };
-    let answered = call.first_answer(Request::from_parts(parts, upload)).await?;
-    asked.pass_on(worker, downstream, answered)
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-/// A request's body, kept if that allows to repeat the request.
-async fn upload(
-    worker: &Worker,
-    downstream: &Rc<Downstream>,
-    slot: Slot,
-    parts: &mut Parts,
-    body: Incoming,
-) -> Result<Upload, Failure> {
-    let limit = worker.config.kept_body_max;
-    let length = body.size_hint().exact();
-    let is_small = length.is_some_and(|length| length <= limit as u64);
-    if is_idempotent(&parts.method) && is_small {
-        // Not before there is somebody to send it to: the client may wait to be asked for it.
-        if worker.pick(slot, &[]).is_none() {
-            return Err(Failure::NoReplica);
-        }
-        return keep(downstream, body, limit).await;
+    let is_repeatable = upload::is_idempotent(&parts.method);
+    let may_upgrade = asked.upgrade.is_some();
+    let call = Call { worker, downstream, slot, is_repeatable, may_upgrade };
+    let answered = call.first_answer(Request::from_parts(parts, upload)).await;
+    // Our own words, too, must wait for what a replica has said before.
+    if downstream.has_interim() {
+        poll_fn(|_| downstream.poll_interim()).await;
     }
-    if length.is_none() {
-        // Said aloud, because hyper would send a GET of unknown length without its body.
-        let chunked = HeaderValue::from_static("chunked");
-        parts.headers.insert(TRANSFER_ENCODING, chunked);
+    asked.pass_on(worker, downstream, answered?)
+}
+
+/// Refuses what is larger than the configuration allows, as far as the head tells.
+fn check_limits(config: &ProxyConfig, uri: &Uri, body: &Incoming) -> Result<(), Failure> {
+    let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if length > config.uri_max {
+        return Err(Failure::LongUri);
     }
-    Ok(Upload::Streamed {
-        incoming: body,
-        downstream: Rc::clone(downstream),
-        counters: worker.counters.clone(),
-    })
-}
-
-async fn keep(downstream: &Downstream, body: Incoming, limit: usize) -> Result<Upload, Failure> {
-    let mut collected = pin!(Limited::new(body, limit).collect());
-    downstream.set_starved(true);
-    let bytes: Bytes = poll_fn(|cx| match collected.as_mut().poll(cx) {
-        Poll::Ready(Ok(body)) => Poll::Ready(Ok(body.to_bytes())),
-        Poll::Ready(Err(_)) => Poll::Ready(Err(Failure::BrokenBody)),
-        Poll::Pending if downstream.verdict().is_some() => Poll::Ready(Err(Failure::SlowBody)),
-        Poll::Pending => Poll::Pending,
-    })
-    .await?;
-    downstream.set_starved(false);
-    Ok(Upload::Kept((!bytes.is_empty()).then_some(bytes)))
-}
-
-/// A request that looks for an answer.
-struct Call<'a> {
-    worker: &'a Rc<Worker>,
-    downstream: &'a Rc<Downstream>,
-    slot: Slot,
-    /// Whether its method allows to send it again although a replica may have seen it.
-    is_repeatable: bool,
-}
-
-/// The head of an answer, and the connection that the rest comes on.
-struct Answered {
-    response: Response<Incoming>,
-    link: Box<Link>,
-    in_flight: InFlight,
-}
-
-/// Why an instance gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    Refused,
-    ConnectTimeout,
-    /// Our own side could not connect: no ports or descriptors are left.
-    Local,
-    /// The connection was lost; `is_news` unless the replica had just closed an idle one.
-    Lost {
-        is_news: bool,
-    },
-    Ejected,
-    TimedOut,
-    BadAnswer,
-    ClientBody,
-}
-
-/// An attempt without an answer.
-struct Miss {
-    cause: Cause,
-    /// The request, if it may be sent again.
-    request: Option<Request<Upload>>,
-}
-
-impl Call<'_> {
-    /// The first answer that a replica of the preference list gives.
-    async fn first_answer(&self, mut request: Request<Upload>) -> Result<Answered, Failure> {
-        let mut tried: Vec<InstanceId> = Vec::new();
-        loop {
-            let Some(pool) = self.worker.pick(self.slot, &tried) else {
-                let nobody = tried.is_empty();
-                return Err(if nobody { Failure::NoReplica } else { Failure::Unanswered });
-            };
-            let instance = pool.instance();
-            let in_flight = InFlight::enter(pool);
-            self.downstream.progress();
-            self.downstream.wait_for(instance);
-            let began = Instant::now();
-            match self.attempt(&in_flight, request).await {
-                Ok((response, link)) => {
-                    let counters = &in_flight.pool().counters;
-                    counters.answers.bump();
-                    let micros = began.elapsed().as_micros();
-                    counters.answer_micros.add(u64::try_from(micros).unwrap_or(0));
-                    if response.status().is_server_error() {
-                        counters.errors.bump();
-                    }
-                    return Ok(Answered { response, link, in_flight });
-                }
-                Err(miss) => {
-                    let cause = miss.cause;
-                    request = self.after(&in_flight, miss)?;
-                    tried.push(instance);
-                    if tried.len() >= self.worker.config.attempts || !self.may_retry(cause) {
-                        return Err(Failure::Unanswered);
-                    }
-                    self.worker.counters.retries.bump();
-                }
-            }
-        }
+    if config.body_max.is_some_and(|most| body.size_hint().lower() > most) {
+        return Err(Failure::LargeBody);
     }
-
-    /// One instance: on an open connection if there is one, on a fresh one if that was stale. A
-    /// stale connection says nothing about the instance, so it costs no attempt.
-    async fn attempt(
-        &self,
-        in_flight: &InFlight,
-        mut request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Box<Link>), Miss> {
-        let counters = &self.worker.counters;
-        let mut open = in_flight.pool().take();
-        loop {
-            let mut link = match open.take() {
-                Some(link) => {
-                    counters.reused.bump();
-                    link
-                }
-                None => match Box::pin(self.connect(in_flight)).await {
-                    Ok(link) => link,
-                    Err(cause) => {
-                        let request = Some(request);
-                        return Err(Miss { cause, request });
-                    }
-                },
-            };
-            let body = request.body().again().filter(|_| self.is_repeatable);
-            let sent = link.exchange(request, self.downstream, body.is_some());
-            let loss = match sent.await {
-                Ok(response) => return Ok((response, link)),
-                Err(loss) => loss,
-            };
-            match into_miss(loss, body.and_then(|body| link.sent(body)), link.is_reused) {
-                Miss { cause: Cause::Lost { is_news: false }, request: Some(whole) } => {
-                    counters.stale.bump();
-                    request = whole;
-                }
-                miss => return Err(miss),
-            }
-        }
-    }
-
-    /// A fresh connection.
-    async fn connect(&self, in_flight: &InFlight) -> Result<Box<Link>, Cause> {
-        let counters = &self.worker.counters;
-        counters.connects.bump();
-        let connected = Link::connect(in_flight.pool().address(), &self.worker.upstream_http);
-        let limited = tokio::time::timeout(self.worker.config.connect, connected);
-        let mut limited = pin!(limited);
-        let result = poll_fn(|cx| match self.downstream.verdict() {
-            Some(Verdict::Ejected) => Poll::Ready(Err(Cause::Ejected)),
-            Some(Verdict::TimedOut) => Poll::Ready(Err(Cause::TimedOut)),
-            None => limited.as_mut().poll(cx).map(|result| match result {
-                Ok(Ok(link)) => Ok(link),
-                Ok(Err(error)) => Err(connect_cause(error.kind())),
-                Err(_) => Err(Cause::ConnectTimeout),
-            }),
-        })
-        .await;
-        if result.is_err() {
-            counters.connects_failed.bump();
-        }
-        result
-    }
-
-    /// Counts and reports a miss; gives the request back if it can be sent to the next.
-    fn after(&self, in_flight: &InFlight, miss: Miss) -> Result<Request<Upload>, Failure> {
-        let (worker, pool) = (self.worker, in_flight.pool());
-        let starved = self.downstream.is_starved();
-        let kind = match miss.cause {
-            Cause::Refused => Some(FailureKind::Refused),
-            Cause::ConnectTimeout => Some(FailureKind::ConnectTimeout),
-            Cause::Lost { is_news: true } => Some(FailureKind::Reset),
-            Cause::TimedOut if !starved => Some(FailureKind::FirstByteTimeout),
-            _ => None,
-        };
-        if let Some(kind) = kind {
-            worker.report(pool.instance(), kind);
-        }
-        if !matches!(miss.cause, Cause::ClientBody | Cause::Local) {
-            pool.counters.errors.bump();
-        }
-        match miss.cause {
-            Cause::TimedOut if starved => Err(Failure::SlowBody),
-            Cause::TimedOut => Err(Failure::TimedOut),
-            Cause::BadAnswer => Err(Failure::BadAnswer),
-            Cause::ClientBody => Err(Failure::BrokenBody),
-            Cause::Ejected => {
-                worker.counters.given_up.bump();
-                miss.request.ok_or(Failure::Unanswered)
-            }
-            Cause::Lost { .. } => {
-                worker.counters.lost.bump();
-                miss.request.ok_or(Failure::Unanswered)
-            }
-            _ => miss.request.ok_or(Failure::Unanswered),
-        }
-    }
-
-    /// Whether the retry budget allows another attempt; see there which causes draw on it.
-    fn may_retry(&self, cause: Cause) -> bool {
-        let worker = self.worker;
-        if !matches!(cause, Cause::Lost { .. }) {
-            return true;
-        }
-        let allowed = worker.budget.borrow_mut().withdraw(worker.clock.now());
-        if !allowed {
-            worker.counters.retries_denied.bump();
-        }
-        allowed
-    }
-}
-
-fn into_miss(loss: Loss, spare: Option<Request<Upload>>, is_reused: bool) -> Miss {
-    let is_news = !is_reused;
-    let (cause, request) = match loss {
-        Loss::NotSent(request) => (Cause::Lost { is_news }, Some(*request)),
-        Loss::Told(Verdict::Ejected) => (Cause::Ejected, spare),
-        Loss::Told(Verdict::TimedOut) => (Cause::TimedOut, None),
-        Loss::Broken { answer_began, blame } => match blame {
-            Blame::Client => (Cause::ClientBody, None),
-            Blame::Answer => (Cause::BadAnswer, None),
-            Blame::Connection if answer_began => (Cause::Lost { is_news: true }, None),
-            Blame::Connection => (Cause::Lost { is_news }, spare),
-        },
-    };
-    Miss { cause, request }
-}
-
-fn connect_cause(kind: ErrorKind) -> Cause {
-    match kind {
-        ErrorKind::TimedOut => Cause::ConnectTimeout,
-        ErrorKind::ConnectionRefused
-        | ErrorKind::ConnectionReset
-        | ErrorKind::ConnectionAborted
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable => Cause::Refused,
-        _ => Cause::Local,
-    }
+    Ok(())
 }
 
 /// What must be known of a request when its answer comes.
@@ -378,6 +161,8 @@ struct Asked {
     is_head: bool,
     /// Only where a 404 may have to name it.
     uri: Option<Uri>,
+    /// The protocol that the client wants to change to.
+    upgrade: Option<HeaderValue>,
 }
 
 impl Asked {
@@ -388,18 +173,33 @@ impl Asked {
         downstream: &Rc<Downstream>,
         answered: Answered,
     ) -> Result<Response<Answer>, Failure> {
-        let Answered { response, link, in_flight } = answered;
+        let Answered { response, carrier, in_flight, attempts, route } = answered;
         let (mut parts, incoming) = response.into_parts();
-        let is_switch = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        if is_switch || !headers::is_plainly_chunked(&parts.headers) {
+        if !headers::is_plainly_chunked(&parts.headers) {
             return Err(Failure::BadAnswer);
+        }
+        if worker.config.attempts_header {
+            parts.headers.insert(headers::ATTEMPTS, HeaderValue::from(attempts));
+        }
+        if let Some(route) = route {
+            parts.extensions.insert(route);
+        }
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let agreed = parts.headers.get(UPGRADE).cloned().filter(|_| self.upgrade.is_some());
+            let (Some(protocol), Carrier::H1(link)) = (agreed, carrier) else {
+                return Err(Failure::BadAnswer);
+            };
+            return switch(downstream, link, in_flight, parts, protocol);
         }
         let is_sized = !self.is_head && incoming.size_hint().exact().is_some();
         headers::to_client(&mut parts.headers, parts.version, is_sized);
         parts.version = Version::HTTP_11;
         let is_own_404 = parts.status == StatusCode::NOT_FOUND
             && parts.headers.remove(headers::KEEP_STATUS).is_none_or(|keep| keep != "1");
-        let mut link = Some(link);
+        let (mut link, streaming) = match carrier {
+            Carrier::H1(link) => (Some(link), None),
+            Carrier::H2(streaming) => (None, Some(streaming)),
+        };
         if let Some(done) = link.take_if(|link| link.is_reusable()) {
             in_flight.pool().put(done);
         }
@@ -412,6 +212,9 @@ impl Asked {
             in_flight,
             downstream: None,
             counters: worker.counters.clone(),
+            _streaming: streaming,
+            stream: None,
+            entry: None,
         };
         if let Some(uri) = self.uri.filter(|_| is_own_404) {
             worker.discard(streamed);
@@ -423,4 +226,22 @@ impl Asked {
         streamed.downstream = Some(Rc::clone(downstream));
         Ok(Response::from_parts(parts, Answer::Streamed(streamed)))
     }
+}
+
+/// The answer that makes a tunnel of both connections once it is sent.
+fn switch(
+    downstream: &Downstream,
+    link: Box<Link>,
+    in_flight: InFlight,
+    mut parts: http::response::Parts,
+    protocol: HeaderValue,
+) -> Result<Response<Answer>, Failure> {
+    // Nobody has to be woken: what follows drives the socket anew.
+    let mut nobody = Context::from_waker(std::task::Waker::noop());
+    let (upstream, read) = link.into_upgraded(&mut nobody).ok_or(Failure::BadAnswer)?;
+    downstream.set_tunnel(Box::new(Tunnel { upstream, read, in_flight }));
+    headers::to_client(&mut parts.headers, parts.version, true);
+    tunnel::announce(&mut parts.headers, protocol);
+    parts.version = Version::HTTP_11;
+    Ok(Response::from_parts(parts, Answer::Full(None)))
 }

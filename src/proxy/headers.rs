@@ -1,21 +1,25 @@
 //! What a proxy changes in a head: framing that two parsers could read differently is refused, what
-//! belongs to one connection stays on it, and what a client claims about itself is replaced.
+//! belongs to one connection stays on it, and what a client claims about itself is replaced, unless it
+//! is a proxy that is trusted.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+        AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+        CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
     },
     uri::PathAndQuery,
 };
 
-use super::errors::Failure;
+use super::{errors::Failure, trusted::FORWARDED_FOR};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-ringmaster-attempts");
 /// Says that a 404 is the application's own.
 pub(crate) const KEEP_STATUS: HeaderName = HeaderName::from_static("ringmaster-keep-status");
 
@@ -33,11 +37,21 @@ pub(crate) fn check(
         return Err(Failure::Ambiguous("The request target has no path"));
     }
     let mut hosts = headers.get_all(HOST).iter();
-    if hosts.next().is_none() && version >= Version::HTTP_11 {
-        return Err(Failure::Ambiguous("The request has no Host header"));
-    }
-    if hosts.next().is_some() {
+    let (host, another) = (hosts.next(), hosts.next());
+    if another.is_some() {
         return Err(Failure::Ambiguous("The request has more than one Host header"));
+    }
+    match (version, host, uri.authority()) {
+        (Version::HTTP_2, None, None) | (Version::HTTP_11, None, _) => {
+            return Err(Failure::Ambiguous("The request has no Host header"));
+        }
+        // RFC 9113, 8.3.1: both must say the same.
+        (Version::HTTP_2, Some(host), Some(authority))
+            if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
+            return Err(Failure::Ambiguous("The Host header contradicts the authority"));
+        }
+        _ => {}
     }
     if !is_plainly_chunked(headers) {
         return Err(Failure::Ambiguous("The Transfer-Encoding is not supported"));
@@ -74,12 +88,51 @@ pub(crate) fn is_plainly_chunked(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Removes from trailers what nobody may say behind a body: framing, routing, who somebody is, and how
+/// the body is to be read (RFC 9110, 6.5.1).
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    const FORBIDDEN: [HeaderName; 19] = [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONNECTION,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        EXPECT,
+        FORWARDED,
+        HOST,
+        PROXY_AUTHORIZATION,
+        RANGE,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        VIA,
+    ];
+    for name in &FORBIDDEN {
+        trailers.remove(name);
+    }
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &REQUEST_ID, &KEEP_STATUS, &ATTEMPTS] {
+        trailers.remove(name);
+    }
+    remove_forwarded(trailers);
+}
+
 /// What replaces the client's own claims.
 pub(crate) struct Client<'a> {
     pub(crate) forwarded_for: &'a HeaderValue,
+    /// Whether its claims are added to instead.
+    pub(crate) is_trusted: bool,
     pub(crate) version: Version,
     /// For a request without a host.
     pub(crate) fallback_host: &'a str,
+    /// Instead of the client's.
+    pub(crate) upstream_host: Option<&'a HeaderValue>,
+    /// Whether `Forwarded` is sent, too.
+    pub(crate) forwarded: bool,
 }
 
 /// Prepares the head of a request for a replica. The target becomes a path.
@@ -94,19 +147,37 @@ pub(crate) fn to_upstream(uri: &mut Uri, headers: &mut HeaderMap, client: &Clien
         let path = uri.path_and_query().cloned();
         *uri = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
     }
+    if client.version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
     let wants_trailers = headers.get_all(TE).iter().any(|value| names(value, "trailers"));
-    strip(headers, true);
-    headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let earlier = (client.forwarded && client.is_trusted).then(|| joined(headers, &FORWARDED));
+    strip(headers, Sender::Client { is_trusted: client.is_trusted });
+    if client.is_trusted && headers.contains_key(FORWARDED_FOR) {
+        append_forwarded_for(headers, client.forwarded_for);
+    } else {
+        headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
+    }
+    if !client.is_trusted || !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
     match headers.get(HOST).cloned() {
         Some(host) => {
-            headers.insert(FORWARDED_HOST, host);
+            if !client.is_trusted || !headers.contains_key(FORWARDED_HOST) {
+                headers.insert(FORWARDED_HOST, host);
+            }
         }
         None => {
             if let Ok(host) = HeaderValue::try_from(client.fallback_host) {
                 headers.insert(HOST, host);
             }
         }
+    }
+    if client.forwarded {
+        forwarded(headers, client, earlier.flatten());
+    }
+    if let Some(host) = client.upstream_host {
+        headers.insert(HOST, host.clone());
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -115,10 +186,64 @@ pub(crate) fn to_upstream(uri: &mut Uri, headers: &mut HeaderMap, client: &Clien
     headers.append(VIA, via(client.version));
 }
 
+/// HTTP/2 may cut the cookie into pieces (RFC 9113, 8.2.3); others expect one line.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Made of valid values, so it is one.
+    if let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// All lines of a field as one list.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+}
+
+/// Says in `Forwarded` what is known of the client, behind what a trusted proxy has said (RFC 7239).
+fn forwarded(headers: &mut HeaderMap, client: &Client<'_>, earlier: Option<Vec<u8>>) {
+    let mut list = earlier.unwrap_or_default();
+    if !list.is_empty() {
+        list.extend_from_slice(b", ");
+    }
+    let peer = client.forwarded_for.as_bytes();
+    // Colons are no part of a token, and addresses with them stand in brackets.
+    let (open, close): (&[u8], &[u8]) =
+        if peer.contains(&b':') { (b"\"[", b"]\"") } else { (b"", b"") };
+    list.extend([b"for=", open, peer, close].concat());
+    let is_quotable = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    if let Some(host) = host.filter(|host| host.iter().all(is_quotable)) {
+        list.extend([b";host=\"", host, b"\""].concat());
+    }
+    list.extend_from_slice(b";proto=http");
+    // Made of valid values, so it is one.
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        headers.insert(FORWARDED, list);
+    }
+}
+
+/// Adds the peer to the list, which becomes one line if it was several.
+fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
+    let mut list = Vec::new();
+    for line in headers.get_all(FORWARDED_FOR) {
+        list.extend_from_slice(line.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(peer.as_bytes());
+    // Made of valid values, so it is one.
+    let list = HeaderValue::from_bytes(&list).unwrap_or_else(|_| peer.clone());
+    headers.insert(FORWARDED_FOR, list);
+}
+
 /// Prepares the head of an answer for the client. `sized` says that the body's length is known from
 /// the message itself, so that the header is not needed and cannot contradict it.
 pub(crate) fn to_client(headers: &mut HeaderMap, version: Version, sized: bool) {
-    strip(headers, false);
+    strip(headers, Sender::Replica);
     if sized || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         headers.remove(CONTENT_LENGTH);
     }
@@ -128,13 +253,23 @@ pub(crate) fn to_client(headers: &mut HeaderMap, version: Version, sized: bool) 
 fn via(version: Version) -> HeaderValue {
     HeaderValue::from_static(match version {
         Version::HTTP_10 => "1.0 ringmaster",
+        Version::HTTP_2 => "2.0 ringmaster",
         _ => "1.1 ringmaster",
     })
 }
 
+/// Who sent a head.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    Client { is_trusted: bool },
+    Replica,
+}
+
 /// Removes what belongs to one connection, and of a request what only we may say. One walk over the
 /// names finds whether there is anything to remove, for mostly there is little.
-fn strip(headers: &mut HeaderMap, request: bool) {
+fn strip(headers: &mut HeaderMap, sender: Sender) {
+    let request = sender != Sender::Replica;
+    let claims = sender == Sender::Client { is_trusted: false };
     let mut found = 0_u32;
     for name in headers.keys() {
         match *name {
@@ -146,7 +281,7 @@ fn strip(headers: &mut HeaderMap, request: bool) {
             FORWARDED if request => found |= 1 << 5,
             _ if *name == KEEP_ALIVE => found |= 1 << 6,
             _ if *name == PROXY_CONNECTION => found |= 1 << 7,
-            _ if request && name.as_str().starts_with("x-forwarded-") => found |= 1 << 8,
+            _ if claims && name.as_str().starts_with("x-forwarded-") => found |= 1 << 8,
             _ => {}
         }
     }
@@ -168,7 +303,8 @@ fn strip(headers: &mut HeaderMap, request: bool) {
     }
 }
 
-/// Removes `Connection` and the fields it names; never those that framing and routing stand on.
+/// Removes `Connection` and the fields it names; never those that framing and routing stand on, and
+/// not what a trusted proxy says of the client, which its client could else make it unsay.
 fn remove_named(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -176,6 +312,7 @@ fn remove_named(headers: &mut HeaderMap) {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
         .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH))
+        .filter(|name| !name.as_str().starts_with("x-forwarded-"))
         .collect();
     headers.remove(CONNECTION);
     for name in named {
@@ -191,7 +328,8 @@ fn remove_forwarded(headers: &mut HeaderMap) {
     }
 }
 
-fn names(value: &HeaderValue, wanted: &str) -> bool {
+/// Whether a list names a token, whatever its parameters.
+pub(crate) fn names(value: &HeaderValue, wanted: &str) -> bool {
     let tokens = value.as_bytes().split(|byte| *byte == b',');
     tokens.into_iter().any(|token| {
         let name = token.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -221,12 +359,37 @@ mod tests {
     }
 
     fn upstream(uri: &str, lines: &[(&'static str, &'static str)]) -> (String, Vec<String>) {
+        sent_by(false, uri, lines)
+    }
+
+    fn sent_by(
+        is_trusted: bool,
+        uri: &str,
+        lines: &[(&'static str, &'static str)],
+    ) -> (String, Vec<String>) {
+        sent_as(is_trusted, false, uri, lines)
+    }
+
+    fn sent_as(
+        is_trusted: bool,
+        forwarded: bool,
+        uri: &str,
+        lines: &[(&'static str, &'static str)],
+    ) -> (String, Vec<String>) {
         let mut uri: Uri = uri.parse().unwrap();
         let mut headers = map(lines);
+        let inside = HeaderValue::from_static("inside");
         let client = Client {
-            forwarded_for: &HeaderValue::from_static("10.1.2.3"),
+            forwarded_for: &HeaderValue::from_static(if forwarded {
+                "2001:db8::1"
+            } else {
+                "10.1.2.3"
+            }),
+            is_trusted,
             version: Version::HTTP_11,
             fallback_host: "server_1",
+            upstream_host: forwarded.then_some(&inside),
+            forwarded,
         };
         to_upstream(&mut uri, &mut headers, &client);
         (uri.to_string(), sorted(&headers))
@@ -285,6 +448,72 @@ mod tests {
             "x-forwarded-proto: http",
         ];
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_of_its_client_is_added_to() {
+        let (_, headers) = sent_by(
+            true,
+            "/a",
+            &[
+                ("host", "example"),
+                ("connection", "x-forwarded-for, x-hop"),
+                ("x-hop", "1"),
+                ("forwarded", "for=6.6.6.6"),
+                ("x-forwarded-for", "6.6.6.6,7.7.7.7"),
+                ("x-forwarded-for", "8.8.8.8"),
+                ("x-forwarded-host", "outside"),
+                ("x-forwarded-port", "443"),
+                ("x-forwarded-proto", "https"),
+            ],
+        );
+        let expected = [
+            "host: example",
+            "via: 1.1 ringmaster",
+            "x-forwarded-for: 6.6.6.6,7.7.7.7, 8.8.8.8, 10.1.2.3",
+            "x-forwarded-host: outside",
+            "x-forwarded-port: 443",
+            "x-forwarded-proto: https",
+        ];
+        assert_eq!(headers, expected);
+        let (_, headers) = sent_by(true, "/a", &[("host", "example")]);
+        let expected = [
+            "host: example",
+            "via: 1.1 ringmaster",
+            "x-forwarded-for: 10.1.2.3",
+            "x-forwarded-host: example",
+            "x-forwarded-proto: http",
+        ];
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_framing_or_routing() {
+        let mut trailers = map(&[
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("host", "evil"),
+            ("authorization", "Basic x"),
+            ("cookie", "a=b"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-request-id", "7"),
+            ("grpc-status", "0"),
+            ("x-sum", "1"),
+        ]);
+        clean_trailers(&mut trailers);
+        assert_eq!(sorted(&trailers), ["grpc-status: 0", "x-sum: 1"]);
+    }
+
+    #[test]
+    fn forwarded_is_said_anew_or_added_to() {
+        let lines = [("host", "shop:81"), ("forwarded", "for=6.6.6.6"), ("forwarded", "for=_b")];
+        let (_, headers) = sent_as(false, true, "/a", &lines);
+        let own = "for=\"[2001:db8::1]\";host=\"shop:81\";proto=http";
+        assert!(headers.contains(&format!("forwarded: {own}")), "{headers:?}");
+        assert!(headers.contains(&"host: inside".to_string()), "{headers:?}");
+        assert!(headers.contains(&"x-forwarded-host: shop:81".to_string()), "{headers:?}");
+        let (_, headers) = sent_as(true, true, "/a", &lines);
+        assert!(headers.contains(&format!("forwarded: for=6.6.6.6, for=_b, {own}")), "{headers:?}");
     }
 
     #[test]

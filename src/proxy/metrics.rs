@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::histogram::{Histogram, HistogramTotals};
 use crate::fleet::ids::InstanceId;
 
 /// A number with one writer: no read-modify-write instruction is needed.
@@ -65,10 +66,16 @@ macro_rules! counters {
 counters! {
     connections_accepted: "Client connections accepted.",
     connections_closed: "Client connections that ended.",
+    connections_h2: "Client connections that speak HTTP/2.",
     connections_shed: "Client connections refused because there were too many.",
+    connections_unannounced: "Client connections closed because they did not say for whom they come.",
     accept_errors: "Failed attempts to accept a connection.",
     header_timeouts: "Clients that took too long to send the head of a request.",
+    heads_too_large: "Connections closed because a head was too large or had too many fields.",
+    heads_malformed: "Connections closed because a head could not be understood.",
+    connections_worn: "Connections closed after the requests that one may carry.",
     requests: "Requests to replicas.",
+    upgrades: "Requests that became a tunnel.",
     control_requests: "Requests to the control paths.",
     answered_2xx: "Answers to clients with a status below 300.",
     answered_3xx: "Answers to clients with a status of 300 to 399.",
@@ -77,8 +84,17 @@ counters! {
     no_replica: "Requests answered 503 because no replica was admitted.",
     unanswered: "Requests answered 502.",
     timed_out: "Requests answered 504.",
+    uris_too_long: "Requests answered 414.",
+    bodies_too_large: "Requests answered 413.",
+    whole_timeouts: "Requests that took longer than a whole one may.",
     refused_requests: "Requests refused because they are ambiguous or not for a proxy.",
     keys_too_long: "Keys passed over because they are too long.",
+    keys_unreadable: "Bodies passed over because they are too large, no JSON, or without the key.",
+    keys_random: "Keys drawn at random.",
+    queued: "Requests that waited because their replica had as much in flight as it may.",
+    queue_full: "Requests answered 503 because too many waited already.",
+    queue_timeouts: "Requests answered 503 because they had waited for too long.",
+    spills: "Requests sent past a full owner to the next replica.",
     connects: "Connections to replicas begun.",
     connects_failed: "Connections to replicas that failed.",
     reused: "Requests that found an open connection to their replica.",
@@ -89,6 +105,7 @@ counters! {
     lost: "Connections lost before an answer began.",
     bad_answers: "Answers of replicas that are not HTTP.",
     cut_short: "Answers that broke off in the middle.",
+    log_dropped: "Lines of the access log that nobody had room for.",
     failures_dropped: "Failure reports that nobody had room for.",
     bytes_up: "Bytes of request bodies sent to replicas.",
     bytes_down: "Bytes of answers' bodies received from replicas.",
@@ -102,10 +119,8 @@ pub struct InstanceTotals {
     pub requests: u64,
     /// Requests that it did not answer, and answers of 500 and above.
     pub errors: u64,
-    /// Answers that it began.
-    pub answers: u64,
-    /// Microseconds until these answers began.
-    pub answer_micros: u64,
+    /// How long it took to begin its answers.
+    pub answers: HistogramTotals,
     /// Requests that are open now.
     pub in_flight: u64,
 }
@@ -115,16 +130,14 @@ pub struct InstanceTotals {
 pub(crate) struct InstanceCounters {
     pub(crate) requests: Count,
     pub(crate) errors: Count,
-    pub(crate) answers: Count,
-    pub(crate) answer_micros: Count,
+    pub(crate) answers: Histogram,
 }
 
 impl InstanceTotals {
     pub(crate) fn add(&mut self, counters: &InstanceCounters) {
         self.requests += counters.requests.get();
         self.errors += counters.errors.get();
-        self.answers += counters.answers.get();
-        self.answer_micros += counters.answer_micros.get();
+        self.answers.add(&counters.answers);
     }
 }
 

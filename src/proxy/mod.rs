@@ -13,27 +13,47 @@
 //! Never sees a supervisor, a driver or a container: a [`RoutingTable`](crate::fleet::table) comes
 //! in, failures of instances go out.
 //!
-//! Start with [`Workers::start`]; then `worker` (accept, deadlines, tables) and `forward` (one
-//! request).
+//! Start with [`Workers::start`]; then `worker` (accept, deadlines, tables), `converse` (one client
+//! connection: HTTP/1.1, HTTP/2, or a `tunnel` after an upgrade) and `forward` (one request). Where
+//! a request goes is found in two steps: `key` says which slot it has, `pick` who of the admitted
+//! gets it. `call` then asks one after the other, over the connections of `pool` or, in HTTP/2, of
+//! `h2`; `queue` is where it waits if the replica has enough to do.
 
+mod access_log;
 mod body;
 mod budget;
+mod call;
 mod config;
+mod converse;
 mod downstream;
 mod errors;
 mod forward;
+mod h2;
 mod headers;
+mod histogram;
+mod interim;
 mod key;
 mod metrics;
+mod pick;
 mod pool;
+mod proxy_protocol;
+mod queue;
 mod routes;
+mod trusted;
+mod tunnel;
+mod upload;
 mod worker;
 mod workers;
 
 pub use self::{
+    access_log::{AccessLogSettings, FormatError, LogFormat},
     config::ProxyConfig,
+    h2::{ProtocolError, UpstreamProtocol},
+    histogram::{BOUNDS_MICROS, HistogramTotals},
     key::{KeyError, KeySources},
     metrics::{Field, InstanceTotals, Totals},
+    queue::Concurrency,
     routes::Routes,
+    trusted::{TrustedError, TrustedProxies},
     workers::Workers,
 };

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use crossbeam_utils::CachePadded;
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1};
@@ -24,16 +25,21 @@ use tokio::{
 use super::{
     body::Upload,
     downstream::{Clock, Downstream, Verdict},
-    headers,
+    h2, headers, interim,
     metrics::InstanceCounters,
+    queue::Queue,
     routes::Upstream,
 };
-use crate::fleet::ids::InstanceId;
+use crate::{
+    balance::Ewma,
+    fleet::ids::{InstanceId, ReplicaName},
+};
 
 /// The connections of one worker to one instance.
 pub(crate) struct Pool {
     upstream: Arc<Upstream>,
     address: SocketAddr,
+    name: ReplicaName,
     /// Whether the instance is in the current table; once it is not, this pool takes nothing back.
     is_target: Cell<bool>,
     #[allow(clippy::vec_box, reason = "they come and go as boxes: a move is a pointer's")]
@@ -42,13 +48,18 @@ pub(crate) struct Pool {
     idle_max: usize,
     idle_millis: u64,
     clock: Rc<Clock>,
+    latency: Cell<Ewma>,
+    pub(crate) h2: h2::Connections,
+    pub(crate) queue: Queue,
+    /// Whether the instance speaks HTTP/2; `None` until it was asked.
+    speaks_h2: Cell<Option<bool>>,
     pub(crate) counters: Arc<CachePadded<InstanceCounters>>,
 }
 
 impl Pool {
     pub(crate) fn new(
         upstream: Arc<Upstream>,
-        address: SocketAddr,
+        (address, name): (SocketAddr, ReplicaName),
         worker: usize,
         limits: (usize, Duration),
         clock: Rc<Clock>,
@@ -57,11 +68,16 @@ impl Pool {
             counters: upstream.counters(worker),
             upstream,
             address,
+            name,
             is_target: Cell::new(true),
             idle: RefCell::default(),
             idle_max: limits.0,
             idle_millis: u64::try_from(limits.1.as_millis()).unwrap_or(u64::MAX),
             clock,
+            latency: Cell::default(),
+            h2: h2::Connections::default(),
+            queue: Queue::default(),
+            speaks_h2: Cell::default(),
         }
     }
 
@@ -69,8 +85,39 @@ impl Pool {
         self.upstream.instance
     }
 
+    pub(crate) fn name(&self) -> &ReplicaName {
+        &self.name
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(crate) fn is_target(&self) -> bool {
+        self.is_target.get()
+    }
+
+    pub(crate) fn speaks_h2(&self) -> Option<bool> {
+        self.speaks_h2.get()
+    }
+
+    pub(crate) fn set_speaks_h2(&self, speaks: bool) {
+        self.speaks_h2.set(Some(speaks));
+    }
+
+    /// Open requests, in all workers.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.upstream.in_flight()
+    }
+
+    /// Remembers how long the instance took to answer, or not to.
+    pub(crate) fn took(&self, micros: u64, failed: bool) {
+        self.latency.set(self.latency.get().with(micros, failed, self.clock.now()));
+    }
+
+    /// What one more request costs here, by what was remembered.
+    pub(crate) fn cost(&self) -> f64 {
+        self.latency.get().cost(self.in_flight(), self.clock.now())
     }
 
     /// An open connection that has not rested for too long.
@@ -106,12 +153,16 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let old = idle.partition_point(|link| link.idle_since < oldest);
         idle.drain(..old);
+        self.h2.cull(oldest);
+        self.queue.wake_first();
     }
 
     /// The instance left the table: its idle connections close, and no other comes back.
     pub(crate) fn retire(&self) {
         self.is_target.set(false);
         self.idle.borrow_mut().clear();
+        self.h2.retire();
+        self.queue.wake_all();
     }
 }
 
@@ -125,6 +176,14 @@ impl InFlight {
         Self(pool)
     }
 
+    /// The same, unless so many are in flight already.
+    pub(crate) fn try_enter(pool: &Rc<Pool>, most: u64) -> Option<Self> {
+        pool.upstream.try_begin_request(most).then(|| {
+            pool.counters.requests.bump();
+            Self(Rc::clone(pool))
+        })
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.0
     }
@@ -133,6 +192,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.upstream.end_request();
+        self.0.queue.wake_first();
     }
 }
 
@@ -146,13 +206,14 @@ struct Traffic {
     head: RefCell<Vec<u8>>,
     /// Whether the next write is to be kept.
     keeps: Cell<bool>,
+    interim: interim::Listener,
 }
 
 /// The most of a first write that is kept: a head of the largest size we accept, and what we add.
 const KEPT_HEAD_MAX: usize = 40 * 1024;
 
 /// A connection's socket; knows what was sent on it, and whether an answer had begun.
-struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     traffic: Rc<Traffic>,
 }
@@ -168,16 +229,28 @@ pub(crate) struct Link {
     pub(crate) is_reused: bool,
 }
 
-/// The half that moves bytes; `None` once it has ended. It is dropped then and there: a request that
-/// it had not yet taken comes back to its sender only by that.
-struct Connection(Option<http1::Connection<TokioIo<Wire>, Upload>>);
+/// The half that moves bytes. Once it has ended it is taken apart then and there: a request that it
+/// had not yet taken comes back to its sender only by that.
+struct Connection {
+    /// `None` once it has ended.
+    half: Option<http1::Connection<TokioIo<Wire>, Upload>>,
+    /// Whether the socket is kept when the conversation in HTTP ends.
+    may_upgrade: bool,
+    /// The socket, and what was read from it behind the last answer.
+    upgraded: Option<(Wire, Bytes)>,
+}
 
 impl Connection {
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.0
-            && Pin::new(connection).poll(cx).is_ready()
+        let Some(connection) = &mut self.half else { return };
+        let Poll::Ready(ended) = Pin::new(connection).poll(cx) else { return };
+        let ended_well = ended.is_ok();
+        if let Some(connection) = self.half.take()
+            && self.may_upgrade
+            && ended_well
         {
-            self.0 = None;
+            let parts = connection.into_parts();
+            self.upgraded = Some((parts.io.into_inner(), parts.read_buf));
         }
     }
 }
@@ -195,6 +268,20 @@ pub(crate) enum Loss {
     },
     /// Something else ended the wait.
     Told(Verdict),
+}
+
+impl Loss {
+    /// What an error of hyper's means.
+    pub(crate) fn broken(error: &hyper::Error, answer_began: bool) -> Self {
+        let blame = if error.is_user() {
+            Blame::Client
+        } else if error.is_parse() {
+            Blame::Answer
+        } else {
+            Blame::Connection
+        };
+        Self::Broken { answer_began, blame }
+    }
 }
 
 /// Whose fault a broken connection is.
@@ -222,7 +309,7 @@ impl Link {
             http.handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
         Ok(Box::new(Self {
             sender,
-            connection: Connection(Some(connection)),
+            connection: Connection { half: Some(connection), may_upgrade: false, upgraded: None },
             traffic,
             idle_since: 0,
             is_reused: false,
@@ -232,6 +319,17 @@ impl Link {
     /// Moves bytes in both directions, as far as it goes now.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         self.connection.drive(cx);
+    }
+
+    /// Whether the next request asks for another protocol.
+    pub(crate) fn may_upgrade(&mut self, may_upgrade: bool) {
+        self.connection.may_upgrade = may_upgrade;
+    }
+
+    /// The socket, after an answer that agreed to an upgrade; and what came behind that.
+    pub(crate) fn into_upgraded(mut self, cx: &mut Context<'_>) -> Option<(Wire, Bytes)> {
+        self.drive(cx);
+        self.connection.upgraded
     }
 
     /// The request that was sent last, with this body, if it was kept.
@@ -244,7 +342,7 @@ impl Link {
 
     /// Whether it can take a request now.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.connection.0.is_some() && self.sender.is_ready()
+        self.connection.half.is_some() && self.sender.is_ready()
     }
 
     /// Sends a request and waits for the head of the answer. After an error the connection is of
@@ -259,6 +357,9 @@ impl Link {
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
             self.connection.drive(cx);
+            if self.traffic.interim.has_heads() {
+                downstream.pass_on_interim(self.traffic.interim.take());
+            }
             match (answer.as_mut().poll(cx), downstream.verdict()) {
                 (Poll::Ready(Ok(response)), _) => Poll::Ready(Ok(response)),
                 (Poll::Ready(Err(mut error)), _) => Poll::Ready(Err(match error.take_message() {
@@ -277,6 +378,7 @@ impl Traffic {
     fn begin(&self, keeps: bool) {
         self.read.set(0);
         self.keeps.set(keeps);
+        self.interim.begin();
     }
 
     fn wrote(&self, bytes: &[u8]) {
@@ -288,14 +390,7 @@ impl Traffic {
     }
 
     fn loss(&self, error: &hyper::Error) -> Loss {
-        let blame = if error.is_user() {
-            Blame::Client
-        } else if error.is_parse() {
-            Blame::Answer
-        } else {
-            Blame::Connection
-        };
-        Loss::Broken { answer_began: self.read.get() > 0, blame }
+        Loss::broken(error, self.read.get() > 0)
     }
 }
 
@@ -310,6 +405,9 @@ impl AsyncRead for Wire {
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         let came = buf.filled().len() - before;
         this.traffic.read.set(this.traffic.read.get() + came as u64);
+        if came > 0 && this.traffic.interim.listens() {
+            this.traffic.interim.hear(&buf.filled()[before..]);
+        }
         polled
     }
 }

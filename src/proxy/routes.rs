@@ -218,6 +218,12 @@ impl Upstream {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The same, unless so many are open already.
+    pub(crate) fn try_begin_request(&self, most: u64) -> bool {
+        let one_more = |open: u64| (open < most).then_some(open + 1);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
     pub(crate) fn end_request(&self) {
         self.in_flight.fetch_sub(1, Ordering::Release);
     }

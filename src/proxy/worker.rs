@@ -3,44 +3,45 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    future::{Future, poll_fn},
+    future::poll_fn,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
     net::SocketAddr,
-    pin::Pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use crossbeam_utils::CachePadded;
-use hyper::{client, server, service::service_fn};
-use hyper_util::rt::TokioIo;
-use rand::{SeedableRng as _, rngs::StdRng};
+use http::HeaderValue;
+use hyper::{client, server};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::spawn_local,
 };
 
 use super::{
+    access_log::{AccessLog, Entry},
     body::Streamed,
     budget::RetryBudget,
     config::ProxyConfig,
-    downstream::{Clock, Deadlines, Downstream, Order, Registry, SWEEP},
-    errors::{Failure, SHED, TOO_SLOW},
-    forward,
+    converse::{self, LocalExecutor},
+    downstream::{Clock, Deadlines, Downstream, Registry, SWEEP},
+    errors::{Failure, SHED},
+    h2::BesideExecutor,
+    key::{self, Asked, Peer},
     metrics::Counters,
+    pick::{Picker, View},
     pool::Pool,
+    proxy_protocol,
     routes::{Reader, Table},
 };
 use crate::{
-    balance,
     fleet::{ids::InstanceId, message::FailureKind},
     ring::Slot,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) failures: mpsc::Sender<(InstanceId, FailureKind)>,
     pub(crate) control: axum::Router,
     pub(crate) counters: Arc<CachePadded<Counters>>,
+    pub(crate) log: Option<Arc<AccessLog>>,
     /// Open client connections of the process.
     pub(crate) open: Arc<AtomicUsize>,
 }
@@ -69,24 +71,24 @@ pub(crate) struct Worker {
     pub(crate) config: Arc<ProxyConfig>,
     pub(crate) control: axum::Router,
     pub(crate) counters: Arc<CachePadded<Counters>>,
+    pub(crate) log: Option<Arc<AccessLog>>,
     pub(crate) budget: RefCell<RetryBudget>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) upstream_http: client::conn::http1::Builder,
+    pub(crate) upstream_http2: client::conn::http2::Builder<BesideExecutor>,
     pub(crate) fallback_host: String,
-    downstream_http: server::conn::http1::Builder,
+    pub(crate) picker: Picker,
+    /// Whether a key may be in a body.
+    pub(crate) reads_bodies: bool,
+    pub(crate) downstream_http: server::conn::http1::Builder,
+    pub(crate) downstream_http2: server::conn::http2::Builder<LocalExecutor>,
+    pub(crate) executor: LocalExecutor,
     index: usize,
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
     open: Arc<AtomicUsize>,
-    registry: Registry,
+    pub(crate) registry: Registry,
     rng: RefCell<StdRng>,
     view: RefCell<Rc<View>>,
-}
-
-/// A table with this worker's pools.
-struct View {
-    table: Arc<Table>,
-    /// By member index, like the targets.
-    pools: Vec<Option<Rc<Pool>>>,
 }
 
 /// Serves until told to stop. Returns when the last connection has ended, or at the deadline.
@@ -146,7 +148,8 @@ async fn sweep(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let now = worker.clock.advance();
-        worker.registry.sweep(now, &deadlines);
+        let overdue = worker.registry.sweep(now, &deadlines);
+        worker.counters.whole_timeouts.add(overdue);
         for pool in worker.view().pools.iter().flatten() {
             pool.cull();
         }
@@ -191,20 +194,28 @@ impl Worker {
         }
         let per_second = f64::from(config.retries_per_second) / config.worker_count() as f64;
         let budget = RetryBudget::new(config.retry_percent, per_second, config.retry_burst);
+        let picker = Picker::new(&config, index);
+        let executor = LocalExecutor::default();
         let worker = Self {
             control: parts.control,
             counters: parts.counters,
+            log: parts.log,
             budget: RefCell::new(budget),
             clock: Rc::new(Clock::start()),
             upstream_http,
+            upstream_http2: upstream_http2(&config),
             fallback_host: parts.local_addr.to_string(),
+            reads_bodies: picker.is_by_key() && config.keys.read_bodies(),
+            picker,
             downstream_http,
+            downstream_http2: http2_builder(&config, executor.clone()),
+            executor,
             index,
             failures: parts.failures,
             open: parts.open,
             registry: Registry::default(),
             rng: RefCell::new(StdRng::seed_from_u64(seed())),
-            view: RefCell::new(Rc::new(View { table: Arc::clone(&table), pools: Vec::new() })),
+            view: RefCell::new(Rc::new(View::new(Arc::clone(&table), Vec::new()))),
             config,
         };
         worker.take_over(table);
@@ -232,7 +243,7 @@ impl Worker {
                     Some(pool) => Rc::clone(pool),
                     None => Rc::new(Pool::new(
                         Arc::clone(upstream),
-                        target.address,
+                        (target.address, target.name.clone()),
                         self.index,
                         (self.config.upstream_idle_max, self.config.upstream_idle),
                         Rc::clone(&self.clock),
@@ -249,29 +260,76 @@ impl Worker {
             let is_target = pools.iter().flatten().any(|p| p.instance() == instance);
             is_target || table.routing.finishing.contains(&instance)
         });
-        *self.view.borrow_mut() = Rc::new(View { table, pools });
+        self.picker.follow(&table);
+        *self.view.borrow_mut() = Rc::new(View::new(table, pools));
     }
 
-    /// Who is next to get a request of this slot: the first admitted of the preference list that it
-    /// has not tried. Instances are remembered, not members: a member's new instance may be tried
-    /// although its old one was.
+    /// Who is next to get a request of this slot, by the policy.
     pub(crate) fn pick(&self, slot: Slot, tried: &[InstanceId]) -> Option<Rc<Pool>> {
-        let view = self.view.borrow();
-        let untried = |pool: &&Rc<Pool>| !tried.contains(&pool.instance());
-        let pool = |member: usize| view.pools.get(member)?.as_ref().filter(untried);
-        let admitted = |member: crate::ring::MemberIndex| pool(member.0.into()).is_some();
-        let member = balance::candidates(&view.table.routing.ring, slot, admitted, &[]).next()?;
-        pool(member.0.into()).cloned()
+        self.picker.pick(&self.view.borrow(), slot, tried, &self.rng, &self.counters)
     }
 
-    /// The slot of a request's key.
-    pub(crate) fn slot_of(&self, parts: &http::request::Parts) -> Slot {
-        let mut rng = self.rng.borrow_mut();
-        let (key, passed_over) = self.config.keys.find(&parts.uri, &parts.headers, &mut *rng);
-        if passed_over {
-            self.counters.keys_too_long.bump();
+    /// Whether anybody is admitted.
+    pub(crate) fn has_replica(&self) -> bool {
+        self.view.borrow().has_replica()
+    }
+
+    /// What a key is looked for in.
+    pub(crate) fn asked<'a>(
+        &'a self,
+        parts: &'a http::request::Parts,
+        downstream: &'a Downstream,
+        body: key::Body<'a>,
+    ) -> Asked<'a> {
+        let peer = Peer {
+            address: downstream.peer.ip(),
+            text: &downstream.forwarded_for,
+            trusted: downstream.is_trusted.then_some(&self.config.trusted_proxies),
+        };
+        Asked { uri: &parts.uri, headers: &parts.headers, peer, body }
+    }
+
+    /// The slot of a request's key; any slot where the policy does not go by it.
+    pub(crate) fn slot_of(&self, asked: &Asked<'_>) -> Slot {
+        if !self.picker.is_by_key() {
+            return 0;
         }
+        let mut rng = self.rng.borrow_mut();
+        let key = self.config.keys.find(asked, &mut *rng, &self.counters);
         self.view.borrow().table.routing.ring.slot_of(key.as_bytes())
+    }
+
+    /// The entry of a request in the access log, if it is one that is logged.
+    pub(crate) fn log_entry<B>(
+        &self,
+        request: &http::Request<B>,
+        downstream: &Downstream,
+    ) -> Option<Box<Entry>> {
+        let log = self.log.as_ref()?;
+        let is_drawn = log.sample >= 1.0 || self.rng.borrow_mut().random::<f64>() < log.sample;
+        is_drawn.then(|| {
+            let client = downstream.forwarded_for.clone();
+            Entry::begin(Arc::clone(log), Arc::clone(&self.counters), client, request)
+        })
+    }
+
+    /// Counts a request of a connection, which may be its last.
+    pub(crate) fn wear(&self, downstream: &Downstream) {
+        if downstream.wear(self.config.requests_per_connection) {
+            self.counters.connections_worn.bump();
+        }
+    }
+
+    /// A new identity for a request that came without one: 16 hexadecimal digits.
+    pub(crate) fn request_id(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let drawn: u64 = self.rng.borrow_mut().random();
+        let mut text = [0; 16];
+        for (place, byte) in text.iter_mut().enumerate() {
+            *byte = DIGITS[(drawn >> (60 - 4 * place)) as usize & 15];
+        }
+        // Digits are always a valid value.
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
 
     pub(crate) fn is_mounted(&self, path: &str) -> bool {
@@ -291,7 +349,10 @@ impl Worker {
             Failure::Unanswered => self.counters.unanswered.bump(),
             Failure::BadAnswer => self.counters.bad_answers.bump(),
             Failure::TimedOut => self.counters.timed_out.bump(),
-            Failure::NotFound(_) => {}
+            Failure::LargeBody => self.counters.bodies_too_large.bump(),
+            Failure::LongUri => self.counters.uris_too_long.bump(),
+            // Counted where it is known why.
+            Failure::Overloaded | Failure::NotFound(_) => {}
             _ => self.counters.refused_requests.bump(),
         }
     }
@@ -333,6 +394,21 @@ impl Worker {
         }
     }
 
+    /// For whom a connection comes: its peer, or whom the PROXY protocol names. `None`: nobody is
+    /// named, or by somebody who is not trusted to.
+    async fn announced(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        if !self.config.proxy_protocol {
+            return Some(peer);
+        }
+        let trusted = &self.config.trusted_proxies;
+        if !trusted.is_empty() && !trusted.contains(peer.ip()) {
+            return None;
+        }
+        let reading = Box::pin(proxy_protocol::read(stream));
+        let said = tokio::time::timeout(self.config.header_read, reading).await;
+        said.ok()?.ok().map(|client| client.unwrap_or(peer))
+    }
+
     /// Serves a connection, or sheds it.
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let open = Open::new(&self.open);
@@ -345,14 +421,50 @@ impl Worker {
         self.counters.connections_accepted.bump();
         let worker = Rc::clone(self);
         spawn_local(async move {
-            let (id, downstream) = worker.registry.open(peer, &worker.clock);
-            converse(&worker, stream, &downstream).await;
+            let mut stream = stream;
+            let Some(peer) = worker.announced(&mut stream, peer).await else {
+                worker.counters.connections_unannounced.bump();
+                worker.counters.connections_closed.bump();
+                return;
+            };
+            let (id, downstream) =
+                worker.registry.open(peer, &worker.config.trusted_proxies, &worker.clock);
+            converse::converse(&worker, stream, &downstream).await;
             worker.registry.close(id);
             worker.counters.connections_closed.bump();
             drop(open);
         });
     }
 }
+
+/// HTTP/2 towards replicas, within the same bounds as towards clients.
+fn upstream_http2(config: &ProxyConfig) -> client::conn::http2::Builder<BesideExecutor> {
+    let mut http2 = client::conn::http2::Builder::new(BesideExecutor);
+    http2
+        .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
+        .initial_stream_window_size(u32::try_from(config.buffer_max).unwrap_or(u32::MAX))
+        .initial_connection_window_size(H2_WINDOW)
+        .max_send_buf_size(config.buffer_max);
+    http2
+}
+
+/// What a client may do to us over HTTP/2, within the same bounds as over HTTP/1.1.
+fn http2_builder(
+    config: &ProxyConfig,
+    executor: LocalExecutor,
+) -> server::conn::http2::Builder<LocalExecutor> {
+    let mut http2 = server::conn::http2::Builder::new(executor);
+    http2
+        .max_concurrent_streams(config.streams_max)
+        .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
+        .initial_stream_window_size(u32::try_from(config.buffer_max).unwrap_or(u32::MAX))
+        .initial_connection_window_size(H2_WINDOW)
+        .max_send_buf_size(config.buffer_max);
+    http2
+}
+
+/// What a client may send on all streams of a connection before we have read some of it.
+const H2_WINDOW: u32 = 1 << 20;
 
 /// A place in the process's number of open connections.
 struct Open {
@@ -369,88 +481,5 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// All requests of one client connection.
-async fn converse(worker: &Rc<Worker>, stream: TcpStream, downstream: &Rc<Downstream>) {
-    // Without it small answers may wait for the client's delayed acknowledgement.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let service = service_fn(|request| {
-        let answer = forward::answer(Rc::clone(worker), Rc::clone(downstream), request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
-    });
-    let io = TokioIo::new(Wire { stream, downstream: Rc::clone(downstream) });
-    let mut connection = worker.downstream_http.serve_connection(io, service);
-    let is_too_slow = poll_fn(|cx| {
-        downstream.remember(cx.waker());
-        match downstream.take_order() {
-            Some(Order::Close) => return Poll::Ready(false),
-            Some(Order::TooSlow) => return Poll::Ready(true),
-            Some(Order::Finish) => Pin::new(&mut connection).graceful_shutdown(),
-            None => {}
-        }
-        // How it ended concerns only the client, who knows it.
-        Pin::new(&mut connection).poll(cx).map(|_| false)
-    })
-    .await;
-    if is_too_slow {
-        worker.counters.header_timeouts.bump();
-        let wire = connection.into_parts().io.into_inner();
-        let _ = wire.stream.try_write(TOO_SLOW);
-    }
-}
-
-/// A client's socket; tells when bytes come.
-struct Wire {
-    stream: TcpStream,
-    downstream: Rc<Downstream>,
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.downstream.bytes_came();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    access_log::AccessLog,
     config::ProxyConfig,
     metrics::{Counters, Totals},
     routes::Routes,
@@ -27,6 +28,8 @@ use super::{
 };
 use crate::fleet::{ids::InstanceId, message::FailureKind};
 
+/// How long the last lines of the access log may take.
+const LOG_DEADLINE: Duration = Duration::from_secs(1);
 /// Connections that the kernel holds for each worker until it accepts them.
 const BACKLOG: u32 = 4096;
 
@@ -40,6 +43,8 @@ pub struct Workers {
     stop: watch::Sender<Option<Instant>>,
     /// Each resolves (with an error) when its thread ends, however it ends.
     running: Vec<oneshot::Receiver<()>>,
+    /// The same of the thread that writes the access log.
+    log_ended: Option<oneshot::Receiver<()>>,
 }
 
 /// What every worker gets.
@@ -48,13 +53,15 @@ struct Common {
     routes: Routes,
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
     control: axum::Router,
+    log: Option<Arc<AccessLog>>,
 }
 
 impl Workers {
     /// Binds the address and starts the threads. When it returns, connections are accepted.
     ///
     /// # Errors
-    /// The address cannot be had (in use, not ours, not permitted), or a thread cannot start.
+    /// The address cannot be had (in use, not ours, not permitted), the access log cannot be opened,
+    /// or a thread cannot start.
     pub fn start(
         config: ProxyConfig,
         routes: Routes,
@@ -65,6 +72,13 @@ impl Workers {
         let sockets = bind(wanted, config.worker_count()).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
         })?;
+        let (log, log_ended) = match &config.access_log {
+            None => (None, None),
+            Some(settings) => {
+                let (log, ended) = AccessLog::open(settings)?;
+                (Some(log), Some(ended))
+            }
+        };
         let mut workers = Self {
             local_addr: sockets[0].local_addr()?,
             routes: routes.clone(),
@@ -72,8 +86,9 @@ impl Workers {
             open: Arc::default(),
             stop: watch::Sender::new(None),
             running: Vec::new(),
+            log_ended,
         };
-        let common = Common { config: Arc::new(config), routes, failures, control };
+        let common = Common { config: Arc::new(config), routes, failures, control, log };
         for (number, socket) in sockets.into_iter().enumerate() {
             workers.start_one(number, socket, &common)?;
         }
@@ -88,6 +103,7 @@ impl Workers {
             failures: common.failures.clone(),
             control: common.control.clone(),
             counters: Arc::clone(&counters),
+            log: common.log.clone(),
             open: Arc::clone(&self.open),
         };
         let (running, ended) = oneshot::channel();
@@ -156,6 +172,10 @@ impl Workers {
         self.stop.send_replace(Some(now.checked_add(drain).unwrap_or(now)));
         for ended in self.running.drain(..) {
             let _ = ended.await;
+        }
+        // All workers have let go of it: what is left is written soon, if it can be written at all.
+        if let Some(ended) = self.log_ended.take() {
+            let _ = tokio::time::timeout(LOG_DEADLINE, ended).await;
         }
     }
 }

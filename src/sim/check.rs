@@ -27,6 +27,8 @@
 //! | added before it was on disk | a commit takes effect at once |
 //! | removed before it was gone | `Removed` in spite of what is left |
 //! | given up early | a removal is finished at once |
+//! | a ring that is not on disk | a change takes effect when it is accepted |
+//! | changed who there is | a weight of 3 drops its replica |
 //! | answered twice | answering twice |
 //! | a command is stuck, never answered | a rollback is never finished |
 //! | no wake-up was asked for | `Clock::is_due` remembers the last deadline only, or none |
@@ -48,7 +50,7 @@ use crate::{
         desired::Desired,
         ids::{Handle, InstanceId, Moment},
         message::{Action, Event, ProbeOutcome, Sighting, Turn},
-        notes::{Note, StartCause},
+        notes::{Cause, Note, StartCause},
         observed::{Instance, Phase, of_replica},
         operation::{AddStage, Operation},
         plan::plan,
@@ -374,10 +376,10 @@ impl Checker {
             return Ok(());
         }
         let commit = turn.notes.iter().find_map(|note| match note {
-            Note::Committed { moves, .. } => Some(moves),
+            Note::Committed { cause, change, .. } => Some((*cause, &change.moves)),
             _ => None,
         });
-        let Some(moves) = commit else {
+        let Some((cause, moves)) = commit else {
             let is_same = before == state.desired.ring();
             return ensure(is_same || !self.before.was_booted, || {
                 "the ring changed without a commit".to_owned()
@@ -385,6 +387,13 @@ impl Checker {
         };
         let ids = |ring: &Ring| ring.members().iter().map(|m| m.id).collect::<BTreeSet<_>>();
         let (old, new) = (ids(before), ids(state.desired.ring()));
+        if matches!(cause, Cause::Weight | Cause::Ring) {
+            return ensure(old == new, || format!("{cause:?} changed who there is"));
+        }
+        if !before.settings().algorithm.has_positions() {
+            // The derived tables move a little between those who stay, too.
+            return Ok(());
+        }
         for entry in &moves.moves {
             let from_gone = entry.from.is_none_or(|from| !new.contains(&from));
             let to_newcomer = entry.to.is_none_or(|to| !old.contains(&to));
@@ -432,6 +441,14 @@ impl Checker {
             Err(ScaleError::Unfinished(why)) => {
                 let patience = self.settings.limits.removal_deadline();
                 ensure(now.since(asked) >= patience, || format!("{id:?} is given up early: {why}"))
+            }
+            Ok(Done::Changed(change)) => {
+                let on_disk = disk.map(|desired| desired.ring().digest());
+                // What it is already may wait for a disk that is full.
+                let is_same = change.before == change.after;
+                ensure(is_same || on_disk == Some(change.after.ring.digest()), || {
+                    "a ring that is not on disk".to_owned()
+                })
             }
             Ok(Done::Preview(_)) | Err(_) => Ok(()),
         }

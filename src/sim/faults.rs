@@ -11,6 +11,7 @@ use crate::fleet::{
     ids::{Handle, Moment, ReplicaName, SpecDigest},
     message::{Event, FailureKind, FoundState, Sighting},
 };
+use crate::ring::{Algorithm, RingOptions};
 
 /// One thing that goes wrong, or one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(super) enum Fault {
     Adds,
     Removes,
     DryRuns,
+    Reweighs,
+    SetsRing,
 }
 
 /// Each with its weight.
@@ -72,6 +75,8 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::Adds, 18),
     (Fault::Removes, 18),
     (Fault::DryRuns, 6),
+    (Fault::Reweighs, 6),
+    (Fault::SetsRing, 4),
 ];
 
 impl World {
@@ -126,6 +131,7 @@ impl World {
             Fault::TroubleRises => self.trouble = 0.4,
             Fault::TroubleFalls => self.trouble = 0.05,
             Fault::Adds | Fault::Removes | Fault::DryRuns => self.user_commands(fault),
+            Fault::Reweighs | Fault::SetsRing => self.user_changes(fault),
             _ => self.hit_container(fault),
         }
         Ok(())
@@ -223,12 +229,35 @@ impl World {
         let command = match removes || size > 8 {
             true if size <= 2 && self.rng.random_bool(0.8) => return,
             true => ScaleCommand::remove(n, names),
-            false => ScaleCommand::add(n, names),
+            false => ScaleCommand::add(n, names, self.rng.random_range(1..3)),
         };
         let Ok(command) = command else { return };
+        self.command(Request { command, dry_run: fault == Fault::DryRuns });
+    }
+
+    fn user_changes(&mut self, fault: Fault) {
+        let replicas = self.supervisor.state().desired.replicas();
+        let known: Vec<ReplicaName> = replicas.iter().map(|replica| replica.name.clone()).collect();
+        let command = if fault == Fault::Reweighs {
+            let Some(name) = known.choose(&mut self.rng) else { return };
+            ScaleCommand::Reweigh { name: name.clone(), weight: self.rng.random_range(1..4) }
+        } else {
+            // The derived tables are all alike to the supervisor; this one is made soonest.
+            let algorithms = [Algorithm::Ring, Algorithm::Slots, Algorithm::Ketama];
+            let algorithm = algorithms.choose(&mut self.rng).map(|one| one.name().to_owned());
+            let placement = ["even", "hash"].choose(&mut self.rng).map(ToString::to_string);
+            ScaleCommand::SetRing(RingOptions { algorithm, placement, ..RingOptions::default() })
+        };
+        let dry_run = self.rng.random_bool(0.2);
+        self.command(Request { command, dry_run });
+    }
+
+    fn command(&mut self, request: Request) {
         let id = self.next_command();
-        let request = Request { command, dry_run: fault == Fault::DryRuns };
         self.checker.commanded(id, &request, self.now);
+        let replicas = self.supervisor.state().desired.replicas().iter();
+        let loads = replicas.map(|r| (r.id(), u64::from(r.id().0 % 3))).collect();
+        self.deliver(0, Event::Loaded(loads));
         self.deliver(0, Event::Scale(id, request));
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::fleet::{
-    command::Done,
+    command::{Done, RingChange, RingView},
     message::{Action, Event},
+    notes::Note,
 };
 
 /// One line of the trace, without whole rings and listings.
@@ -35,10 +36,38 @@ impl fmt::Display for Brief<&Action> {
                     .iter()
                     .try_for_each(|r| write!(f, " {}={}", r.instance(), r.name))
             }
-            Action::Answer(id, Ok(Done::Preview(preview))) => {
-                write!(f, "Answer {} preview {:x}", id.0, preview.after.ring.digest())
+            Action::Answer(id, Ok(Done::Preview(change) | Done::Changed(change))) => {
+                write!(f, "Answer {} {}", id.0, Brief(&**change))
             }
             other => write!(f, "{other:?}"),
         }
+    }
+}
+
+impl fmt::Display for Brief<&Note> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Note::Committed { cause, names, change } => {
+                write!(f, "Committed {} {names:?}: {}", cause.name(), Brief(&**change))
+            }
+            Note::RingChanged { change } => write!(f, "RingChanged {}", Brief(&**change)),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Brief<&RingChange> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digest = |view: &RingView| view.ring.digest();
+        let RingChange { before, after, moves } = self.0;
+        write!(
+            f,
+            "generation {} to {}, ring {:x} to {:x}, {} moves",
+            before.generation.0,
+            after.generation.0,
+            digest(before),
+            digest(after),
+            moves.moves.len()
+        )
     }
 }

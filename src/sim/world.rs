@@ -24,8 +24,9 @@ use crate::{
         message::{Action, EngineError, Event, FoundState, StartRequest, Turn, WriteId},
         state::Keeper,
         supervisor::{Settings, Supervisor},
+        victim::VictimRule,
     },
-    ring::{RingSettings, hash},
+    ring::{Algorithm, Placement, RingSettings, hash},
 };
 
 /// Something that will happen.
@@ -108,6 +109,16 @@ pub struct World {
 
 const RECENT_MAX: usize = 60;
 
+/// Small rings, so that placing does not take more time than everything else together.
+fn any_ring(rng: &mut StdRng) -> RingSettings {
+    let default = RingSettings { slots: 128, virtual_servers: 3, ..RingSettings::default() };
+    match rng.random_range(0..4) {
+        0 => default,
+        1 => RingSettings { algorithm: Algorithm::Slots, ..default },
+        _ => RingSettings { placement: Placement::Hash, ..default },
+    }
+}
+
 impl World {
     /// A world before its first moment.
     pub fn new(scenario: &Scenario) -> Self {
@@ -126,7 +137,8 @@ impl World {
         let settings = Settings {
             limits,
             keeper: Keeper::Ringmaster,
-            ring: RingSettings::default(),
+            ring: any_ring(&mut rng),
+            victim: VictimRule::ALL[rng.random_range(0..VictimRule::ALL.len())],
             replicas: scenario.replicas,
             seed: scenario.seed,
         };
@@ -297,7 +309,7 @@ impl World {
         let turn = self.supervisor.handle(event, self.now);
         self.report.turns += 1;
         for note in &turn.notes {
-            self.remember(format!("-- {note:?}"));
+            self.remember(format!("-- {}", Brief(note)));
         }
         self.checker.after_turn(&self.supervisor, &turn, self.now, &self.engine)?;
         self.act(turn)

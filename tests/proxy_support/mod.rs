@@ -20,7 +20,7 @@ use ringmaster::{
         table::{RoutingTable, Target},
     },
     proxy::{ProxyConfig, Routes, Workers},
-    ring::{Ring, RingSettings, placement::place},
+    ring::{Ring, RingSettings, membership},
 };
 use tokio::sync::mpsc;
 
@@ -33,12 +33,19 @@ pub(crate) fn instance(replica: u32, incarnation: u32) -> InstanceId {
 
 /// A table of replicas 1, 2, … with the given instances.
 pub(crate) fn table(addresses: &[Option<SocketAddr>], finishing: &[InstanceId]) -> RoutingTable {
-    let mut ring = Ring::new(RingSettings::default(), Vec::new()).unwrap();
+    let mut table = weighted_table(addresses, &[]);
+    table.finishing = finishing.to_vec();
+    table
+}
+
+/// The same with weights; 1 where none is given.
+pub(crate) fn weighted_table(addresses: &[Option<SocketAddr>], weights: &[u32]) -> RoutingTable {
+    let settings = RingSettings::default();
+    let mut members = Vec::new();
     let mut targets = Vec::new();
-    for (id, address) in (1..).zip(addresses) {
-        let mut members = ring.members().to_vec();
-        members.push(place(&ring, ReplicaId(id), 1).unwrap());
-        ring = Ring::new(ring.settings().clone(), members).unwrap();
+    let weights = weights.iter().copied().chain(std::iter::repeat(1));
+    for ((id, address), weight) in (1..).zip(addresses).zip(weights) {
+        membership::join(&settings, &mut members, ReplicaId(id), weight).unwrap();
         targets.push(address.map(|address| Target {
             instance: instance(id, 1),
             name: ReplicaName::numbered(id),
@@ -47,9 +54,9 @@ pub(crate) fn table(addresses: &[Option<SocketAddr>], finishing: &[InstanceId]) 
     }
     RoutingTable {
         generation: Generation(1),
-        ring: Arc::new(ring),
+        ring: Arc::new(Ring::new(settings, members).unwrap()),
         targets,
-        finishing: finishing.to_vec(),
+        finishing: Vec::new(),
     }
 }
 

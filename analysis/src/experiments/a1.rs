@@ -11,9 +11,10 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{Setup, write};
-use crate::balancer::{Balancer, Ring};
+use crate::balancer::Balancer;
 use crate::load::{self, Amount, Pace, Plan, Shape};
 use crate::plot::{ShareBar, ShareChart};
+use crate::predict::{self, Expected};
 use crate::report::{Report, csv, percent, thousands};
 use crate::target::Target;
 
@@ -25,6 +26,8 @@ pub struct Question {
     /// The admin port, for the prediction; without it, or when it does not answer,
     /// the chart shows the measurement alone.
     pub admin_url: Option<String>,
+    /// The secret of the hash function siphash, which the balancer does not show.
+    pub hash_key: Option<String>,
 }
 
 /// What A-1 found.
@@ -34,6 +37,8 @@ pub struct Finding {
     pub rows: Vec<Row>,
     /// The busiest replica's requests, relative to an even share; 1 is perfect.
     pub peak_to_average: f64,
+    /// What the ring lets expect of it.
+    pub expected: Option<Expected>,
     /// Why there is no prediction, when there is none.
     pub no_prediction: Option<String>,
     /// The load behind it.
@@ -55,15 +60,42 @@ pub struct Row {
     pub predicted: Option<f64>,
 }
 
+/// What one load over the replicas showed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measurement {
+    /// One row per replica in service, in the order they joined.
+    pub rows: Vec<Row>,
+    /// Why there is no prediction, when there is none.
+    pub no_prediction: Option<String>,
+    /// The load behind it.
+    pub load: Report,
+}
+
 /// Runs the experiment.
 ///
 /// # Errors
 /// When the balancer does not answer, or the results cannot be written.
 pub async fn run(setup: &Setup, question: &Question, bar: &ProgressBar) -> Result<Finding> {
+    let Measurement { rows, no_prediction, load } = measure(setup, question, bar).await?;
+    let chart = chart(&rows, &load, setup);
+    let files = vec![
+        write(&setup.out, "a1.csv", &table(&rows))?,
+        write(&setup.out, "a1.svg", &chart.svg()?)?,
+    ];
+    let peak_to_average = peak_to_average(&rows);
+    let expected = expected_of(&rows);
+    Ok(Finding { rows, peak_to_average, expected, no_prediction, load, files })
+}
+
+/// Sends the requests and counts who answered, without writing anything.
+///
+/// # Errors
+/// When the balancer does not answer.
+pub async fn measure(setup: &Setup, question: &Question, bar: &ProgressBar) -> Result<Measurement> {
     let names = Balancer::new(&setup.url)?.replicas().await?;
-    let (ring, no_prediction) = match predict(question.admin_url.as_deref()).await {
-        Ok(ring) => (Some(ring), None),
-        Err(error) => (None, Some(format!("{error:#}"))),
+    let (shares, no_prediction) = match predict(setup, question).await {
+        Ok(shares) => (shares, None),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     };
     let plan = Plan {
         target: Target::resolve(&setup.url).await?,
@@ -76,41 +108,49 @@ pub async fn run(setup: &Setup, question: &Question, bar: &ProgressBar) -> Resul
         deadline: setup.deadline,
         keep_samples: false,
     };
-    let report = Report::new(&plan, &load::run(&plan, bar).await?);
-    let rows = rows(&names, &report, ring.as_ref());
-    let chart = chart(&rows, &report, setup);
-    let files = vec![
-        write(&setup.out, "a1.csv", &table(&rows))?,
-        write(&setup.out, "a1.svg", &chart.svg()?)?,
-    ];
-    let peak_to_average = peak_to_average(&rows);
-    Ok(Finding { rows, peak_to_average, no_prediction, load: report, files })
+    let load = Report::new(&plan, &load::run(&plan, bar).await?);
+    Ok(Measurement { rows: rows(&names, &load, &shares), no_prediction, load })
 }
 
-async fn predict(admin_url: Option<&str>) -> Result<Ring> {
-    match admin_url {
-        Some(url) => Balancer::new(url)?.ring().await,
-        None => bail!("no --admin-url was given"),
-    }
+/// By name: the part of all requests that the ring is to give each replica. Followed key by key
+/// where the balancer shows positions, else its parts of the slots.
+async fn predict(setup: &Setup, question: &Question) -> Result<Vec<(String, f64)>> {
+    let Some(url) = question.admin_url.as_deref() else { bail!("no --admin-url was given") };
+    let shown = Balancer::new(url)?.ring().await?;
+    let names = shown.replicas.iter().map(|replica| replica.name.clone());
+    let has_positions = shown.replicas.iter().any(|replica| !replica.slots.is_empty());
+    let shares = if has_positions || !predict::keeps_positions(&shown) {
+        let ring = predict::ring_of(&shown, question.hash_key.as_deref())?;
+        predict::shares(&ring, setup.keys)
+    } else {
+        shown.replicas.iter().map(|replica| replica.share).collect()
+    };
+    Ok(names.zip(shares).collect())
+}
+
+/// What the predicted shares let expect of the peak-to-average; `None` without a prediction.
+pub(super) fn expected_of(rows: &[Row]) -> Option<Expected> {
+    let shares: Option<Vec<f64>> = rows.iter().map(|row| row.predicted).collect();
+    predict::expected(&shares?, rows.iter().map(|row| row.requests).sum())
 }
 
 /// The replicas in service first, though they answered nothing; then whoever else answered.
-fn rows(names: &[String], report: &Report, ring: Option<&Ring>) -> Vec<Row> {
+fn rows(names: &[String], report: &Report, shares: &[(String, f64)]) -> Vec<Row> {
     let strangers = report.replicas.keys().filter(|name| !names.contains(name));
     let row = |name: &String| {
         let requests = report.replicas.get(name).copied().unwrap_or(0);
-        let owner = ring.and_then(|ring| ring.replicas.iter().find(|owner| owner.name == *name));
+        let predicted = shares.iter().find(|(owner, _)| owner == name);
         Row {
             name: name.clone(),
             requests,
             measured: percent(requests, report.answered) / 100.0,
-            predicted: owner.map(|owner| owner.share),
+            predicted: predicted.map(|(_, share)| *share),
         }
     };
     names.iter().chain(strangers).map(row).collect()
 }
 
-fn peak_to_average(rows: &[Row]) -> f64 {
+pub(super) fn peak_to_average(rows: &[Row]) -> f64 {
     let total: u64 = rows.iter().map(|row| row.requests).sum();
     let peak = rows.iter().map(|row| row.requests).max().unwrap_or(0);
     if total == 0 { 0.0 } else { peak as f64 * rows.len() as f64 / total as f64 }
@@ -136,14 +176,17 @@ fn chart(rows: &[Row], report: &Report, setup: &Setup) -> ShareChart {
         requests: row.requests,
         predicted: row.predicted,
     };
+    let predicted =
+        expected_of(rows).map(|expected| format!(", predicted {:.3}", expected.peak_to_average));
     ShareChart {
         title: format!("A-1: {} requests over {} replicas", thousands(report.requests), rows.len()),
         subtitle: format!(
-            "keys {}, seed {}; {} failed; peak to average {:.3}",
+            "keys {}, seed {}; {} failed; peak to average {:.3}{}",
             setup.keys,
             setup.seed,
             thousands(report.failed),
             peak_to_average(rows),
+            predicted.unwrap_or_default(),
         ),
         bars: rows.iter().map(bar).collect(),
     }
@@ -161,6 +204,10 @@ impl fmt::Display for Finding {
             writeln!(f, "{:width$}  {requests:>10}  {measured:>6.2} %  {predicted:>9}", row.name)?;
         }
         write!(f, "peak to average: {:.3}", self.peak_to_average)?;
+        if let Some(expected) = &self.expected {
+            let Expected { peak_to_average, low, high, .. } = expected;
+            write!(f, " (the ring: {peak_to_average:.3}, with chance {low:.3} to {high:.3})")?;
+        }
         if let Some(reason) = &self.no_prediction {
             write!(f, "\nno prediction: {reason}")?;
         }

@@ -2,7 +2,10 @@
 //! its numbers as CSV and its picture as SVG.
 
 pub mod a1;
+pub mod a2;
 pub mod a3;
+pub mod a4;
+mod testbed;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

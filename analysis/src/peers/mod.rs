@@ -1,281 +1,213 @@
-//! Peers side by side: what one small GET costs each proxy in CPU time, in one run.
+//! Proxies side by side, in one run: what a request costs each of them in CPU time.
 //!
-//! Each proxy alone has core 0; this program (the load) and the replicas have the other one. The
-//! order rotates from round to round, and ratios are taken within a round, so that what a noisy
-//! machine does to one it does to the other.
+//! Each proxy alone has one core; the load and the replicas have another one. The order rotates
+//! from round to round, and ratios are taken within a round, so that what a noisy machine does to
+//! one it does to the other. [`rows`] says what is measured and what we want to see; `proxies`
+//! configures and starts, `generators` sends, `measure` ties them together, [`finding`] sums up.
 
-mod process;
+pub mod finding;
+mod generators;
+mod measure;
+mod proxies;
+pub mod replica;
+pub mod rows;
+pub mod splice;
+pub mod walk;
 
 use std::{
-    fmt,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
-use serde::Serialize;
 
-use self::process::{Child, free_port};
+use self::{
+    finding::{Figure, Finding, Gap},
+    measure::Outcome,
+    rows::{Proxy, Row, Unit, Work},
+};
 use crate::{
     experiments::write,
-    load::{self, Amount, KeySource, Pace, Plan, Shape},
-    report::csv,
-    target::Target,
+    process::{self, Child, LOAD_CORE, Others, Ready, free_port},
 };
 
-/// Replicas behind each proxy.
-const REPLICAS: usize = 3;
-/// Requests before anything is measured.
-const WARM_UP: u64 = 2_000;
-/// HAProxy's configuration, with places for the ports.
-const HAPROXY: &str = include_str!("../../peers/haproxy.cfg");
+/// Open files without which the row of idle connections cannot be measured.
+const FILES_NEEDED: u64 = 15_000;
 
 /// What is compared, and how often.
 #[derive(Clone, Debug)]
 pub struct Question {
+    /// This program: it serves as replicas and as splice too, and walks the ring.
+    pub myself: PathBuf,
     /// The balancer's program.
     pub ringmaster: PathBuf,
-    /// The companion server's program.
-    pub server: PathBuf,
-    /// Rounds, in each of which every proxy is measured once.
+    /// Envoy's program.
+    pub envoy: PathBuf,
+    /// Rounds, in each of which every proxy is measured once in every row.
     pub rounds: usize,
-    /// Requests per measurement.
-    pub requests: u64,
-    /// Keep-alive connections.
-    pub connections: usize,
-    /// The folder for peers.csv.
+    /// How long a proxy is loaded in each measurement.
+    pub time: Duration,
+    /// The rows, none for all.
+    pub only: Vec<String>,
+    /// The folder for the results.
     pub out: PathBuf,
 }
 
-/// The proxies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Proxy {
-    Ringmaster,
-    Haproxy,
-}
-
-const PROXIES: [Proxy; 2] = [Proxy::Ringmaster, Proxy::Haproxy];
-
-impl Proxy {
-    fn name(self) -> &'static str {
-        match self {
-            Proxy::Ringmaster => "Ringmaster",
-            Proxy::Haproxy => "HAProxy",
-        }
-    }
-}
-
-/// One measurement.
-#[derive(Clone, Debug, Serialize)]
-struct Measured {
-    round: usize,
-    proxy: Proxy,
-    cpu_us_per_request: f64,
-    requests_per_second: f64,
-}
-
-/// What a run of the comparison found.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    measurements: Vec<Measured>,
-    /// Our CPU time per request over HAProxy's, by round.
-    ratios: Vec<f64>,
-    haproxy_version: String,
-}
-
-/// Compares the proxies.
+/// Compares the proxies, and writes what was found.
 ///
 /// # Errors
-/// A program that is missing or does not start, or any failed request.
+/// When nothing can be compared. A measurement that fails becomes a gap in the finding.
 pub async fn run(question: &Question, bar: &ProgressBar) -> Result<Finding> {
-    let haproxy_version = process::version("haproxy").await?;
-    let mut servers = Vec::new();
-    let mut ports = Vec::new();
-    for number in 1..=REPLICAS {
-        let port = free_port()?;
-        servers.push(process::server(&question.server, number, port).await?);
-        ports.push(port);
+    let rows = rows::chosen(&question.only).map_err(anyhow::Error::msg)?;
+    if question.rounds == 0 {
+        bail!("at least one round is needed");
     }
-    let mut measurements = Vec::new();
+    let mut finding = Finding::new(question.rounds, rows.clone());
+    let proxies = installed(question, &mut finding).await?;
+    let files = process::raise_file_limit()?;
+    if files < FILES_NEEDED && rows.iter().any(|row| matches!(row.work, Work::Idle { .. })) {
+        bail!("idle-memory needs {FILES_NEEDED} open files, and {files} are allowed");
+    }
+    let others = Others::watch()?;
+    let most = rows.iter().map(|row| row.replicas).max().unwrap_or(1);
+    let (replicas, port) = start_replicas(question, most).await?;
+    let mut bench = Bench { question, proxies, port, rate: None, finding, bar };
     for round in 0..question.rounds {
-        for turn in 0..PROXIES.len() {
-            let proxy = PROXIES[(round + turn) % PROXIES.len()];
-            bar.set_message(format!("round {}: {}", round + 1, proxy.name()));
-            measurements.push(measure(question, proxy, round, &ports).await?);
+        for row in &rows {
+            bench.row(round, row).await;
         }
     }
-    let ratios = ratios(&measurements);
-    let finding = Finding { measurements, ratios, haproxy_version };
-    write(&question.out, "peers.csv", &finding.csv())?;
+    for row in rows.iter().filter(|row| row.is_about_the_ring()) {
+        bench.instructions(row).await;
+    }
+    replicas.stop().await?;
+    bar.finish_and_clear();
+    let mut finding = bench.finding;
+    finding.note(format!(
+        "Other programs had {:.2} cores on average meanwhile; the fewer, the better the figures.",
+        others.cores()?
+    ));
+    keep(&question.out, &finding)?;
     Ok(finding)
 }
 
-async fn measure(
-    question: &Question,
-    proxy: Proxy,
-    round: usize,
-    replicas: &[u16],
-) -> Result<Measured> {
-    let port = free_port()?;
-    let folder = tempfile::tempdir().context("no temporary folder")?;
-    let mut child = match proxy {
-        Proxy::Ringmaster => ringmaster(&question.ringmaster, port, replicas)?,
-        Proxy::Haproxy => haproxy(folder.path(), port, replicas)?,
-    };
-    child.wait_until_ready(port).await?;
-    load(question, port, WARM_UP).await?;
-    let before = child.cpu_time()?;
-    let run = load(question, port, question.requests).await?;
-    let spent = child.cpu_time()?.saturating_sub(before);
-    child.stop().await?;
-    Ok(Measured {
-        round: round + 1,
-        proxy,
-        cpu_us_per_request: spent.as_secs_f64() * 1e6 / question.requests as f64,
-        requests_per_second: question.requests as f64 / run.as_secs_f64(),
-    })
+fn keep(out: &Path, finding: &Finding) -> Result<()> {
+    write(out, "bench.csv", &finding.csv())?;
+    write(out, "bench.md", &finding.markdown())?;
+    write(out, "bench.svg", &finding.chart().svg()?)?;
+    Ok(())
 }
 
-async fn load(question: &Question, port: u16, requests: u64) -> Result<Duration> {
-    let plan = Plan {
-        target: Target::resolve(&format!("http://127.0.0.1:{port}")).await?,
-        shape: Shape::default(),
-        keys: KeySource::Random,
-        seed: 1,
-        pace: Pace::Closed,
-        amount: Amount::Requests(requests),
-        connections: question.connections,
-        deadline: Duration::from_secs(10),
-        keep_samples: false,
-    };
-    let run = load::run(&plan, &ProgressBar::hidden()).await?;
-    match run.tally.failed() {
-        0 => Ok(run.elapsed),
-        failed => bail!("{failed} of {requests} requests failed; nothing is compared"),
+/// The proxies that can be started, with their versions; those that cannot are named too.
+async fn installed(question: &Question, finding: &mut Finding) -> Result<Vec<Proxy>> {
+    for generator in ["wrk", "h2load"] {
+        let flag = if generator == "wrk" { "-v" } else { "--version" };
+        let version = process::version(Path::new(generator), flag).await;
+        finding.version(generator, version.with_context(|| format!("{generator} is missing"))?);
     }
-}
-
-fn ringmaster(program: &Path, port: u16, replicas: &[u16]) -> Result<Child> {
-    let mut arguments = vec![
-        "serve".to_owned(),
-        "--workers=1".to_owned(),
-        format!("--listen=127.0.0.1:{port}"),
-        "--admin=127.0.0.1:0".to_owned(),
-    ];
-    for (index, replica) in replicas.iter().enumerate() {
-        arguments.push(format!("--upstream=server_{}=127.0.0.1:{replica}", index + 1));
-    }
-    Child::on_core_0(program, &arguments)
-}
-
-fn haproxy(folder: &Path, port: u16, replicas: &[u16]) -> Result<Child> {
-    let servers: Vec<String> = replicas
-        .iter()
-        .enumerate()
-        .map(|(index, replica)| {
-            // A pool as large as ours, kept as long as ours.
-            format!(
-                "    server server_{} 127.0.0.1:{replica} pool-max-conn 1024 pool-purge-delay 4s",
-                index + 1
-            )
-        })
-        .collect();
-    let text =
-        HAPROXY.replace("{port}", &port.to_string()).replace("{servers}", &servers.join("\n"));
-    let path = folder.join("haproxy.cfg");
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    let arguments = ["-db".to_owned(), "-f".to_owned(), path.display().to_string()];
-    Child::on_core_0(Path::new("haproxy"), &arguments)
-}
-
-/// Ours over HAProxy's, round by round.
-fn ratios(measurements: &[Measured]) -> Vec<f64> {
-    let ours = measurements.iter().filter(|one| one.proxy == Proxy::Ringmaster);
-    ours.filter_map(|our| {
-        let theirs = measurements
-            .iter()
-            .find(|other| other.proxy == Proxy::Haproxy && other.round == our.round)?;
-        Some(our.cpu_us_per_request / theirs.cpu_us_per_request)
-    })
-    .collect()
-}
-
-/// Median, least and greatest.
-fn spread(values: impl IntoIterator<Item = f64>) -> (f64, f64, f64) {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let (Some(&least), Some(&greatest)) = (values.first(), values.last()) else {
-        return (f64::NAN, f64::NAN, f64::NAN);
-    };
-    let middle = values.len() / 2;
-    let median = match values.len() % 2 {
-        0 => f64::midpoint(values[middle - 1], values[middle]),
-        _ => values[middle],
-    };
-    (median, least, greatest)
-}
-
-impl Finding {
-    fn csv(&self) -> String {
-        let header = ["round", "proxy", "cpu_us_per_request", "requests_per_second"];
-        let rows: Vec<Vec<String>> = self
-            .measurements
-            .iter()
-            .map(|one| {
-                vec![
-                    one.round.to_string(),
-                    one.proxy.name().to_owned(),
-                    format!("{:.2}", one.cpu_us_per_request),
-                    format!("{:.0}", one.requests_per_second),
-                ]
-            })
-            .collect();
-        csv(&header.map(str::to_owned), &rows)
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "CPU time per small GET, each proxy on one core ({}):", self.haproxy_version)?;
-        for proxy in PROXIES {
-            let of = |part: fn(&Measured) -> f64| {
-                spread(self.measurements.iter().filter(|one| one.proxy == proxy).map(part))
-            };
-            let (cpu, least, greatest) = of(|one| one.cpu_us_per_request);
-            let (rate, ..) = of(|one| one.requests_per_second);
-            writeln!(
-                f,
-                "  {:<12} {cpu:>6.2} µs median ({least:.2} to {greatest:.2}), {rate:>7.0} requests/s",
-                proxy.name()
-            )?;
+    let mut present = Vec::new();
+    for proxy in Proxy::ALL {
+        let (program, flag) = proxies::program(question, proxy);
+        match process::version(&program, flag).await {
+            Some(version) => {
+                present.push(proxy);
+                if matches!(proxy, Proxy::Haproxy | Proxy::Nginx | Proxy::Envoy) {
+                    finding.version(proxy.name(), version);
+                }
+            }
+            None if proxy == Proxy::Ringmaster => bail!("there is no {}", program.display()),
+            None => finding.version(proxy.name(), "not installed, skipped".to_owned()),
         }
-        let (ratio, least, greatest) = spread(self.ratios.iter().copied());
-        write!(f, "  ratio        {ratio:>6.2}    median ({least:.2} to {greatest:.2})")
     }
+    Ok(present)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+async fn start_replicas(question: &Question, count: usize) -> Result<(Child, u16)> {
+    let port = free_port()?;
+    let arguments = ["replicas".to_owned(), format!("--count={count}"), format!("--port={port}")];
+    let mut child = Child::on_cores(LOAD_CORE, &question.myself, &arguments)?;
+    let last: SocketAddr = replica::address(count - 1, port);
+    child.wait_until_ready(last, Ready::Answers).await?;
+    Ok((child, port))
+}
 
-    #[test]
-    fn ratios_are_taken_within_a_round() {
-        let one = |round, proxy, cpu_us_per_request| Measured {
-            round,
-            proxy,
-            cpu_us_per_request,
-            requests_per_second: 1.0,
+/// A comparison that is under way.
+struct Bench<'a> {
+    question: &'a Question,
+    proxies: Vec<Proxy>,
+    /// Of all replicas.
+    port: u16,
+    /// Of the open loop, the same in all rounds.
+    rate: Option<f64>,
+    finding: Finding,
+    bar: &'a ProgressBar,
+}
+
+impl Bench<'_> {
+    /// Measures every proxy once, another one first in each round.
+    async fn row(&mut self, round: usize, row: &Row) {
+        let mut turn: Vec<Proxy> =
+            row.proxies.iter().copied().filter(|proxy| self.proxies.contains(proxy)).collect();
+        let first = round % turn.len().max(1);
+        turn.rotate_left(first);
+        for proxy in turn {
+            let place = format!("round {}: {}, {}", round + 1, row.name, proxy.name());
+            self.bar.set_message(place.clone());
+            if !self.bar.is_hidden() {
+                self.bar.tick();
+            }
+            match self.one(row, proxy).await {
+                Ok(Outcome::Figures(figures)) => {
+                    let figures = figures.into_iter().map(|(unit, value)| Figure {
+                        round: round + 1,
+                        row: row.name,
+                        proxy,
+                        unit,
+                        value,
+                    });
+                    self.finding.figures.extend(figures);
+                }
+                Ok(Outcome::NotYet) => {
+                    self.finding.gap(Gap { row: row.name, proxy, why: None });
+                }
+                Err(error) => {
+                    eprintln!("analysis: {place}: {error:#}");
+                    let why = Some(format!("{error:#}"));
+                    self.finding.gap(Gap { row: row.name, proxy, why });
+                }
+            }
+        }
+    }
+
+    async fn one(&mut self, row: &Row, proxy: Proxy) -> Result<Outcome> {
+        let rate = match (row.work, self.rate) {
+            (Work::OpenLoop { .. }, None) => {
+                let rate =
+                    measure::half_the_peak(self.question, row, &self.proxies, self.port).await?;
+                *self.rate.insert(rate)
+            }
+            (_, rate) => rate.unwrap_or_default(),
         };
-        let measurements = [
-            one(1, Proxy::Ringmaster, 10.0),
-            one(1, Proxy::Haproxy, 20.0),
-            one(2, Proxy::Haproxy, 40.0),
-            one(2, Proxy::Ringmaster, 30.0),
-        ];
-        assert_eq!(ratios(&measurements), [0.5, 0.75]);
-        assert_eq!(spread([3.0, 1.0, 2.0]), (2.0, 1.0, 3.0));
-        assert_eq!(spread([1.0, 2.0]), (1.5, 1.0, 2.0));
+        self.finding.rate = self.rate;
+        measure::measure(self.question, row, proxy, self.port, rate).await
+    }
+
+    /// Counted once: the same program takes the same instructions each time.
+    async fn instructions(&mut self, row: &Row) {
+        self.bar.set_message(format!("{}: instructions", row.name));
+        match generators::instructions(&self.question.myself, row.replicas).await {
+            Ok(value) => self.finding.figures.push(Figure {
+                round: 1,
+                row: row.name,
+                proxy: Proxy::Ringmaster,
+                unit: Unit::Instructions,
+                value,
+            }),
+            Err(error) => self
+                .finding
+                .note(format!("instructions from key to replica were not counted: {error:#}")),
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! Charts as SVG text. Pure: the same numbers give the same bytes.
 //!
-//! `bars` compares shares, `timeline` shows a run over time; what they have in
-//! common (size, colours, title, legend) is here.
+//! `bars` compares shares, `goals` ratios, `lines` shows figures over N, `grid` many
+//! measurements side by side, `timeline` a run over time; what they have in common
+//! (size, colours, title, legend) is here.
 
 mod bars;
+mod goals;
+mod grid;
+mod lines;
 mod timeline;
 
 use anyhow::Result;
@@ -13,6 +17,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 pub use bars::{ShareBar, ShareChart};
+pub use goals::{GoalBar, GoalChart};
+pub use grid::{Cell, Grid};
+pub use lines::{Interval, Line, LineChart};
 pub use timeline::{Mark, Series, Timeline};
 
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

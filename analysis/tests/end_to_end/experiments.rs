@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use analysis::experiments::{Setup, a1, a3};
+use analysis::experiments::{Setup, a1, a2, a3};
 use analysis::load::KeySource;
 use indicatif::ProgressBar;
 
@@ -56,7 +56,7 @@ fn halves(seen: Seen) -> Act {
 async fn a1_measures_the_shares_beside_the_predicted_ones() {
     let out = folder("a1");
     let url = format!("http://{}", start(halves).await);
-    let question = a1::Question { requests: 1_000, admin_url: Some(url.clone()) };
+    let question = a1::Question { requests: 1_000, admin_url: Some(url.clone()), hash_key: None };
     let found = a1::run(&setup(url, &out), &question, &ProgressBar::hidden()).await.unwrap();
     let names: Vec<&str> = found.rows.iter().map(|row| row.name.as_str()).collect();
     assert_eq!(names, ["server_1", "server_2", "server_3"]);
@@ -80,7 +80,8 @@ async fn a1_does_without_a_prediction_and_says_why() {
     let out = folder("a1-alone");
     let url = format!("http://{}", start(halves).await);
     let admin = start(|_| Act::Status(403)).await;
-    let question = a1::Question { requests: 100, admin_url: Some(format!("http://{admin}")) };
+    let question =
+        a1::Question { requests: 100, admin_url: Some(format!("http://{admin}")), hash_key: None };
     let found = a1::run(&setup(url, &out), &question, &ProgressBar::hidden()).await.unwrap();
     assert!(found.rows.iter().all(|row| row.predicted.is_none()));
     assert!(found.to_string().contains("no prediction:") && found.to_string().contains("403"));
@@ -124,6 +125,56 @@ fn kill_at_half_a_second(command: &str) -> a3::Question {
         kill: command.parse().unwrap(),
         admin_url: None,
     }
+}
+
+/// A fleet that grows and shrinks when it is told to, and deals out keys by turns.
+fn scaling() -> impl Fn(Seen) -> Act + Send + Sync + 'static {
+    let replicas = Mutex::new(3usize);
+    move |seen: Seen| {
+        let mut replicas = replicas.lock().unwrap();
+        let names: Vec<String> = (1..=*replicas).map(|number| format!("server_{number}")).collect();
+        match seen.path.as_str() {
+            "/rep" => Act::Answer(rep(&names.iter().map(String::as_str).collect::<Vec<_>>())),
+            // The fake reads no bodies; this is what A-2 asks for, from 3 to 2, to 6 and back.
+            "/add" => {
+                *replicas += 1;
+                Act::Answer("{}".to_owned())
+            }
+            "/rm" => {
+                *replicas = if *replicas == 6 { 3 } else { 2 };
+                Act::Answer("{}".to_owned())
+            }
+            _ => {
+                let key = seen.key.unwrap_or(0) as usize;
+                Act::Answer(home(&names[key % names.len()]))
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a2_measures_every_size_and_leaves_the_fleet_as_it_was() {
+    let out = folder("a2");
+    let url = format!("http://{}", start(scaling()).await);
+    let question = a1::Question { requests: 600, admin_url: None, hash_key: None };
+    let setup = setup(url, &out);
+    let found = a2::run(&setup, &question, &ProgressBar::hidden()).await.unwrap();
+    let sizes: Vec<usize> = found.points.iter().map(|point| point.replicas).collect();
+    assert_eq!(sizes, [2, 3, 4, 5, 6]);
+    for point in &found.points {
+        assert_eq!(point.rows.iter().map(|row| row.requests).sum::<u64>(), 600);
+        assert!((point.average - 600.0 / point.replicas as f64).abs() < 1e-9);
+        assert!(point.peak_to_average >= 1.0 && point.peak_to_average < 1.4, "{point:?}");
+        assert!(point.expected.is_none(), "nobody showed a ring");
+    }
+    let balancer = analysis::balancer::Balancer::new(&setup.url).unwrap();
+    assert_eq!(balancer.replicas().await.unwrap().len(), 3);
+    let csv = read(&out, "a2.csv");
+    assert!(csv.starts_with("n,average,deviation,peak_to_average,predicted_deviation,"), "{csv}");
+    assert_eq!(csv.lines().count(), 6);
+    assert!(read(&out, "a2.svg").contains("A-2: 600 requests over N replicas"));
+    assert!(read(&out, "a2-peak.svg").contains("A-2: the busiest of N replicas, 600 requests"));
+    assert!(found.to_string().contains("peak/average"));
 }
 
 #[tokio::test]

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use rand::RngExt;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::Supervisor;
 use crate::fleet::{
-    command::{Answer, CommandId, Done, Preview, Request, ScaleCommand, ScaleError},
+    command::{Answer, CommandId, Done, Request, ScaleCommand, ScaleError},
     desired::{Desired, Newcomer},
     ids::{InstanceId, Moment, ReplicaId, ReplicaName},
     message::{Action, StartError, WriteId},
     notes::{Cause, Note, StartCause},
     observed::of_replica,
-    operation::{AddStage, Operation, RemoveStage},
+    operation::{AddStage, Change, ChangeStage, Operation, RemoveStage},
     state::{Boot, Engine, Keeper, State},
+    victim,
 };
+use crate::ring::RingOptions;
 
 /// How long a given-up addition waits for what it had started to go.
 const ROLL_BACK_DEADLINE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -46,8 +48,8 @@ impl Supervisor {
 
     fn preview(&mut self, command: &ScaleCommand) -> Answer {
         let after = match command {
-            ScaleCommand::Add { n, names } => {
-                let newcomers = self.newcomers(*n, names)?;
+            ScaleCommand::Add { n, names, weight } => {
+                let newcomers = self.newcomers(*n, names, *weight)?;
                 // The names that are shown are those that the command would draw.
                 for newcomer in newcomers[names.len()..].iter().rev() {
                     self.chance.undrawn.push_front(newcomer.name.clone());
@@ -57,11 +59,14 @@ impl Supervisor {
             ScaleCommand::Remove { n, names } => {
                 self.state.desired.without(&self.victims(*n, names)?)
             }
+            ScaleCommand::Reweigh { name, weight } => {
+                self.weight_change(name, *weight)?.apply(&self.state.desired).map_err(no_room)?
+            }
+            ScaleCommand::SetRing(options) => {
+                self.ring_change(options)?.apply(&self.state.desired).map_err(no_room)?
+            }
         };
-        let before = &self.state.desired;
-        let moves = before.moves_to(&after);
-        let preview = Preview { before: before.view(), after: after.view(), moves };
-        Ok(Done::Preview(Box::new(preview)))
+        Ok(Done::Preview(Box::new(self.state.desired.change_to(&after))))
     }
 
     pub(super) fn begin_command(&mut self, now: Moment) {
@@ -77,8 +82,14 @@ impl Supervisor {
             return self.answer(id, answer);
         }
         let begun = match command {
-            ScaleCommand::Add { n, names } => self.begin_add(id, n, &names, now),
+            ScaleCommand::Add { n, names, weight } => self.begin_add(id, n, &names, weight, now),
             ScaleCommand::Remove { n, names } => self.begin_remove(id, n, &names),
+            ScaleCommand::Reweigh { name, weight } => {
+                self.weight_change(&name, weight).and_then(|change| self.begin_change(id, change))
+            }
+            ScaleCommand::SetRing(options) => {
+                self.ring_change(&options).and_then(|change| self.begin_change(id, change))
+            }
         };
         if let Err(error) = begun {
             self.answer(id, Err(error));
@@ -90,9 +101,10 @@ impl Supervisor {
         command: CommandId,
         n: usize,
         names: &[ReplicaName],
+        weight: u32,
         now: Moment,
     ) -> Result<(), ScaleError> {
-        let newcomers = self.newcomers(n, names)?;
+        let newcomers = self.newcomers(n, names, weight)?;
         self.check_engine()?;
         let after = self.state.desired.with(&newcomers).map_err(no_room)?;
         // These identities are used up even if the addition fails: its containers bear them.
@@ -134,6 +146,30 @@ impl Supervisor {
         Ok(())
     }
 
+    fn weight_change(&self, name: &ReplicaName, weight: u32) -> Result<Change, ScaleError> {
+        let id = self.replica_named(name).ok_or_else(|| ScaleError::Unknown(name.clone()))?;
+        Ok(Change::Weight { id, weight })
+    }
+
+    fn ring_change(&self, options: &RingOptions) -> Result<Change, ScaleError> {
+        let settings = options.on(self.state.desired.ring().settings());
+        settings.map(Change::Ring).map_err(|error| ScaleError::BadRing(error.to_string()))
+    }
+
+    fn begin_change(&mut self, command: CommandId, change: Change) -> Result<(), ScaleError> {
+        let before = &self.state.desired;
+        let after = change.apply(before).map_err(no_room)?;
+        if after.ring() == before.ring() {
+            // It is what it is already; no generation for that.
+            let nothing = before.change_to(before);
+            self.answer(command, Ok(Done::Changed(Box::new(nothing))));
+            return Ok(());
+        }
+        let stage = ChangeStage::Accepted;
+        self.state.operation = Some(Operation::Changing { command, change, stage });
+        Ok(())
+    }
+
     fn check_engine(&self) -> Result<(), ScaleError> {
         match &self.state.engine {
             Engine::Up => Ok(()),
@@ -142,7 +178,12 @@ impl Supervisor {
     }
 
     /// Who would join: given names first, then drawn ones.
-    fn newcomers(&mut self, n: usize, names: &[ReplicaName]) -> Result<Vec<Newcomer>, ScaleError> {
+    fn newcomers(
+        &mut self,
+        n: usize,
+        names: &[ReplicaName],
+        weight: u32,
+    ) -> Result<Vec<Newcomer>, ScaleError> {
         if self.state.keeper == Keeper::Others {
             return Err(ScaleError::Static);
         }
@@ -156,21 +197,20 @@ impl Supervisor {
         }
         let (have, most) = (self.state.desired.replicas().len(), self.state.replicas_max());
         if have.saturating_add(n) > most {
+            let advice = self.state.limits.advice(self.state.desired.ring().settings());
             return Err(ScaleError::NoRoom(format!(
-                "{n} more than {have} replicas are too many: at most {most} fit; raise `slots` or `replicas_max`, or lower `virtual_servers`"
+                "{n} more than {have} replicas are too many: at most {most} fit; {advice}"
             )));
         }
-        let mut newcomers: Vec<Newcomer> = Vec::with_capacity(n);
-        for index in 0..n {
-            let name = match names.get(index) {
-                Some(name) => name.clone(),
-                None => self.draw_name_beside(names),
-            };
-            let id = ReplicaId(self.state.next_id.0.saturating_add(index as u32));
-            let incarnation = self.next_incarnation(id);
-            newcomers.push(Newcomer { id, weight: 1, name, incarnation });
+        let mut names = names.to_vec();
+        while names.len() < n {
+            names.push(self.draw_name_beside(&names));
         }
-        Ok(newcomers)
+        let newcomers = names.into_iter().zip(0u32..).map(|(name, index)| {
+            let id = ReplicaId(self.state.next_id.0.saturating_add(index));
+            Newcomer { id, weight, name, incarnation: self.next_incarnation(id) }
+        });
+        Ok(newcomers.collect())
     }
 
     /// Whether a living replica bears a name. One that is on its way out does not count: its
@@ -184,7 +224,7 @@ impl Supervisor {
                 .any(|(id, instance)| &instance.name == name && self.state.is_desired(id.replica))
     }
 
-    /// Who would leave: the named ones, then those not in service, then the newest.
+    /// Who would leave: the named ones, then those not in service, then by the rule.
     fn victims(&self, n: usize, names: &[ReplicaName]) -> Result<Vec<ReplicaId>, ScaleError> {
         if self.state.keeper == Keeper::Others {
             return Err(ScaleError::Static);
@@ -197,18 +237,18 @@ impl Supervisor {
             }
             victims.push(id);
         }
-        let newest_first = || self.state.desired.replicas().iter().rev().map(|r| r.id());
-        let out = newest_first().filter(|&id| self.state.admitted(id).is_none());
-        let order: Vec<_> = out.chain(newest_first()).collect();
-        for id in order {
-            if victims.len() >= n {
-                break;
-            }
-            if !victims.contains(&id) {
-                victims.push(id);
-            }
-        }
-        Ok(victims)
+        let state = &self.state;
+        // Drawn anew for each generation, so that a dry run draws the same.
+        let seed = self.settings.seed.rotate_left(16) ^ state.desired.generation().0;
+        Ok(victim::choose(
+            self.settings.victim,
+            &state.desired,
+            n,
+            victims,
+            |id| state.admitted(id).is_some(),
+            &state.in_flight,
+            &mut StdRng::seed_from_u64(seed),
+        ))
     }
 
     /// A replica by its committed name, or by the name of an instance that is to follow.
@@ -291,6 +331,16 @@ impl Supervisor {
                 let after = self.state.desired.without(ids);
                 Ok(Outcome { cause: Cause::Remove, names: names.clone(), after })
             }
+            Operation::Changing { change, .. } => {
+                let (cause, id) = match change {
+                    Change::Weight { id, .. } => (Cause::Weight, Some(*id)),
+                    Change::Ring(_) => (Cause::Ring, None),
+                };
+                let replica = id.and_then(|id| self.state.desired.replica(id));
+                let names = replica.map(|replica| replica.name.clone()).into_iter().collect();
+                let after = change.apply(&self.state.desired).map_err(no_room);
+                after.map(|after| Outcome { cause, names, after })
+            }
         })
     }
 
@@ -302,6 +352,7 @@ impl Supervisor {
         match &mut self.state.operation {
             Some(Operation::Adding { stage, .. }) => *stage = AddStage::Writing(write),
             Some(Operation::Removing { stage, .. }) => *stage = RemoveStage::Writing(write),
+            Some(Operation::Changing { stage, .. }) => *stage = ChangeStage::Writing(write),
             None => {}
         }
     }
@@ -331,7 +382,7 @@ impl Supervisor {
         let error = ScaleError::NotPersisted(error.to_owned());
         match &self.state.operation {
             Some(Operation::Adding { .. }) => self.roll_back(error, now),
-            Some(Operation::Removing { command, .. }) => {
+            Some(Operation::Removing { command, .. } | Operation::Changing { command, .. }) => {
                 let command = *command;
                 self.state.operation = None;
                 self.note(Note::RolledBack { error: error.to_string() });
@@ -346,14 +397,9 @@ impl Supervisor {
         let Some(Ok(Outcome { cause, names, after })) = self.outcome() else {
             return;
         };
-        let moves = self.state.desired.moves_to(&after);
+        let change = Box::new(self.state.desired.change_to(&after));
         self.state.desired = after;
-        self.note(Note::Committed {
-            generation: self.state.desired.generation(),
-            cause,
-            names: names.clone(),
-            moves,
-        });
+        self.note(Note::Committed { cause, names: names.clone(), change: change.clone() });
         let deadline = now + self.state.limits.removal_deadline();
         match &mut self.state.operation {
             Some(Operation::Removing { stage, .. }) => *stage = RemoveStage::Leaving { deadline },
@@ -369,6 +415,11 @@ impl Supervisor {
                     }
                 }
                 self.answer(command, Ok(Done::Added(names)));
+            }
+            Some(Operation::Changing { command, .. }) => {
+                let command = *command;
+                self.state.operation = None;
+                self.answer(command, Ok(Done::Changed(change)));
             }
             None => {}
         }

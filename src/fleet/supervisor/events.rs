@@ -20,6 +20,7 @@ impl Supervisor {
     pub(super) fn take_in(&mut self, event: Event, now: Moment) {
         match event {
             Event::Scale(command, request) => self.take_command(command, request),
+            Event::Loaded(in_flight) => self.state.in_flight = in_flight,
             Event::Probed { instance, outcome } => self.probed(instance, outcome, now),
             Event::Started { instance, result } => self.started(instance, result, now),
             Event::Stopped { instance, result } => self.stopped(instance, result, now),

@@ -11,7 +11,7 @@ use crate::fleet::{
     observed::{EjectReason, Instance, Passes, Phase, Probing},
     state::{Boot, Engine, Keeper},
 };
-use crate::ring::{Member, RingError, RingSettings};
+use crate::ring::{Algorithm, Member, RingError, RingSettings, SLOTS_MAX, membership};
 
 impl Supervisor {
     pub(super) fn listed(
@@ -105,9 +105,13 @@ impl Supervisor {
             return BootSource::Configuration;
         }
         if let Some(desired) = from_labels(&self.settings.ring, &identities) {
+            let is_configured = desired.ring().settings() == desired.configured();
             self.state.desired = desired;
             self.state.next_id = self.state.next_id.max(self.state.desired.next_id());
-            return BootSource::Labels;
+            return match is_configured {
+                true => BootSource::Labels,
+                false => BootSource::LabelsBeyondRing,
+            };
         }
         self.state.desired = self.initial();
         self.state.next_id = self.state.next_id.max(self.state.desired.next_id());
@@ -304,17 +308,34 @@ fn from_labels(settings: &RingSettings, identities: &[&FoundIdentity]) -> Option
             *kept = identity;
         }
     }
-    let replicas: Vec<Replica> = newest.into_values().map(replica_of).collect();
+    let mut replicas: Vec<Replica> = newest.into_values().map(replica_of).collect();
     if replicas.is_empty() {
         return None;
+    }
+    let mut members: Vec<Member> = replicas.iter().map(|r| r.member.clone()).collect();
+    if membership::settle(settings, &mut members).is_ok() {
+        for (replica, member) in replicas.iter_mut().zip(members) {
+            replica.member = member;
+        }
     }
     let restored =
         |replicas| Desired::restore(settings.clone(), Default::default(), ReplicaId(1), replicas);
     match restored(replicas.clone()) {
         Ok(desired) => Some(desired),
-        // Labels of another ring: the same replicas, placed anew.
-        Err(_) => place_anew(settings, replicas).ok(),
+        // Labels of another ring: the same replicas, placed anew. Who has no room on it is no stray.
+        Err(_) => place_anew(settings, &replicas)
+            .or_else(|_| place_anew(&with_room(settings, &replicas), &replicas))
+            .map(|desired| desired.configured_as(settings.clone()))
+            .ok(),
     }
+}
+
+/// The algorithm `slots`, which holds any replicas that a ring could have held.
+fn with_room(settings: &RingSettings, replicas: &[Replica]) -> RingSettings {
+    let weights = replicas.iter().map(|replica| u64::from(replica.member.weight)).sum::<u64>();
+    let needed = weights.min(SLOTS_MAX.into()) as u32;
+    let algorithm = Algorithm::Slots;
+    RingSettings { algorithm, slots: settings.slots.max(needed), ..settings.clone() }
 }
 
 fn replica_of(identity: &FoundIdentity) -> Replica {
@@ -322,7 +343,7 @@ fn replica_of(identity: &FoundIdentity) -> Replica {
         member: Member {
             id: identity.instance.replica,
             ordinal: identity.ordinal,
-            weight: identity.weight,
+            weight: identity.weight.max(1),
             positions: identity.positions.clone(),
         },
         name: identity.name.clone(),
@@ -330,13 +351,13 @@ fn replica_of(identity: &FoundIdentity) -> Replica {
     }
 }
 
-fn place_anew(settings: &RingSettings, replicas: Vec<Replica>) -> Result<Desired, RingError> {
+fn place_anew(settings: &RingSettings, replicas: &[Replica]) -> Result<Desired, RingError> {
     let newcomers: Vec<Newcomer> = replicas
-        .into_iter()
+        .iter()
         .map(|replica| Newcomer {
             id: replica.id(),
-            weight: replica.member.weight.max(1),
-            name: replica.name,
+            weight: replica.member.weight,
+            name: replica.name.clone(),
             incarnation: replica.incarnation,
         })
         .collect();
@@ -348,18 +369,20 @@ fn place_anew(settings: &RingSettings, replicas: Vec<Replica>) -> Result<Desired
 fn from_addresses(settings: &RingSettings, identities: &[&FoundIdentity]) -> Desired {
     let empty = Desired::empty(settings.clone());
     debug_assert!(empty.is_ok(), "the supervisor was made from these settings");
-    let Ok(mut desired) = empty else { unreachable!("checked when the supervisor was made") };
-    for identity in identities {
-        let newcomer = Newcomer {
+    let Ok(empty) = empty else { unreachable!("checked when the supervisor was made") };
+    let newcomers: Vec<Newcomer> = identities
+        .iter()
+        .map(|identity| Newcomer {
             id: identity.instance.replica,
             weight: identity.weight,
             name: identity.name.clone(),
             incarnation: identity.instance.incarnation,
-        };
-        match desired.with(&[newcomer]) {
-            Ok(next) => desired = next,
-            Err(_) => break,
-        }
+        })
+        .collect();
+    // All of them in one step; only where they do not fit as many as do.
+    let fits = |count: &usize| empty.with(&newcomers[..*count]).ok();
+    match fits(&newcomers.len()) {
+        Some(desired) => desired,
+        None => (0..newcomers.len()).rev().find_map(|count| fits(&count)).unwrap_or(empty),
     }
-    desired
 }

@@ -28,6 +28,7 @@ use super::{
     plan::plan,
     state::{Boot, Engine, Keeper, ListSchedule, State, WriteSchedule},
     table::{RoutingTable, Target},
+    victim::VictimRule,
 };
 use crate::ring::{RingError, RingSettings};
 
@@ -42,7 +43,9 @@ pub struct Settings {
     pub ring: RingSettings,
     /// The size of a fleet without state.
     pub replicas: usize,
-    /// For names, and for the jitter of back-offs.
+    /// Who leaves when nobody is named.
+    pub victim: VictimRule,
+    /// For names, victims, and the jitter of back-offs.
     pub seed: u64,
 }
 
@@ -74,7 +77,7 @@ const ROUNDS_MAX: usize = 64;
 
 impl Supervisor {
     /// Starts to supervise a fleet, from its stored state if there is one. Ring settings that
-    /// differ from the stored ones win.
+    /// differ from those that were configured before win; a ring that was changed since stays.
     ///
     /// # Errors
     /// Ring settings that cannot be, or on which the stored replicas find no room.
@@ -89,11 +92,15 @@ impl Supervisor {
             Some(stored) => stored,
             None => Desired::empty(settings.ring.clone())?,
         };
-        let changed = stored.ring().settings() != &settings.ring;
-        let desired = if changed { stored.on_ring(settings.ring.clone())? } else { stored.clone() };
-        if changed {
-            notes.push(Note::RingChanged { moved_share: stored.moves_to(&desired).moved_share });
-        }
+        let changed = stored.configured() != &settings.ring;
+        let desired = if stored.ring().settings() == &settings.ring || !changed {
+            stored.clone()
+        } else {
+            let desired = stored.on_ring(settings.ring.clone())?;
+            notes.push(Note::RingChanged { change: Box::new(stored.change_to(&desired)) });
+            desired
+        };
+        let desired = desired.configured_as(settings.ring.clone());
         let state = State {
             next_id: desired.next_id(),
             limits: settings.limits.clone(),
@@ -115,6 +122,7 @@ impl Supervisor {
             operation: None,
             queue: VecDeque::new(),
             foreign_names: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
         };
         let chance = Chance {
             names: StdRng::seed_from_u64(settings.seed),

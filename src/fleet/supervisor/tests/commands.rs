@@ -55,7 +55,7 @@ fn a_list_during_a_start_does_not_end_the_addition() {
 /// Refused at once, and nothing changes.
 #[test]
 fn what_cannot_be_is_refused_in_words() {
-    let add = |n, of: &[&str]| ScaleCommand::add(n, of.iter().copied().map(name).collect());
+    let add = |n, of: &[&str]| ScaleCommand::add(n, of.iter().copied().map(name).collect(), 1);
     let rm = |n, of: &[&str]| ScaleCommand::remove(n, of.iter().copied().map(name).collect());
     let cases = [
         (add(1, &["server_1"]), "replica 'server_1' already exists"),
@@ -64,7 +64,7 @@ fn what_cannot_be_is_refused_in_words() {
         (rm(1, &["db"]), "'db' is not a replica"),
         (
             add(54, &[]),
-            "54 more than 3 replicas are too many: at most 56 fit; raise `slots` or `replicas_max`, or lower `virtual_servers`",
+            "54 more than 3 replicas are too many: at most 56 fit; raise `slots`, or lower `virtual_servers`",
         ),
     ];
     for (command, expected) in cases {
@@ -172,7 +172,7 @@ fn drawn_names_keep_clear_of_given_and_foreign_ones() {
 #[test]
 fn a_dry_run_changes_nothing_and_is_exact() {
     let commands = [
-        ScaleCommand::add(3, vec![name("S5")]).unwrap(),
+        ScaleCommand::add(3, vec![name("S5")], 1).unwrap(),
         ScaleCommand::remove(2, vec![name("server_1")]).unwrap(),
     ];
     for command in commands {
@@ -187,7 +187,7 @@ fn a_dry_run_changes_nothing_and_is_exact() {
         world.wait(1_000);
         assert_eq!(preview.after, world.supervisor.state().desired.view());
         let committed = world.notes.iter().find_map(|note| match note {
-            Note::Committed { moves, .. } => Some(moves.clone()),
+            Note::Committed { change, .. } => Some(change.moves.clone()),
             _ => None,
         });
         assert_eq!(committed, Some(preview.moves));
@@ -347,7 +347,7 @@ fn commands_wait_for_the_first_list_but_not_for_an_engine_that_is_away() {
     let mut world = World::before_boot(settings(2), None, Vec::new());
     world.hold(Kind::List);
     world.wait(1_000);
-    let tried = world.ask(ScaleCommand::add(1, Vec::new()).unwrap(), true);
+    let tried = world.ask(ScaleCommand::add(1, Vec::new(), 1).unwrap(), true);
     let added = world.add(1, &["S5"]);
     assert_eq!((world.answer(tried), world.answer(added)), (None, None));
     world.release(Kind::List);

@@ -1,5 +1,6 @@
 //! Scenarios: what users, engines and containers do, and what the supervisor makes of it.
 
+mod changes;
 mod commands;
 mod health;
 mod restart;

@@ -9,6 +9,7 @@ use crate::fleet::{
     state::Keeper,
     supervisor::Settings,
 };
+use crate::ring::RingSettings;
 
 fn found(handle: &str, id: (u32, u32), bearer: &str, state: FoundState) -> Found {
     Found {
@@ -18,11 +19,16 @@ fn found(handle: &str, id: (u32, u32), bearer: &str, state: FoundState) -> Found
             name: name(bearer),
             ordinal: id.0,
             weight: 1,
-            positions: vec![id.0, 100 + id.0],
+            positions: positions(id.0),
             spec: SpecDigest("spec".into()),
         }),
         state,
     }
+}
+
+/// Nine, as the default ring wants them.
+fn positions(id: u32) -> Vec<u32> {
+    (0..9).map(|number| id + 50 * number).collect()
 }
 
 fn running(last: u8) -> FoundState {
@@ -126,8 +132,8 @@ fn labels_rebuild_a_fleet_with_its_dead() {
     assert_eq!(world.rep()[0], "S3");
     assert_eq!(world.rep().len(), 2);
     let ring = world.supervisor.table().ring;
-    let positions: Vec<_> = ring.members().iter().map(|member| &member.positions[..]).collect();
-    assert_eq!(positions, [[3, 103], [5, 105]]);
+    let kept: Vec<_> = ring.members().iter().map(|member| &member.positions[..]).collect();
+    assert_eq!(kept, [positions(3), positions(5)]);
     assert_eq!(world.starts()[0].instance.incarnation, Incarnation(3));
     assert!(world.supervisor.state().next_id > ReplicaId(5));
     assert!(world.disk.is_some());
@@ -146,6 +152,27 @@ fn labels_that_contradict_each_other_keep_the_replicas_and_place_them_anew() {
     world.wait(100);
     assert_eq!(world.rep(), ["S3", "S5", "S6"]);
     assert!(world.starts().is_empty() && world.ends() == 0);
+    let ring = world.supervisor.table().ring;
+    assert_eq!(ring.members()[0].positions, positions(3), "who fits stays");
+}
+
+#[test]
+fn labels_of_more_than_the_configured_ring_holds_keep_all_replicas() {
+    let mut left: Vec<Found> = (1..=60u8)
+        .map(|id| {
+            let bearer = format!("S{id}");
+            found(&bearer, (id.into(), 1), &bearer, running(id))
+        })
+        .collect();
+    left[0].identity.as_mut().unwrap().weight = 1_000;
+    let mut world = World::before_boot(settings(3), None, left);
+    world.wait(1_000);
+    let Some(Note::Booted { source, replicas, strays, .. }) = booted(&world) else { panic!() };
+    assert_eq!((*source, *replicas, *strays), (BootSource::LabelsBeyondRing, 60, 0));
+    assert_eq!((world.rep().len(), world.ends()), (60, 0));
+    let desired = &world.supervisor.state().desired;
+    assert_eq!(desired.configured(), &RingSettings::default());
+    assert_eq!(desired.ring().settings().slots, 1_059);
 }
 
 #[test]
@@ -173,8 +200,7 @@ fn changed_ring_settings_win_and_move_everything_once() {
     wanted.ring.slots = 1_024;
     let mut world = World::before_boot(wanted, disk.clone(), left);
     world.wait(100);
-    let moved =
-        |note: &Note| matches!(note, Note::RingChanged { moved_share } if *moved_share > 0.0);
+    let moved = |note: &Note| matches!(note, Note::RingChanged { change } if change.moves.moved_share > 0.0);
     assert!(world.notes.iter().any(moved));
     assert_eq!((world.rep().len(), world.starts().len()), (3, 0));
     let stored = world.disk.unwrap();

@@ -18,6 +18,7 @@ use crate::{
         notes::Note,
         state::Keeper,
         supervisor::{Settings, Supervisor},
+        victim::VictimRule,
     },
     ring::RingSettings,
 };
@@ -65,6 +66,7 @@ pub(super) fn settings(replicas: usize) -> Settings {
         limits: Default::default(),
         keeper: Keeper::Ringmaster,
         ring: RingSettings::default(),
+        victim: VictimRule::Newest,
         replicas,
         seed: 7,
     }
@@ -271,7 +273,7 @@ impl World {
 
     pub(super) fn add(&mut self, n: usize, names: &[&str]) -> CommandId {
         let names = names.iter().copied().map(name).collect();
-        self.ask(ScaleCommand::add(n, names).unwrap(), false)
+        self.ask(ScaleCommand::add(n, names, 1).unwrap(), false)
     }
 
     pub(super) fn rm(&mut self, n: usize, names: &[&str]) -> CommandId {
@@ -292,7 +294,7 @@ impl World {
             Ok(Done::Added(names) | Done::Removed(names)) => {
                 Ok(names.iter().map(ToString::to_string).collect())
             }
-            Ok(Done::Preview(_)) => Ok(Vec::new()),
+            Ok(Done::Preview(_) | Done::Changed(_)) => Ok(Vec::new()),
             Err(error) => Err(error.to_string()),
         })
     }

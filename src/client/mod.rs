@@ -1,13 +1,15 @@
 //! The client subcommands: one request to a running balancer's admin port, shown to a person or
 //! passed on as JSON.
 
-use std::{fmt::Write, time::Duration};
+mod draw;
+
+use std::{fmt::Write, io::IsTerminal, time::Duration};
 
 use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{Client, Scale};
+use crate::cli::{Add, Client, Reweigh, Ring, RingChange, Scale, SetRing};
 
 /// Longer than the slowest command: start deadline, drain, stop grace and some retries.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -27,8 +29,8 @@ pub async fn replicas(client: &Client, as_json: bool) -> anyhow::Result<String> 
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn add(scale: &Scale, as_json: bool) -> anyhow::Result<String> {
-    change(scale, as_json, "/add", "added").await
+pub async fn add(add: &Add, as_json: bool) -> anyhow::Result<String> {
+    change(&add.scale, Some(add.weight), as_json, "/add", "added").await
 }
 
 /// Removes replicas.
@@ -36,65 +38,108 @@ pub async fn add(scale: &Scale, as_json: bool) -> anyhow::Result<String> {
 /// # Errors
 /// The balancer cannot be reached, or refuses.
 pub async fn rm(scale: &Scale, as_json: bool) -> anyhow::Result<String> {
-    change(scale, as_json, "/rm", "removed").await
+    change(scale, None, as_json, "/rm", "removed").await
 }
 
-async fn change(scale: &Scale, as_json: bool, path: &str, key: &str) -> anyhow::Result<String> {
+async fn change(
+    scale: &Scale,
+    weight: Option<u32>,
+    as_json: bool,
+    path: &str,
+    key: &str,
+) -> anyhow::Result<String> {
     let n = scale.n.unwrap_or(scale.names.len().max(1));
-    let body = json!({ "n": n, "hostnames": scale.names });
-    let path = if scale.dry_run { format!("{path}?dry_run=true") } else { path.to_owned() };
+    let mut body = json!({ "n": n, "hostnames": scale.names });
+    if let Some(weight) = weight {
+        body["weight"] = weight.into();
+    }
+    let path = with_dry_run(path, scale.dry_run);
     let answer = ask(&scale.client, Method::POST, &path, Some(body)).await?;
     show(as_json, &answer, |answer| {
         let message = &answer["message"];
         if scale.dry_run {
-            return dry_run_text(message);
+            return draw::change(message, true);
         }
         let (changed, now) = (names(&message[key]), names(&message["replicas"]));
         format!("{key} {}\nin service: {}\n", changed.join(" "), now.join(" "))
     })
 }
 
-fn dry_run_text(message: &Value) -> String {
-    let percent = |value: &Value| value.as_f64().unwrap_or(0.0) * 100.0;
-    let mut text = format!(
-        "{:.1} % of all keys would move, {:.1} % is the minimum\n",
-        percent(&message["moved_share"]),
-        percent(&message["minimum_share"])
-    );
-    for entry in message["moves"].as_array().into_iter().flatten() {
-        let name = |key: &str| entry[key].as_str().unwrap_or("(nobody)").to_owned();
-        let share = percent(&entry["share"]);
-        let _ = writeln!(text, "{share:>6.1} %  {} -> {}", name("from"), name("to"));
-    }
-    text
-}
-
-/// Shows who owns which share of the keys.
+/// Shows who owns which share of the keys, or where one key goes.
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn ring(client: &Client, as_json: bool) -> anyhow::Result<String> {
-    let answer = ask(client, Method::GET, "/api/ring", None).await?;
-    show(as_json, &answer, |ring| {
-        let mut text = format!(
-            "{} slots, {} virtual servers a replica, placement {}, generation {}, digest {}\n",
-            ring["slots"],
-            ring["virtual_servers"],
-            ring["placement"].as_str().unwrap_or("?"),
-            ring["generation"],
-            ring["digest"].as_str().unwrap_or("?")
-        );
-        for replica in ring["replicas"].as_array().into_iter().flatten() {
-            let share = replica["share"].as_f64().unwrap_or(0.0) * 100.0;
-            let bar = "#".repeat((share / 2.0).round() as usize);
-            let name = replica["name"].as_str().unwrap_or("?");
-            let _ = writeln!(text, "{name:<24} {share:>5.1} %  {bar}");
+pub async fn ring(ring: &Ring, as_json: bool) -> anyhow::Result<String> {
+    match (&ring.change, &ring.key) {
+        (Some(RingChange::Set(set)), _) => set_ring(set, as_json).await,
+        (Some(RingChange::Weight(weight)), _) => reweigh(weight, as_json).await,
+        (None, Some(key)) => {
+            let path = format!("/api/lookup/{}", segment(key)?);
+            let answer = ask(&ring.client, Method::GET, &path, None).await?;
+            show(as_json, &answer, draw::lookup)
         }
-        if let Some(peak) = ring["peak_to_average"].as_f64() {
-            let _ = writeln!(text, "peak-to-average {peak:.3}");
+        (None, None) => {
+            let answer = ask(&ring.client, Method::GET, "/api/ring", None).await?;
+            // See https://no-color.org.
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let colours = std::io::stdout().is_terminal() && !plain;
+            show(as_json, &answer, |answer| draw::ring(answer, colours))
         }
-        text
+    }
+}
+
+async fn set_ring(set: &SetRing, as_json: bool) -> anyhow::Result<String> {
+    // On a command line others could read it.
+    let from_environment = || std::env::var("RINGMASTER_HASH_KEY").ok();
+    let wants_key = set.hash.as_deref() == Some("siphash") && set.hash_key.is_none();
+    let hash_key = set.hash_key.clone().or_else(|| from_environment().filter(|_| wants_key));
+    let body = json!({
+        "algorithm": set.algorithm,
+        "slots": set.slots,
+        "virtual_servers": set.virtual_servers,
+        "placement": set.placement,
+        "collision": set.collision,
+        "hash": set.hash,
+        "hash_key": hash_key,
+    });
+    let Value::Object(mut fields) = body else { unreachable!("it is written as an object") };
+    fields.retain(|_, value| !value.is_null());
+    let path = with_dry_run("/api/ring", set.dry_run);
+    let answer = ask(&set.client, Method::PUT, &path, Some(fields.into())).await?;
+    show(as_json, &answer, |answer| draw::change(&answer["message"], set.dry_run))
+}
+
+async fn reweigh(reweigh: &Reweigh, as_json: bool) -> anyhow::Result<String> {
+    let path = format!("/api/servers/{}/weight", segment(&reweigh.name)?);
+    let body = json!({ "weight": reweigh.weight });
+    let path = with_dry_run(&path, reweigh.dry_run);
+    let answer = ask(&reweigh.client, Method::PUT, &path, Some(body)).await?;
+    show(as_json, &answer, |answer| match reweigh.dry_run {
+        true => draw::change(&answer["message"], true),
+        false => format!("{}\n", answer["message"].as_str().unwrap_or("done")),
     })
+}
+
+fn with_dry_run(path: &str, is_dry_run: bool) -> String {
+    if is_dry_run { format!("{path}?dry_run=true") } else { path.to_owned() }
+}
+
+/// A text as one segment of a path.
+fn segment(text: &str) -> anyhow::Result<String> {
+    // Encoded or not, these mean another path.
+    if matches!(text, "" | "." | "..") {
+        bail!("'{text}' cannot be asked for: no URL carries it");
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            encoded.push(byte.into());
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    Ok(encoded)
 }
 
 /// Shows all replicas and their instances.
@@ -172,9 +217,24 @@ async fn ask(
     let answer: Value = serde_json::from_str(&text)
         .with_context(|| format!("{url} is not a Ringmaster ({status})"))?;
     if !status.is_success() {
-        let why = answer["message"].as_str().unwrap_or(status.as_str());
+        let why = answer["message"].as_str().or(answer["error"].as_str());
+        let why = why.unwrap_or(status.as_str());
         // Its own mark of an error would come on top of ours.
         bail!("{}", why.strip_prefix("<Error> ").unwrap_or(why));
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_one_of_a_path() {
+        assert_eq!(segment("user/42 é..").unwrap(), "user%2F42%20%C3%A9%2E%2E");
+        for text in ["", ".", ".."] {
+            let why = segment(text).unwrap_err().to_string();
+            assert!(why.starts_with(&format!("'{text}' cannot be asked for")), "{why}");
+        }
+    }
 }

@@ -1,0 +1,198 @@
+//! The settings of the data plane.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use http::{HeaderValue, uri::Authority};
+
+use super::{Checked, Options, address, count, time, wrong};
+use crate::{
+    balance::Policy,
+    fleet::limits::Limits,
+    proxy::{
+        AccessLogSettings, Concurrency, FormatError, KeySources, ProtocolError, ProxyConfig,
+        TrustedProxies, UpstreamProtocol,
+    },
+};
+
+/// The paths of the scaling API.
+pub const SCALING_PATHS: [&str; 3] = ["/rep", "/add", "/rm"];
+
+pub(super) fn proxy_of(options: &Options, limits: &Limits) -> Checked<ProxyConfig> {
+    let proxy = ProxyConfig::default();
+    let keys = match options.key.as_deref() {
+        None => KeySources::default(),
+        Some(text) => {
+            text.parse::<KeySources>().or_else(|error| wrong("key", error.to_string()))?
+        }
+    };
+    let unspecified = Ipv4Addr::UNSPECIFIED.into();
+    Ok(ProxyConfig {
+        listen: address("listen", options.listen.as_deref(), unspecified, 5000)?,
+        workers: options.workers.unwrap_or(0).min(1_024),
+        keys,
+        key_body_max: key_body_max_of(options, proxy.key_body_max)?,
+        trusted_proxies: trusted_proxies_of(options)?,
+        proxy_protocol: options.proxy_protocol.unwrap_or(proxy.proxy_protocol),
+        policy: policy_of(options)?,
+        bounded_factor: bounded_factor_of(options, proxy.bounded_factor)?,
+        mounts: mounts_of(options)?,
+        not_found_as_400: options.not_found_as_400.unwrap_or(false),
+        access_log: access_log_of(options)?,
+        concurrency: concurrency_of(options)?,
+        forwarded: options.forwarded.unwrap_or(proxy.forwarded),
+        upstream_host: upstream_host_of(options)?,
+        attempts_header: options.attempts_header.unwrap_or(proxy.attempts_header),
+        upstream_protocol: upstream_protocol_of(options)?,
+        connect: time("connect", options.connect.as_ref(), proxy.connect)?,
+        first_byte: time("first_byte", options.first_byte.as_ref(), proxy.first_byte)?,
+        upstream_idle: time("upstream_idle", options.upstream_idle.as_ref(), proxy.upstream_idle)?,
+        attempts: count("attempts", options.attempts, proxy.attempts)?
+            .min(limits.replicas_max.max(1)),
+        connections_max: count("connections_max", options.connections_max, proxy.connections_max)?,
+        ..limits_of(options, proxy)?
+    })
+}
+
+/// What a client may ask of us, and how slowly.
+fn limits_of(options: &Options, proxy: ProxyConfig) -> Checked<ProxyConfig> {
+    let off = Duration::MAX;
+    let request_timeout = time("request_timeout", options.request_timeout.as_ref(), off)?;
+    Ok(ProxyConfig {
+        header_read: time("header_read", options.header_read.as_ref(), proxy.header_read)?,
+        client_idle: time("client_idle", options.client_idle.as_ref(), proxy.client_idle)?,
+        body_idle: time("body_idle", options.body_idle.as_ref(), proxy.body_idle)?,
+        upgrade_idle: time("upgrade_idle", options.upgrade_idle.as_ref(), proxy.upgrade_idle)?,
+        request_timeout: Some(request_timeout).filter(|timeout| *timeout != off),
+        uri_max: count("uri_max", options.uri_max, proxy.uri_max)?,
+        header_bytes_max: header_bytes_max_of(options, proxy.header_bytes_max)?,
+        headers_max: headers_max_of(options, proxy.headers_max)?,
+        body_max: options.body_max.or(proxy.body_max),
+        requests_per_connection: match options.requests_per_connection {
+            Some(0) => return wrong("requests_per_connection", "must be at least 1"),
+            other => other.or(proxy.requests_per_connection),
+        },
+        streams_max: count("streams_max", options.streams_max, proxy.streams_max)?,
+        ..proxy
+    })
+}
+
+/// What the parser's buffer has at least.
+const HEADER_BYTES_LEAST: usize = 8 << 10;
+/// Each connection may hold as much.
+const HEADER_BYTES_MOST: usize = 1 << 20;
+
+fn header_bytes_max_of(options: &Options, default: usize) -> Checked<usize> {
+    match options.header_bytes_max {
+        Some(bytes) if !(HEADER_BYTES_LEAST..=HEADER_BYTES_MOST).contains(&bytes) => wrong(
+            "header_bytes_max",
+            format!("must be {HEADER_BYTES_LEAST} to {HEADER_BYTES_MOST} bytes"),
+        ),
+        other => Ok(other.unwrap_or(default)),
+    }
+}
+
+/// More than a head of the largest size can hold.
+const HEADERS_MOST: usize = 10_000;
+
+fn headers_max_of(options: &Options, default: usize) -> Checked<usize> {
+    match options.headers_max {
+        Some(fields) if fields > HEADERS_MOST => {
+            wrong("headers_max", format!("must be {HEADERS_MOST} at most"))
+        }
+        other => count("headers_max", other, default),
+    }
+}
+
+/// Each open request may hold as much, so it stays well below what files are.
+const KEY_BODY_MOST: usize = 16 << 20;
+
+fn key_body_max_of(options: &Options, default: usize) -> Checked<usize> {
+    match options.key_body_max {
+        Some(most) if most > KEY_BODY_MOST => {
+            wrong("key_body_max", format!("must be {KEY_BODY_MOST} bytes at most"))
+        }
+        other => count("key_body_max", other, default),
+    }
+}
+
+fn trusted_proxies_of(options: &Options) -> Checked<TrustedProxies> {
+    let texts = options.trusted_proxies.iter().flatten().map(|text| text.trim());
+    let parsed = TrustedProxies::parse(texts.filter(|text| !text.is_empty()));
+    parsed.or_else(|error| wrong("trusted_proxies", error.to_string()))
+}
+
+fn policy_of(options: &Options) -> Checked<Policy> {
+    let Some(text) = options.policy.as_deref() else { return Ok(Policy::default()) };
+    text.parse::<Policy>().or_else(|error| wrong("policy", error.to_string()))
+}
+
+fn access_log_of(options: &Options) -> Checked<Option<AccessLogSettings>> {
+    let sample = options.access_log_sample.unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&sample) {
+        return wrong("access_log_sample", format!("'{sample}' must be a number from 0 to 1"));
+    }
+    match options.access_log.as_deref() {
+        None | Some("off") => Ok(None),
+        Some(name) => {
+            let format = name.parse();
+            let format =
+                format.or_else(|error: FormatError| wrong("access_log", error.to_string()))?;
+            Ok(Some(AccessLogSettings { format, file: options.access_log_file.clone(), sample }))
+        }
+    }
+}
+
+fn concurrency_of(options: &Options) -> Checked<Option<Concurrency>> {
+    let deadline = time("queue_timeout", options.queue_timeout.as_ref(), Duration::from_secs(1))?;
+    let waiting_max = options.queue_max.unwrap_or(128);
+    match options.replica_in_flight_max {
+        Some(0) => wrong("replica_in_flight_max", "must be at least 1"),
+        None if options.queue_max.is_some() || options.queue_timeout.is_some() => {
+            let key = if options.queue_max.is_some() { "queue_max" } else { "queue_timeout" };
+            wrong(key, "nobody waits without `replica_in_flight_max`")
+        }
+        limit => {
+            Ok(limit.map(|in_flight_max| Concurrency { in_flight_max, waiting_max, deadline }))
+        }
+    }
+}
+
+fn upstream_host_of(options: &Options) -> Checked<Option<HeaderValue>> {
+    let Some(text) = options.upstream_host.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    match (Authority::try_from(text), HeaderValue::try_from(text)) {
+        (Ok(authority), Ok(host)) if !authority.as_str().contains('@') => Ok(Some(host)),
+        _ => wrong(
+            "upstream_host",
+            format!("'{text}' is not a host like example.org or 10.0.0.1:80"),
+        ),
+    }
+}
+
+fn upstream_protocol_of(options: &Options) -> Checked<UpstreamProtocol> {
+    let Some(text) = options.upstream_protocol.as_deref() else {
+        return Ok(UpstreamProtocol::default());
+    };
+    text.parse().or_else(|error: ProtocolError| wrong("upstream_protocol", error.to_string()))
+}
+
+fn bounded_factor_of(options: &Options, default: f64) -> Checked<f64> {
+    match options.bounded_factor {
+        Some(factor) if !factor.is_finite() || factor < 1.0 => {
+            wrong("bounded_factor", format!("'{factor}' must be a number of at least 1"))
+        }
+        other => Ok(other.unwrap_or(default)),
+    }
+}
+
+fn mounts_of(options: &Options) -> Checked<Vec<String>> {
+    let groups = match &options.mounts {
+        None => vec!["scaling".to_owned()],
+        Some(groups) => groups.iter().filter(|group| !group.is_empty()).cloned().collect(),
+    };
+    if let Some(unknown) = groups.iter().find(|group| *group != "scaling") {
+        return wrong("mounts", format!("'{unknown}' is not one of scaling"));
+    }
+    Ok(if groups.is_empty() { Vec::new() } else { SCALING_PATHS.map(String::from).to_vec() })
+}

@@ -1,0 +1,248 @@
+//! The access log: one line for each request, written by a thread of its own.
+//!
+//! A worker never waits for it: a line that finds too many others waiting is dropped and counted.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+    str::FromStr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Instant, SystemTime},
+};
+
+use crossbeam_utils::CachePadded;
+use http::{HeaderValue, Method, Request, StatusCode, Version};
+use tokio::sync::oneshot;
+
+use super::metrics::Counters;
+use crate::fleet::ids::ReplicaName;
+
+/// Lines that may wait to be written.
+const WAITING_MAX: usize = 8_192;
+/// The most of a target that a line shows.
+const TARGET_MAX: usize = 2_048;
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// An object with everything that is known.
+    Json,
+    /// The common log format of the NCSA servers.
+    Common,
+}
+
+/// A format that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not one of off, json, common")]
+pub struct FormatError(String);
+
+impl FromStr for LogFormat {
+    type Err = FormatError;
+
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        match text {
+            "json" => Ok(Self::Json),
+            "common" => Ok(Self::Common),
+            _ => Err(FormatError(text.chars().take(80).collect())),
+        }
+    }
+}
+
+/// What is logged, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLogSettings {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Appended to; `None`: standard output.
+    pub file: Option<PathBuf>,
+    /// Part of the requests that are logged, 0 to 1.
+    pub sample: f64,
+}
+
+/// Where all workers send their lines.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    lines: SyncSender<Vec<u8>>,
+    format: LogFormat,
+    pub(crate) sample: f64,
+}
+
+impl AccessLog {
+    /// Opens the log. The receiver resolves (with an error) when everything has been written, after
+    /// the last worker has let go of the log.
+    pub(crate) fn open(
+        settings: &AccessLogSettings,
+    ) -> io::Result<(Arc<Self>, oneshot::Receiver<()>)> {
+        let mut out: Box<dyn Write + Send> = match &settings.file {
+            None => Box::new(io::stdout()),
+            Some(path) => {
+                let opened = File::options().append(true).create(true).open(path);
+                Box::new(opened.map_err(|error| {
+                    let path = path.display();
+                    io::Error::new(error.kind(), format!("cannot write to '{path}': {error}"))
+                })?)
+            }
+        };
+        let (lines, waiting) = sync_channel(WAITING_MAX);
+        let (running, ended) = oneshot::channel::<()>();
+        thread::Builder::new().name("access-log".into()).spawn(move || {
+            let _running = running;
+            if let Err(error) = write_all(&waiting, &mut BufWriter::new(&mut out)) {
+                tracing::warn!(%error, "the access log ends here");
+            }
+        })?;
+        let log = Self { lines, format: settings.format, sample: settings.sample };
+        Ok((Arc::new(log), ended))
+    }
+}
+
+/// Until the last sender is gone. What waits is written together.
+fn write_all(waiting: &Receiver<Vec<u8>>, out: &mut impl Write) -> io::Result<()> {
+    while let Ok(line) = waiting.recv() {
+        out.write_all(&line)?;
+        while let Ok(line) = waiting.try_recv() {
+            out.write_all(&line)?;
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// How a request found its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) replica: ReplicaName,
+    /// Until the answer began, in microseconds.
+    pub(crate) micros: u64,
+    /// Replicas that were asked.
+    pub(crate) attempts: usize,
+    /// Why this one: by the ring, past a full owner, after another failed, or by another policy.
+    pub(crate) why: &'static str,
+}
+
+/// One request; its line is written when this is dropped.
+pub(crate) struct Entry {
+    log: Arc<AccessLog>,
+    counters: Arc<CachePadded<Counters>>,
+    at: SystemTime,
+    began: Instant,
+    client: HeaderValue,
+    method: Method,
+    target: String,
+    version: Version,
+    /// Of the answer.
+    pub(crate) status: StatusCode,
+    /// `None` when no replica answered.
+    pub(crate) route: Option<Route>,
+    /// Bytes of the answer's body.
+    pub(crate) bytes: u64,
+    /// Whether the answer was passed on to its end.
+    pub(crate) is_complete: bool,
+}
+
+impl Entry {
+    pub(crate) fn begin<B>(
+        log: Arc<AccessLog>,
+        counters: Arc<CachePadded<Counters>>,
+        client: HeaderValue,
+        request: &Request<B>,
+    ) -> Box<Self> {
+        let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
+        Box::new(Self {
+            log,
+            counters,
+            at: SystemTime::now(),
+            began: Instant::now(),
+            client,
+            method: request.method().clone(),
+            target: target.chars().take(TARGET_MAX).collect(),
+            version: request.version(),
+            status: StatusCode::OK,
+            route: None,
+            bytes: 0,
+            is_complete: true,
+        })
+    }
+
+    fn line(&self) -> String {
+        let client = self.client.to_str().unwrap_or("-");
+        match self.log.format {
+            LogFormat::Json => self.json(client).to_string() + "\n",
+            LogFormat::Common => format!(
+                "{client} - - [{}] \"{} {} {:?}\" {} {}\n",
+                common_time(self.at),
+                self.method,
+                // A target may hold quotes, and a line must not be read in two ways.
+                self.target.replace('"', "%22"),
+                self.version,
+                self.status.as_u16(),
+                self.bytes
+            ),
+        }
+    }
+
+    fn json(&self, client: &str) -> serde_json::Value {
+        let mut line = serde_json::json!({
+            "time": humantime::format_rfc3339_micros(self.at).to_string(),
+            "client": client,
+            "method": self.method.as_str(),
+            "target": self.target,
+            "version": format!("{:?}", self.version),
+            "status": self.status.as_u16(),
+            "bytes": self.bytes,
+            "seconds": self.began.elapsed().as_secs_f64(),
+            "complete": self.is_complete,
+        });
+        if let Some(route) = &self.route {
+            line["replica"] = route.replica.as_str().into();
+            line["upstream_seconds"] = (route.micros as f64 / 1e6).into();
+            line["attempts"] = route.attempts.into();
+            line["why"] = route.why.into();
+        }
+        line
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.log.lines.try_send(self.line().into_bytes()).is_err() {
+            self.counters.log_dropped.bump();
+        }
+    }
+}
+
+/// `10/Oct/2000:13:55:36 +0000`.
+fn common_time(at: SystemTime) -> String {
+    // "Tue, 10 Oct 2000 13:55:36 GMT"
+    let text = httpdate::fmt_http_date(at);
+    let mut words = text.split(' ').skip(1);
+    let mut word = || words.next().unwrap_or("-");
+    let (day, month, year, time) = (word(), word(), word(), word());
+    format!("{day}/{month}/{year}:{time} +0000")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn the_common_format_has_its_own_time() {
+        let at = UNIX_EPOCH + Duration::from_secs(971_186_136);
+        assert_eq!(common_time(at), "10/Oct/2000:13:55:36 +0000");
+    }
+
+    #[test]
+    fn formats_are_known_by_name() {
+        assert_eq!("json".parse(), Ok(LogFormat::Json));
+        assert_eq!("common".parse(), Ok(LogFormat::Common));
+        let error = "xml".parse::<LogFormat>().unwrap_err();
+        assert_eq!(error.to_string(), "'xml' is not one of off, json, common");
+    }
+}

@@ -1,0 +1,395 @@
+//! The search for an answer: whom to ask, on which connection, and what a failure means.
+
+use std::{
+    future::{Future, poll_fn},
+    io::{self, ErrorKind},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Instant,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::{
+    access_log::Route,
+    body::Upload,
+    downstream::{Downstream, Verdict},
+    errors::Failure,
+    h2::{self, Streaming, UpstreamProtocol},
+    pool::{Blame, InFlight, Link, Loss, Pool},
+    queue::{self, Concurrency},
+    worker::Worker,
+};
+use crate::{
+    fleet::{ids::InstanceId, message::FailureKind},
+    ring::Slot,
+};
+
+/// A request that looks for an answer.
+pub(crate) struct Call<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) downstream: &'a Rc<Downstream>,
+    pub(crate) slot: Slot,
+    /// Whether its method allows to send it again although a replica may have seen it.
+    pub(crate) is_repeatable: bool,
+    /// Whether it asks for another protocol.
+    pub(crate) may_upgrade: bool,
+}
+
+/// The head of an answer, and the connection that the rest comes on.
+pub(crate) struct Answered {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) carrier: Carrier,
+    pub(crate) in_flight: InFlight,
+    /// Replicas that were asked, this one included.
+    pub(crate) attempts: usize,
+    /// For the access log, where there is one.
+    pub(crate) route: Option<Route>,
+}
+
+/// What the rest of an answer comes on.
+pub(crate) enum Carrier {
+    H1(Box<Link>),
+    H2(Streaming),
+}
+
+/// Why an instance gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Refused,
+    ConnectTimeout,
+    /// Our own side could not connect: no ports or descriptors are left.
+    Local,
+    /// The connection was lost; `is_news` unless the replica had just closed an idle one.
+    Lost {
+        is_news: bool,
+    },
+    Ejected,
+    TimedOut,
+    BadAnswer,
+    ClientBody,
+}
+
+/// An attempt without an answer.
+struct Miss {
+    cause: Cause,
+    /// The request, if it may be sent again.
+    request: Option<Request<Upload>>,
+}
+
+impl Call<'_> {
+    /// The first answer that a replica of the preference list gives.
+    pub(crate) async fn first_answer(
+        &self,
+        mut request: Request<Upload>,
+    ) -> Result<Answered, Failure> {
+        let mut tried: Vec<InstanceId> = Vec::new();
+        loop {
+            let spills = self.worker.counters.spills.get();
+            let Some(pool) = self.worker.pick(self.slot, &tried) else {
+                let nobody = tried.is_empty();
+                return Err(if nobody { Failure::NoReplica } else { Failure::Unanswered });
+            };
+            let instance = pool.instance();
+            let spilled = self.worker.counters.spills.get() != spills;
+            let in_flight = match &self.worker.config.concurrency {
+                None => InFlight::enter(pool),
+                Some(limit) => match self.wait_for_room(pool, limit).await? {
+                    Some(in_flight) => in_flight,
+                    // It left; another one has its keys now.
+                    None => continue,
+                },
+            };
+            self.downstream.progress();
+            self.downstream.wait_for(instance);
+            let began = Instant::now();
+            match self.attempt(&in_flight, request).await {
+                Ok((response, carrier)) => {
+                    let counters = &in_flight.pool().counters;
+                    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    counters.answers.observe(micros);
+                    let failed = response.status().is_server_error();
+                    if failed {
+                        counters.errors.bump();
+                    }
+                    if self.worker.picker.is_by_latency() {
+                        in_flight.pool().took(micros, failed);
+                    }
+                    let attempts = tried.len() + 1;
+                    let route = self.route(&in_flight, micros, attempts, spilled);
+                    return Ok(Answered { response, carrier, in_flight, attempts, route });
+                }
+                Err(miss) => {
+                    let cause = miss.cause;
+                    self.remember(&in_flight, cause, began);
+                    request = self.after(&in_flight, miss)?;
+                    tried.push(instance);
+                    if tried.len() >= self.worker.config.attempts || !self.may_retry(cause) {
+                        return Err(Failure::Unanswered);
+                    }
+                    self.worker.counters.retries.bump();
+                }
+            }
+        }
+    }
+
+    /// How the answer was found.
+    fn route(
+        &self,
+        in_flight: &InFlight,
+        micros: u64,
+        attempts: usize,
+        spilled: bool,
+    ) -> Option<Route> {
+        self.worker.log.as_ref()?;
+        let why = match (attempts, spilled, self.worker.picker.is_by_key()) {
+            (2.., _, _) => "retry",
+            (_, true, _) => "spill",
+            (_, _, true) => "ring",
+            _ => "policy",
+        };
+        Some(Route { replica: in_flight.pool().name().clone(), micros, attempts, why })
+    }
+
+    async fn wait_for_room(
+        &self,
+        pool: Rc<Pool>,
+        limit: &Concurrency,
+    ) -> Result<Option<InFlight>, Failure> {
+        Box::pin(queue::enter(pool, limit, &self.worker.counters, self.downstream)).await
+    }
+
+    /// One instance, in the protocol that it speaks.
+    async fn attempt(
+        &self,
+        in_flight: &InFlight,
+        request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Carrier), Miss> {
+        if self.worker.config.upstream_protocol == UpstreamProtocol::H1 {
+            return self.attempt_h1(in_flight, request).await;
+        }
+        match Box::pin(self.speaks_h2(in_flight)).await {
+            Ok(true) => Box::pin(self.attempt_h2(in_flight, request)).await,
+            Ok(false) => self.attempt_h1(in_flight, request).await,
+            Err(cause) => Err(Miss { cause, request: Some(request) }),
+        }
+    }
+
+    async fn speaks_h2(&self, in_flight: &InFlight) -> Result<bool, Cause> {
+        let pool = in_flight.pool();
+        if self.worker.config.upstream_protocol == UpstreamProtocol::H2c {
+            return Ok(true);
+        }
+        if let Some(known) = pool.speaks_h2() {
+            return Ok(known);
+        }
+        let speaks = self.in_time(h2::is_spoken_at(pool.address())).await?;
+        pool.set_speaks_h2(speaks);
+        Ok(speaks)
+    }
+
+    /// One instance over HTTP/2. A request that a connection refused without looking at it is sent
+    /// on a fresh one.
+    async fn attempt_h2(
+        &self,
+        in_flight: &InFlight,
+        mut request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Carrier), Miss> {
+        let (counters, pool) = (&self.worker.counters, in_flight.pool());
+        let kept = self.is_repeatable.then(|| h2::Kept::of(&request)).flatten();
+        h2::translate(&mut request);
+        // Over HTTP/2 a body that is not wanted is refused in the middle.
+        self.downstream.release_body();
+        let mut open = pool.h2.take();
+        loop {
+            let is_reused = open.is_some();
+            let connection = match open.take() {
+                Some(connection) => {
+                    counters.reused.bump();
+                    connection
+                }
+                None => {
+                    counters.connects.bump();
+                    let connect = pool.h2.connect(pool.address(), &self.worker.upstream_http2);
+                    match self.in_time(connect).await {
+                        Ok(connection) => connection,
+                        Err(cause) => return Err(Miss { cause, request: Some(request) }),
+                    }
+                }
+            };
+            let now = self.worker.clock.now();
+            let loss = match connection.exchange(request, self.downstream, now).await {
+                Ok((response, streaming)) => return Ok((response, Carrier::H2(streaming))),
+                Err(loss) => loss,
+            };
+            match loss {
+                Loss::NotSent(whole) if is_reused => {
+                    counters.stale.bump();
+                    request = *whole;
+                }
+                loss => return Err(into_miss(loss, kept.map(h2::Kept::into_request), false)),
+            }
+        }
+    }
+
+    /// One instance over HTTP/1.1: on an open connection if there is one, on a fresh one if that was
+    /// stale. A stale connection says nothing about the instance, so it costs no attempt.
+    async fn attempt_h1(
+        &self,
+        in_flight: &InFlight,
+        mut request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Carrier), Miss> {
+        let counters = &self.worker.counters;
+        let mut open = in_flight.pool().take();
+        loop {
+            let mut link = match open.take() {
+                Some(link) => {
+                    counters.reused.bump();
+                    link
+                }
+                None => match Box::pin(self.connect(in_flight)).await {
+                    Ok(link) => link,
+                    Err(cause) => {
+                        let request = Some(request);
+                        return Err(Miss { cause, request });
+                    }
+                },
+            };
+            link.may_upgrade(self.may_upgrade);
+            let body = request.body().again().filter(|_| self.is_repeatable);
+            let sent = link.exchange(request, self.downstream, body.is_some());
+            let loss = match sent.await {
+                Ok(response) => return Ok((response, Carrier::H1(link))),
+                Err(loss) => loss,
+            };
+            match into_miss(loss, body.and_then(|body| link.sent(body)), link.is_reused) {
+                Miss { cause: Cause::Lost { is_news: false }, request: Some(whole) } => {
+                    counters.stale.bump();
+                    request = whole;
+                }
+                miss => return Err(miss),
+            }
+        }
+    }
+
+    /// A fresh connection.
+    async fn connect(&self, in_flight: &InFlight) -> Result<Box<Link>, Cause> {
+        self.worker.counters.connects.bump();
+        let address = in_flight.pool().address();
+        self.in_time(Link::connect(address, &self.worker.upstream_http)).await
+    }
+
+    /// What connecting leads to within its deadline, and unless the request is told otherwise.
+    async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, Cause> {
+        let limited = tokio::time::timeout(self.worker.config.connect, connecting);
+        let mut limited = pin!(limited);
+        let result = poll_fn(|cx| match self.downstream.verdict() {
+            Some(Verdict::Ejected) => Poll::Ready(Err(Cause::Ejected)),
+            Some(Verdict::TimedOut) => Poll::Ready(Err(Cause::TimedOut)),
+            None => limited.as_mut().poll(cx).map(|result| match result {
+                Ok(Ok(connected)) => Ok(connected),
+                Ok(Err(error)) => Err(connect_cause(error.kind())),
+                Err(_) => Err(Cause::ConnectTimeout),
+            }),
+        })
+        .await;
+        if result.is_err() {
+            self.worker.counters.connects_failed.bump();
+        }
+        result
+    }
+
+    /// Counts and reports a miss; gives the request back if it can be sent to the next.
+    fn after(&self, in_flight: &InFlight, miss: Miss) -> Result<Request<Upload>, Failure> {
+        let (worker, pool) = (self.worker, in_flight.pool());
+        let starved = self.downstream.is_starved();
+        let kind = match miss.cause {
+            Cause::Refused => Some(FailureKind::Refused),
+            Cause::ConnectTimeout => Some(FailureKind::ConnectTimeout),
+            Cause::Lost { is_news: true } => Some(FailureKind::Reset),
+            Cause::TimedOut if !starved => Some(FailureKind::FirstByteTimeout),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            worker.report(pool.instance(), kind);
+        }
+        if !matches!(miss.cause, Cause::ClientBody | Cause::Local) {
+            pool.counters.errors.bump();
+        }
+        match miss.cause {
+            Cause::TimedOut if starved => Err(Failure::SlowBody),
+            Cause::TimedOut => Err(Failure::TimedOut),
+            Cause::BadAnswer => Err(Failure::BadAnswer),
+            Cause::ClientBody if self.downstream.is_too_large() => Err(Failure::LargeBody),
+            Cause::ClientBody => Err(Failure::BrokenBody),
+            Cause::Ejected => {
+                worker.counters.given_up.bump();
+                miss.request.ok_or(Failure::Unanswered)
+            }
+            Cause::Lost { .. } => {
+                worker.counters.lost.bump();
+                miss.request.ok_or(Failure::Unanswered)
+            }
+            _ => miss.request.ok_or(Failure::Unanswered),
+        }
+    }
+
+    /// A miss that is the instance's own makes it look slow to a policy that goes by latency.
+    fn remember(&self, in_flight: &InFlight, cause: Cause, began: Instant) {
+        let is_own = match cause {
+            Cause::Local | Cause::ClientBody => false,
+            Cause::TimedOut => !self.downstream.is_starved(),
+            _ => true,
+        };
+        if is_own && self.worker.picker.is_by_latency() {
+            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(0);
+            in_flight.pool().took(micros, true);
+        }
+    }
+
+    /// Whether the retry budget allows another attempt; see there which causes draw on it.
+    fn may_retry(&self, cause: Cause) -> bool {
+        let worker = self.worker;
+        if !matches!(cause, Cause::Lost { .. }) {
+            return true;
+        }
+        let allowed = worker.budget.borrow_mut().withdraw(worker.clock.now());
+        if !allowed {
+            worker.counters.retries_denied.bump();
+        }
+        allowed
+    }
+}
+
+fn into_miss(loss: Loss, spare: Option<Request<Upload>>, is_reused: bool) -> Miss {
+    let is_news = !is_reused;
+    let (cause, request) = match loss {
+        Loss::NotSent(request) => (Cause::Lost { is_news }, Some(*request)),
+        Loss::Told(Verdict::Ejected) => (Cause::Ejected, spare),
+        Loss::Told(Verdict::TimedOut) => (Cause::TimedOut, None),
+        Loss::Broken { answer_began, blame } => match blame {
+            Blame::Client => (Cause::ClientBody, None),
+            Blame::Answer => (Cause::BadAnswer, None),
+            Blame::Connection if answer_began => (Cause::Lost { is_news: true }, None),
+            Blame::Connection => (Cause::Lost { is_news }, spare),
+        },
+    };
+    Miss { cause, request }
+}
+
+fn connect_cause(kind: ErrorKind) -> Cause {
+    match kind {
+        ErrorKind::TimedOut => Cause::ConnectTimeout,
+        ErrorKind::ConnectionRefused
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable => Cause::Refused,
+        _ => Cause::Local,
+    }
+}

@@ -1,0 +1,383 @@
+//! One client connection as the rest of its worker sees it: what it does, since when, and what it
+//! is told to do.
+//!
+//! Requests pay for this with a few plain writes. Whoever has something to say (the sweep over
+//! deadlines, a new table, a shutdown) walks over all connections of the worker, leaves a word in
+//! the cell and wakes the task; so no request has a timer or a subscription of its own.
+
+mod registry;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use http::HeaderValue;
+
+pub(crate) use self::registry::{Deadlines, Registry};
+use super::{
+    interim::{self, Gate},
+    tunnel::Tunnel,
+};
+use crate::fleet::ids::InstanceId;
+
+/// How often deadlines are looked at, and so how exact they are.
+pub(crate) const SWEEP: Duration = Duration::from_millis(100);
+
+/// The time of a worker in milliseconds, as exact as its sweep is frequent.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    now: Cell<u64>,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { started: Instant::now(), now: Cell::new(0) }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    pub(crate) fn advance(&self) -> u64 {
+        let millis = self.started.elapsed().as_millis();
+        self.now.set(u64::try_from(millis).unwrap_or(u64::MAX));
+        self.now.get()
+    }
+}
+
+/// What a client connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing came yet.
+    Fresh,
+    /// A part of a head came.
+    Head,
+    /// A request is with a replica, or on its way.
+    Request,
+    /// A request is with the control router, which has its own deadlines.
+    Control,
+    /// An answer is on its way to the client.
+    Response,
+    /// Between two requests.
+    Idle,
+    /// An HTTP/2 connection with streams, each of which has a cell of its own.
+    Streams,
+    /// An HTTP/2 connection without streams.
+    NoStreams,
+    /// Bytes of another protocol pass.
+    Tunnel,
+}
+
+/// What a waiting request is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its instance was ejected.
+    Ejected,
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// What a connection is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// End after the request at hand, at once if there is none.
+    Finish,
+    /// End now.
+    Close,
+    /// End now, saying that the request took too long to come.
+    TooSlow,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    pub(crate) peer: SocketAddr,
+    /// The client's address as a header value, made once.
+    pub(crate) forwarded_for: HeaderValue,
+    /// Whether the peer may speak for others.
+    pub(crate) is_trusted: bool,
+    clock: Rc<Clock>,
+    state: Cell<State>,
+    since: Cell<u64>,
+    waiting_for: Cell<Option<InstanceId>>,
+    verdict: Cell<Option<Verdict>>,
+    order: Cell<Option<Order>>,
+    /// Whether the replica waits for the client's body, rather than we for the replica.
+    starved: Cell<bool>,
+    /// Whether the client's body turned out to be larger than the limit.
+    too_large: Cell<bool>,
+    /// When the request at hand began.
+    began: Cell<u64>,
+    /// Requests so far.
+    requests: Cell<u64>,
+    /// Whether it has taken longer than a whole one may.
+    overdue: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    /// Whether it is one stream of an HTTP/2 connection.
+    is_stream: bool,
+    /// Streams of an HTTP/2 connection.
+    streams: Cell<usize>,
+    /// Interim answers for the client, to be written when hyper has written all of its own.
+    interim: RefCell<Vec<u8>>,
+    /// Whether the client understands interim answers, and we can send it some.
+    takes_interim: Cell<bool>,
+    /// The body of the request at hand, if the client waits to be asked for it.
+    gate: RefCell<Option<Rc<Gate>>>,
+    /// What the connection becomes once its answer is sent.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
+}
+
+impl Downstream {
+    fn new(peer: SocketAddr, is_trusted: bool, clock: &Rc<Clock>) -> Self {
+        let address = peer.ip().to_canonical().to_string();
+        let forwarded_for = HeaderValue::try_from(address);
+        let forwarded_for = forwarded_for.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self::with(peer, forwarded_for, is_trusted, clock)
+    }
+
+    fn with(
+        peer: SocketAddr,
+        forwarded_for: HeaderValue,
+        is_trusted: bool,
+        clock: &Rc<Clock>,
+    ) -> Self {
+        Self {
+            peer,
+            forwarded_for,
+            is_trusted,
+            state: Cell::new(State::Fresh),
+            since: Cell::new(clock.now()),
+            clock: Rc::clone(clock),
+            waiting_for: Cell::new(None),
+            verdict: Cell::new(None),
+            order: Cell::new(None),
+            starved: Cell::new(false),
+            too_large: Cell::new(false),
+            began: Cell::new(clock.now()),
+            requests: Cell::new(0),
+            overdue: Cell::new(false),
+            waker: RefCell::new(None),
+            is_stream: false,
+            streams: Cell::new(0),
+            interim: RefCell::new(Vec::new()),
+            takes_interim: Cell::new(false),
+            gate: RefCell::new(None),
+            tunnel: RefCell::new(None),
+        }
+    }
+
+    /// A stream of this connection.
+    fn stream(&self) -> Self {
+        let forwarded_for = self.forwarded_for.clone();
+        Self {
+            is_stream: true,
+            ..Self::with(self.peer, forwarded_for, self.is_trusted, &self.clock)
+        }
+    }
+
+    /// Streams come from now on.
+    pub(crate) fn begin_streams(&self) {
+        self.enter(State::NoStreams);
+    }
+
+    fn count_stream(&self, change: isize) {
+        let streams = self.streams.get().saturating_add_signed(change);
+        self.streams.set(streams);
+        self.enter(if streams == 0 { State::NoStreams } else { State::Streams });
+    }
+
+    /// Whether interim answers of the request at hand can be sent.
+    pub(crate) fn set_takes_interim(&self, takes: bool) {
+        self.takes_interim.set(takes && !self.is_stream);
+    }
+
+    /// The body of the request at hand waits to be asked for.
+    pub(crate) fn hold_body(&self) -> Rc<Gate> {
+        Rc::clone(self.gate.borrow_mut().insert(Rc::default()))
+    }
+
+    /// The body of the request at hand is asked for.
+    pub(crate) fn release_body(&self) {
+        if let Some(gate) = self.gate.take() {
+            gate.open();
+        }
+    }
+
+    /// What a replica says before its answer. `100` is said by whoever reads the body next.
+    pub(crate) fn pass_on_interim(&self, heads: Vec<Vec<u8>>) {
+        for head in heads {
+            if interim::is_continue(&head) {
+                self.release_body();
+            } else if self.takes_interim.get()
+                && let Some(head) = interim::translate(&head)
+            {
+                self.interim.borrow_mut().extend(head);
+            }
+        }
+    }
+
+    /// Whether an interim answer is not written yet. The final one must wait for it.
+    pub(crate) fn has_interim(&self) -> bool {
+        !self.interim.borrow().is_empty()
+    }
+
+    /// Ready once all interim answers are written. A client that does not read them in time loses its
+    /// connection: what is half written cannot be taken back.
+    pub(crate) fn poll_interim(&self) -> Poll<()> {
+        if !self.has_interim() {
+            return Poll::Ready(());
+        }
+        if self.verdict() == Some(Verdict::TimedOut) {
+            self.tell(Order::Close);
+        }
+        Poll::Pending
+    }
+
+    /// Writes interim answers. Called when hyper has written all of its own.
+    pub(crate) fn write_interim(
+        &self,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        let mut interim = self.interim.borrow_mut();
+        while !interim.is_empty() {
+            let written = ready!(write(&interim))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            interim.drain(..written);
+        }
+        drop(interim);
+        self.wake();
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn set_tunnel(&self, tunnel: Box<Tunnel>) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
+    }
+
+    pub(crate) fn has_tunnel(&self) -> bool {
+        self.tunnel.borrow().is_some()
+    }
+
+    pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.borrow_mut().take()
+    }
+
+    /// Something else begins.
+    pub(crate) fn enter(&self, state: State) {
+        self.state.set(state);
+        self.since.set(self.clock.now());
+        self.stop_waiting();
+        self.starved.set(false);
+    }
+
+    /// Bytes came from the client.
+    pub(crate) fn bytes_came(&self) {
+        if matches!(self.state.get(), State::Fresh | State::Idle) {
+            self.enter(State::Head);
+        }
+    }
+
+    /// A body moved.
+    pub(crate) fn progress(&self) {
+        self.since.set(self.clock.now());
+    }
+
+    /// A request begins.
+    pub(crate) fn begin_request(&self) {
+        self.enter(State::Request);
+        self.began.set(self.since.get());
+        self.too_large.set(false);
+        self.overdue.set(false);
+        self.gate.take();
+    }
+
+    /// Counts a request of the connection. Returns how many there have been, this one included.
+    fn count_request(&self) -> u64 {
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+
+    /// Counts a request, and lets it be the last of the connection if there have been enough. Returns
+    /// whether it is.
+    pub(crate) fn wear(&self, most: Option<u64>) -> bool {
+        let is_last = most == Some(self.count_request());
+        if is_last {
+            self.tell(Order::Finish);
+        }
+        is_last
+    }
+
+    /// Whether it is one stream of an HTTP/2 connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    pub(crate) fn set_too_large(&self) {
+        self.too_large.set(true);
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large.get()
+    }
+
+    pub(crate) fn set_starved(&self, starved: bool) {
+        self.starved.set(starved);
+    }
+
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved.get()
+    }
+
+    /// The request at hand waits for an instance from now on. That another one was ejected does not
+    /// concern it any more; that its time is up does.
+    pub(crate) fn wait_for(&self, instance: InstanceId) {
+        self.waiting_for.set(Some(instance));
+        if self.verdict.get() == Some(Verdict::Ejected) {
+            self.verdict.set(None);
+        }
+    }
+
+    fn stop_waiting(&self) {
+        self.waiting_for.set(None);
+        self.verdict.set(None);
+    }
+
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.get()
+    }
+
+    pub(crate) fn take_order(&self) -> Option<Order> {
+        self.order.take()
+    }
+
+    /// Keeps the way to wake the task; it stays the same for the task's life.
+    pub(crate) fn remember(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    fn tell(&self, order: Order) {
+        self.order.set(Some(order));
+        self.wake();
+    }
+
+    fn judge(&self, verdict: Verdict) {
+        self.verdict.set(Some(verdict));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}

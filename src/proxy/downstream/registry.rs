@@ -1,0 +1,143 @@
+//! All client connections of a worker, and the walks over them.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{
+    super::{config::ProxyConfig, trusted::TrustedProxies},
+    Clock, Downstream, Order, SWEEP, State, Verdict,
+};
+use crate::fleet::ids::InstanceId;
+
+/// All client connections of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    connections: RefCell<HashMap<u64, Rc<Downstream>>>,
+    next: Cell<u64>,
+}
+
+/// Milliseconds, taken from the configuration once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    header_read: u64,
+    client_idle: u64,
+    first_byte: u64,
+    body_idle: u64,
+    upgrade_idle: u64,
+    whole: u64,
+}
+
+impl Deadlines {
+    pub(crate) fn new(config: &ProxyConfig) -> Self {
+        // What began is written down with the time of the sweep before it: the longest error is
+        // added, so that no deadline comes early.
+        let millis = |time: Duration| {
+            u64::try_from(time.saturating_add(SWEEP).as_millis()).unwrap_or(u64::MAX)
+        };
+        Self {
+            header_read: millis(config.header_read),
+            client_idle: millis(config.client_idle),
+            first_byte: millis(config.first_byte),
+            body_idle: millis(config.body_idle),
+            upgrade_idle: millis(config.upgrade_idle),
+            whole: config.request_timeout.map_or(u64::MAX, millis),
+        }
+    }
+}
+
+/// How long a fresh connection may still send its first request after a shutdown began: it may have
+/// been made before anybody could know.
+const FRESH_GRACE: u64 = 500;
+
+impl Registry {
+    pub(crate) fn open(
+        &self,
+        peer: SocketAddr,
+        trusted: &TrustedProxies,
+        clock: &Rc<Clock>,
+    ) -> (u64, Rc<Downstream>) {
+        self.keep(Downstream::new(peer, trusted.contains(peer.ip()), clock))
+    }
+
+    /// A cell for a stream of a connection.
+    pub(crate) fn open_stream(&self, connection: &Downstream) -> (u64, Rc<Downstream>) {
+        connection.count_stream(1);
+        self.keep(connection.stream())
+    }
+
+    pub(crate) fn close_stream(&self, id: u64, connection: &Downstream) {
+        connection.count_stream(-1);
+        self.close(id);
+    }
+
+    fn keep(&self, downstream: Downstream) -> (u64, Rc<Downstream>) {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        let downstream = Rc::new(downstream);
+        self.connections.borrow_mut().insert(id, Rc::clone(&downstream));
+        (id, downstream)
+    }
+
+    pub(crate) fn close(&self, id: u64) {
+        self.connections.borrow_mut().remove(&id);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty()
+    }
+
+    /// Tells requests to give up that wait for any but the instances that may finish.
+    pub(crate) fn eject_others(&self, may_finish: impl Fn(InstanceId) -> bool) {
+        for downstream in self.connections.borrow().values() {
+            let waiting_for = downstream.waiting_for.get();
+            if waiting_for.is_some_and(|instance| !may_finish(instance)) {
+                downstream.judge(Verdict::Ejected);
+            }
+        }
+    }
+
+    /// Tells all connections to end after what they do.
+    pub(crate) fn finish(&self, now: u64) {
+        for downstream in self.connections.borrow().values() {
+            let age = now.saturating_sub(downstream.since.get());
+            if downstream.state.get() != State::Fresh || age > FRESH_GRACE {
+                downstream.tell(Order::Finish);
+            }
+        }
+    }
+
+    /// Looks for deadlines that have passed. Returns how many whole requests took too long.
+    pub(crate) fn sweep(&self, now: u64, deadlines: &Deadlines) -> u64 {
+        let mut overdue = 0;
+        for downstream in self.connections.borrow().values() {
+            let age = now.saturating_sub(downstream.since.get());
+            let whole = now.saturating_sub(downstream.began.get());
+            match downstream.state.get() {
+                State::Request | State::Response
+                    if whole > deadlines.whole && !downstream.overdue.replace(true) =>
+                {
+                    overdue += 1;
+                    downstream.judge(Verdict::TimedOut);
+                    if downstream.state.get() == State::Response {
+                        downstream.tell(Order::Close);
+                    }
+                }
+                State::Fresh if age > deadlines.header_read => downstream.tell(Order::Close),
+                State::Head if age > deadlines.header_read => downstream.tell(Order::TooSlow),
+                State::Idle | State::NoStreams if age > deadlines.client_idle => {
+                    downstream.tell(Order::Finish)
+                }
+                State::Request if age > deadlines.first_byte => downstream.judge(Verdict::TimedOut),
+                State::Response if age > deadlines.body_idle => downstream.tell(Order::Close),
+                State::Tunnel if age > deadlines.upgrade_idle => downstream.tell(Order::Close),
+                _ => {}
+            }
+        }
+        overdue
+    }
+}

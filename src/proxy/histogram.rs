@@ -1,0 +1,85 @@
+//! How long replicas take to begin their answers, in classes.
+
+use super::metrics::Count;
+
+/// Upper bounds of the classes in microseconds; what is longer than the last is in one more.
+pub const BOUNDS_MICROS: [u64; 18] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+const CLASSES: usize = BOUNDS_MICROS.len() + 1;
+
+/// The part of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    classes: [Count; CLASSES],
+    micros: Count,
+}
+
+impl Histogram {
+    pub(crate) fn observe(&self, micros: u64) {
+        self.classes[BOUNDS_MICROS.partition_point(|&bound| bound < micros)].bump();
+        self.micros.add(micros);
+    }
+}
+
+/// Sums over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistogramTotals {
+    /// Observations in each class, in the order of [`BOUNDS_MICROS`]; the last is beyond all bounds.
+    pub classes: [u64; CLASSES],
+    /// The sum of all observations, in microseconds.
+    pub micros: u64,
+}
+
+impl HistogramTotals {
+    pub(crate) fn add(&mut self, histogram: &Histogram) {
+        for (sum, class) in self.classes.iter_mut().zip(&histogram.classes) {
+            *sum += class.get();
+        }
+        self.micros += histogram.micros.get();
+    }
+
+    /// All observations.
+    pub fn count(&self) -> u64 {
+        self.classes.iter().sum()
+    }
+
+    /// The upper bound in microseconds of the class in which this part (0 to 1) of the observations
+    /// is reached. `None` without observations, or beyond the last bound.
+    pub fn quantile(&self, part: f64) -> Option<u64> {
+        let wanted = (self.count() as f64 * part).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let class = self.classes.iter().position(|class| {
+            seen += class;
+            seen >= wanted
+        });
+        BOUNDS_MICROS.get(class?).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_observation_is_in_the_first_class_that_holds_it() {
+        let histogram = Histogram::default();
+        for micros in [0, 100, 101, 60_000_000, 60_000_001, u64::from(u32::MAX)] {
+            histogram.observe(micros);
+        }
+        let mut totals = HistogramTotals::default();
+        totals.add(&histogram);
+        totals.add(&Histogram::default());
+        assert_eq!((totals.classes[0], totals.classes[1]), (2, 1));
+        assert_eq!((totals.classes[17], totals.classes[18]), (1, 2));
+        assert_eq!(totals.count(), 6);
+        assert_eq!(totals.micros, 201 + 120_000_001 + u64::from(u32::MAX));
+        assert_eq!(totals.quantile(0.3), Some(100));
+        assert_eq!(totals.quantile(0.5), Some(250));
+        assert_eq!(totals.quantile(0.99), None);
+        assert_eq!(HistogramTotals::default().quantile(0.5), None);
+        assert!(BOUNDS_MICROS.is_sorted());
+    }
+}
