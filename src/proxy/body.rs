@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    io, mem,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -23,6 +24,7 @@ use super::{
     interim::Gate,
     metrics::Counters,
     pool::{InFlight, Link},
+    splice::{Plan, Splice},
 };
 
 /// The body of a request for a replica.
@@ -176,6 +178,25 @@ pub(crate) enum Answer {
     Streamed(Streamed),
     /// The control router's.
     Control(axum::body::Body),
+    /// A replica's, the rest of which passes inside the kernel.
+    Spliced,
+}
+
+impl Answer {
+    /// Leaves the rest of a replica's body to the client's connection, once hyper has written what
+    /// comes before it.
+    fn hand_over(&mut self) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
+        if let Answer::Streamed(mut streamed) = mem::replace(self, Answer::Spliced)
+            && let (Some(plan), Some(link)) = (streamed.plan.take(), streamed.link.take())
+            && let Some(downstream) = streamed.downstream.clone()
+        {
+            let Some(splice) = Splice::begin(streamed, *plan, *link) else {
+                return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::InvalidData).into())));
+            };
+            downstream.set_splice(splice);
+        }
+        Poll::Pending
+    }
 }
 
 /// A replica's body on its way, with all that must last as long as it does.
@@ -198,6 +219,8 @@ pub(crate) struct Streamed {
     pub(crate) stream: Option<Stream>,
     /// Its request's entry in the access log.
     pub(crate) entry: Option<Box<Entry>>,
+    /// Whether, and how, the rest may pass inside the kernel.
+    pub(crate) plan: Option<Box<Plan>>,
 }
 
 impl Streamed {
@@ -206,6 +229,9 @@ impl Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending() && self.is_to_be_spliced() {
+            return Poll::Pending;
+        }
         if polled.is_pending()
             && let Some(link) = &mut self.link
         {
@@ -216,10 +242,8 @@ impl Streamed {
             Poll::Ready(Some(Ok(frame))) => {
                 clean(frame);
                 let length = data_len(frame);
-                self.counters.bytes_down.add(length);
-                if let Some(entry) = &mut self.entry {
-                    entry.bytes += length;
-                }
+                self.passed(length);
+                self.plan.take_if(|plan| !plan.passed(length));
                 if let Some(downstream) = &self.downstream {
                     downstream.progress();
                 }
@@ -237,12 +261,30 @@ impl Streamed {
         polled
     }
 
-    /// The answer has been read to its end: the connection can serve somebody else. One that still
-    /// sends the request (the replica answered early) is closed instead.
-    fn settle(&mut self, cx: &mut Context<'_>) {
+    /// Counts bytes of the body.
+    pub(crate) fn passed(&mut self, length: u64) {
+        self.counters.bytes_down.add(length);
+        if let Some(entry) = &mut self.entry {
+            entry.bytes += length;
+        }
+    }
+
+    /// All of the body has passed.
+    pub(crate) fn complete(&mut self) {
         if let Some(entry) = &mut self.entry {
             entry.is_complete = true;
         }
+    }
+
+    /// Whether the rest can pass inside the kernel from here on.
+    fn is_to_be_spliced(&self) -> bool {
+        self.plan.is_some() && self.link.as_ref().is_some_and(|link| link.is_quiet())
+    }
+
+    /// The answer has been read to its end: the connection can serve somebody else. One that still
+    /// sends the request (the replica answered early) is closed instead.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        self.complete();
         if let Some(mut link) = self.link.take() {
             if !link.is_reusable() {
                 link.drive(cx);
@@ -268,10 +310,15 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        match this {
             Answer::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Answer::Streamed(streamed) => streamed.poll(cx).map_err(Into::into),
+            Answer::Streamed(streamed) => match streamed.poll(cx) {
+                Poll::Pending if streamed.is_to_be_spliced() => this.hand_over(),
+                polled => polled.map_err(Into::into),
+            },
             Answer::Control(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Answer::Spliced => Poll::Pending,
         }
     }
 
@@ -280,6 +327,7 @@ impl Body for Answer {
             Answer::Full(bytes) => bytes.is_none(),
             Answer::Streamed(streamed) => streamed.incoming.is_end_stream(),
             Answer::Control(body) => body.is_end_stream(),
+            Answer::Spliced => false,
         }
     }
 
@@ -288,6 +336,7 @@ impl Body for Answer {
             Answer::Full(bytes) => exactly(bytes.as_ref()),
             Answer::Streamed(streamed) => streamed.incoming.size_hint(),
             Answer::Control(body) => body.size_hint(),
+            Answer::Spliced => SizeHint::new(),
         }
     }
 }

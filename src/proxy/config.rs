@@ -89,6 +89,9 @@ pub struct ProxyConfig {
     pub header_bytes_max: usize,
     /// Bytes that one side of one connection buffers.
     pub buffer_max: usize,
+    /// The smallest body of an answer that passes inside the kernel (HTTP/1.1 on both sides, its length
+    /// known); 0: none does.
+    pub splice_min: u64,
     /// The largest body that is kept so that an idempotent request can be repeated with it.
     pub kept_body_max: usize,
 }
@@ -133,6 +136,7 @@ impl Default for ProxyConfig {
             headers_max: 100,
             header_bytes_max: 32 * 1024,
             buffer_max: 64 * 1024,
+            splice_min: 64 * 1024,
             kept_body_max: 64 * 1024,
         }
     }

@@ -24,6 +24,7 @@ use super::{
     downstream::{Downstream, Order},
     errors::TOO_SLOW,
     forward,
+    splice::Splice,
     worker::Worker,
 };
 
@@ -35,6 +36,8 @@ enum End {
     Preface(Wire),
     /// An upgrade was agreed upon.
     Upgraded(Wire),
+    /// A body follows that does not pass through hyper; behind it another request may come.
+    Splice(Wire, Box<Splice>),
 }
 
 /// Serves one client connection.
@@ -43,15 +46,24 @@ pub(crate) async fn converse(worker: &Rc<Worker>, stream: TcpStream, downstream:
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let wire = Wire { stream, downstream: Rc::clone(downstream), read: Bytes::new() };
-    match http1(worker, wire, downstream).await {
-        End::Over => {}
-        End::Preface(wire) => Box::pin(http2(worker, wire, downstream)).await,
-        End::Upgraded(wire) => {
-            if let Some(tunnel) = downstream.take_tunnel() {
-                Box::pin(tunnel.run(wire, worker, downstream)).await;
+    let mut wire = Wire { stream, downstream: Rc::clone(downstream), read: Bytes::new() };
+    loop {
+        wire = match http1(worker, wire, downstream).await {
+            End::Over => return,
+            End::Preface(wire) => return Box::pin(http2(worker, wire, downstream)).await,
+            End::Upgraded(wire) => {
+                if let Some(tunnel) = downstream.take_tunnel() {
+                    Box::pin(tunnel.run(wire, worker, downstream)).await;
+                }
+                return;
             }
-        }
+            End::Splice(wire, splice) => {
+                match Box::pin(splice.run(wire, worker, downstream)).await {
+                    Some(wire) => wire,
+                    None => return,
+                }
+            }
+        };
     }
 }
 
@@ -62,7 +74,7 @@ async fn http1(worker: &Rc<Worker>, wire: Wire, downstream: &Rc<Downstream>) -> 
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let mut connection = worker.downstream_http.serve_connection(TokioIo::new(wire), service);
-    let mut is_too_slow = false;
+    let (mut is_too_slow, mut is_last, mut splice) = (false, false, None);
     let ended = poll_fn(|cx| {
         downstream.remember(cx.waker());
         match downstream.take_order() {
@@ -71,11 +83,16 @@ async fn http1(worker: &Rc<Worker>, wire: Wire, downstream: &Rc<Downstream>) -> 
                 is_too_slow = true;
                 return Poll::Ready(Ok(()));
             }
-            Some(Order::Finish) => Pin::new(&mut connection).graceful_shutdown(),
+            Some(Order::Finish) => {
+                is_last = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
             None => {}
         }
         // How it ended concerns mostly the client, who knows it.
-        Pin::new(&mut connection).poll(cx)
+        let polled = Pin::new(&mut connection).poll(cx);
+        splice = downstream.take_splice();
+        if splice.is_some() { Poll::Ready(Ok(())) } else { polled }
     })
     .await;
     let is_preface = ended.as_ref().is_err_and(hyper::Error::is_parse_version_h2);
@@ -84,7 +101,7 @@ async fn http1(worker: &Rc<Worker>, wire: Wire, downstream: &Rc<Downstream>) -> 
         Err(error) if error.is_parse() && !is_preface => worker.counters.heads_malformed.bump(),
         _ => {}
     }
-    if !is_too_slow && !is_preface && !downstream.has_tunnel() {
+    if !is_too_slow && !is_preface && splice.is_none() && !downstream.has_tunnel() {
         return End::Over;
     }
     let parts = connection.into_parts();
@@ -94,6 +111,10 @@ async fn http1(worker: &Rc<Worker>, wire: Wire, downstream: &Rc<Downstream>) -> 
         worker.counters.header_timeouts.bump();
         let _ = wire.stream.try_write(TOO_SLOW);
         return End::Over;
+    }
+    if let Some(mut splice) = splice {
+        splice.is_last |= is_last;
+        return End::Splice(wire, splice);
     }
     if is_preface {
         return End::Preface(wire);
@@ -189,6 +210,12 @@ pub(crate) struct Wire {
     read: Bytes,
 }
 
+impl Wire {
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -199,6 +226,7 @@ impl AsyncRead for Wire {
         if !this.read.is_empty() {
             let length = this.read.len().min(buf.remaining());
             buf.put_slice(&this.read.split_to(length));
+            this.downstream.bytes_came();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -239,6 +267,7 @@ impl AsyncWrite for Wire {
             let write = |bytes: &[u8]| Pin::new(&mut this.stream).poll_write(cx, bytes);
             ready!(this.downstream.write_interim(write))?;
         }
+        this.downstream.flushed();
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 

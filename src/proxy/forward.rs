@@ -17,6 +17,7 @@ use super::{
     errors::Failure,
     headers, interim,
     pool::{InFlight, Link},
+    splice::Plan,
     tunnel::{self, Tunnel},
     upload::{self, Opening},
     worker::Worker,
@@ -67,7 +68,7 @@ fn log(mut entry: Box<Entry>, response: &mut Response<Answer>) {
             streamed.entry = Some(entry);
         }
         Answer::Full(bytes) => entry.bytes = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-        Answer::Control(_) => {}
+        Answer::Control(_) | Answer::Spliced => {}
     }
 }
 
@@ -106,6 +107,10 @@ async fn forward(
         is_head: parts.method == Method::HEAD,
         uri: worker.config.not_found_as_400.then(|| parts.uri.clone()),
         upgrade: tunnel::asked_for(parts.version, &parts.headers, !body.is_end_stream()),
+        may_splice: worker.config.splice_min > 0
+            && body.is_end_stream()
+            && !downstream.is_stream()
+            && headers::goes_on(parts.version, &parts.headers),
     };
     let client = headers::Client {
         forwarded_for: &downstream.forwarded_for,
@@ -163,6 +168,8 @@ struct Asked {
     uri: Option<Uri>,
     /// The protocol that the client wants to change to.
     upgrade: Option<HeaderValue>,
+    /// Whether the connection's state is simple enough to take it from hyper and give it back.
+    may_splice: bool,
 }
 
 impl Asked {
@@ -191,8 +198,9 @@ impl Asked {
             };
             return switch(downstream, link, in_flight, parts, protocol);
         }
-        let is_sized = !self.is_head && incoming.size_hint().exact().is_some();
-        headers::to_client(&mut parts.headers, parts.version, is_sized);
+        let length = incoming.size_hint().exact().filter(|_| !self.is_head);
+        let may_splice = self.may_splice && headers::goes_on(parts.version, &parts.headers);
+        headers::to_client(&mut parts.headers, parts.version, length.is_some());
         parts.version = Version::HTTP_11;
         let is_own_404 = parts.status == StatusCode::NOT_FOUND
             && parts.headers.remove(headers::KEEP_STATUS).is_none_or(|keep| keep != "1");
@@ -215,6 +223,7 @@ impl Asked {
             _streaming: streaming,
             stream: None,
             entry: None,
+            plan: None,
         };
         if let Some(uri) = self.uri.filter(|_| is_own_404) {
             worker.discard(streamed);
@@ -222,6 +231,9 @@ impl Asked {
         }
         if streamed.incoming.is_end_stream() {
             return Ok(Response::from_parts(parts, Answer::Full(None)));
+        }
+        if let Some(length) = length.filter(|_| may_splice && streamed.link.is_some()) {
+            streamed.plan = Plan::new(length, worker.config.splice_min, &worker.pipes);
         }
         streamed.downstream = Some(Rc::clone(downstream));
         Ok(Response::from_parts(parts, Answer::Streamed(streamed)))

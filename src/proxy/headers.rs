@@ -328,6 +328,13 @@ fn remove_forwarded(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether the connection that a head came on serves another message after this one, as far as the
+/// head tells.
+pub(crate) fn goes_on(version: Version, headers: &HeaderMap) -> bool {
+    let closes = || headers.get_all(CONNECTION).iter().any(|value| names(value, "close"));
+    version == Version::HTTP_11 && !closes()
+}
+
 /// Whether a list names a token, whatever its parameters.
 pub(crate) fn names(value: &HeaderValue, wanted: &str) -> bool {
     let tokens = value.as_bytes().split(|byte| *byte == b',');

@@ -76,6 +76,7 @@ counters! {
     connections_worn: "Connections closed after the requests that one may carry.",
     requests: "Requests to replicas.",
     upgrades: "Requests that became a tunnel.",
+    spliced: "Answers whose body passed inside the kernel.",
     control_requests: "Requests to the control paths.",
     answered_2xx: "Answers to clients with a status below 300.",
     answered_3xx: "Answers to clients with a status of 300 to 399.",

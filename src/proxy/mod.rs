@@ -39,6 +39,7 @@ mod pool;
 mod proxy_protocol;
 mod queue;
 mod routes;
+mod splice;
 mod trusted;
 mod tunnel;
 mod upload;

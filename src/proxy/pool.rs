@@ -206,6 +206,8 @@ struct Traffic {
     head: RefCell<Vec<u8>>,
     /// Whether the next write is to be kept.
     keeps: Cell<bool>,
+    /// Whether hyper has more to write than it has written.
+    unsent: Cell<bool>,
     interim: interim::Listener,
 }
 
@@ -303,8 +305,12 @@ impl Link {
     ) -> io::Result<Box<Self>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let traffic = Rc::new(Traffic::default());
-        let wire = Wire { stream, traffic: Rc::clone(&traffic) };
+        Self::over(Wire { stream, traffic: Rc::default() }, http).await
+    }
+
+    /// A conversation that begins on a socket, which must have nothing left of another.
+    pub(crate) async fn over(wire: Wire, http: &http1::Builder) -> io::Result<Box<Self>> {
+        let traffic = Rc::clone(&wire.traffic);
         let (sender, connection) =
             http.handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
         Ok(Box::new(Self {
@@ -324,6 +330,17 @@ impl Link {
     /// Whether the next request asks for another protocol.
     pub(crate) fn may_upgrade(&mut self, may_upgrade: bool) {
         self.connection.may_upgrade = may_upgrade;
+    }
+
+    /// Whether all that hyper had for the replica is sent, and the conversation goes on.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.connection.half.is_some() && !self.traffic.unsent.get()
+    }
+
+    /// The socket, in the middle of an answer; and what hyper has read of that and given to nobody.
+    pub(crate) fn into_wire(self) -> Option<(Wire, Bytes)> {
+        let parts = self.connection.half?.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
     }
 
     /// The socket, after an answer that agreed to an upgrade; and what came behind that.
@@ -394,6 +411,12 @@ impl Traffic {
     }
 }
 
+impl Wire {
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -420,10 +443,13 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.traffic.wrote(bytes);
+        this.traffic.unsent.set(true);
         Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes only when it has written all that it has.
+        self.traffic.unsent.set(false);
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 

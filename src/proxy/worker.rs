@@ -40,6 +40,7 @@ use super::{
     pool::Pool,
     proxy_protocol,
     routes::{Reader, Table},
+    splice::Pipes,
 };
 use crate::{
     fleet::{ids::InstanceId, message::FailureKind},
@@ -83,6 +84,7 @@ pub(crate) struct Worker {
     pub(crate) downstream_http: server::conn::http1::Builder,
     pub(crate) downstream_http2: server::conn::http2::Builder<LocalExecutor>,
     pub(crate) executor: LocalExecutor,
+    pub(crate) pipes: Rc<Pipes>,
     index: usize,
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
     open: Arc<AtomicUsize>,
@@ -210,6 +212,7 @@ impl Worker {
             downstream_http,
             downstream_http2: http2_builder(&config, executor.clone()),
             executor,
+            pipes: Rc::default(),
             index,
             failures: parts.failures,
             open: parts.open,

@@ -21,6 +21,7 @@ use http::HeaderValue;
 pub(crate) use self::registry::{Deadlines, Registry};
 use super::{
     interim::{self, Gate},
+    splice::Splice,
     tunnel::Tunnel,
 };
 use crate::fleet::ids::InstanceId;
@@ -94,6 +95,15 @@ pub(crate) enum Order {
     TooSlow,
 }
 
+/// How far the way is to a body that does not pass through hyper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handover {
+    None,
+    /// hyper has not yet written all that comes before it.
+    Begun,
+    Due,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Downstream {
@@ -131,6 +141,10 @@ pub(crate) struct Downstream {
     gate: RefCell<Option<Rc<Gate>>>,
     /// What the connection becomes once its answer is sent.
     tunnel: RefCell<Option<Box<Tunnel>>>,
+    /// The body that follows the head which hyper writes.
+    splice: RefCell<Option<Box<Splice>>>,
+    /// How far that is.
+    handover: Cell<Handover>,
 }
 
 impl Downstream {
@@ -169,6 +183,8 @@ impl Downstream {
             takes_interim: Cell::new(false),
             gate: RefCell::new(None),
             tunnel: RefCell::new(None),
+            splice: RefCell::new(None),
+            handover: Cell::new(Handover::None),
         }
     }
 
@@ -255,6 +271,28 @@ impl Downstream {
         drop(interim);
         self.wake();
         Poll::Ready(Ok(()))
+    }
+
+    /// The rest of the answer does not come from hyper.
+    pub(crate) fn set_splice(&self, splice: Box<Splice>) {
+        *self.splice.borrow_mut() = Some(splice);
+        self.handover.set(Handover::Begun);
+    }
+
+    /// hyper has written all that it had.
+    pub(crate) fn flushed(&self) {
+        if self.handover.get() == Handover::Begun {
+            self.handover.set(Handover::Due);
+        }
+    }
+
+    /// The body that is to be passed now: all that comes before it is written.
+    pub(crate) fn take_splice(&self) -> Option<Box<Splice>> {
+        if self.handover.get() != Handover::Due {
+            return None;
+        }
+        self.handover.set(Handover::None);
+        self.splice.borrow_mut().take()
     }
 
     pub(crate) fn set_tunnel(&self, tunnel: Box<Tunnel>) {
