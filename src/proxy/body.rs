@@ -87,6 +87,7 @@ pub(crate) enum UploadError {
     TooLarge,
 }
 
+type PolledAnswer = Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>>;
 type Polled = Poll<Option<Result<Frame<Bytes>, UploadError>>>;
 
 impl FromClient {
@@ -185,16 +186,27 @@ pub(crate) enum Answer {
 impl Answer {
     /// Leaves the rest of a replica's body to the client's connection, once hyper has written what
     /// comes before it.
-    fn hand_over(&mut self) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
-        if let Answer::Streamed(mut streamed) = mem::replace(self, Answer::Spliced)
-            && let (Some(plan), Some(link)) = (streamed.plan.take(), streamed.link.take())
-            && let Some(downstream) = streamed.downstream.clone()
-        {
-            let Some(splice) = Splice::begin(streamed, *plan, *link) else {
-                return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::InvalidData).into())));
-            };
-            downstream.set_splice(splice);
-        }
+    fn hand_over(&mut self, cx: &mut Context<'_>) -> PolledAnswer {
+        let mut streamed = match mem::replace(self, Answer::Spliced) {
+            Answer::Streamed(streamed) => streamed,
+            other => {
+                *self = other;
+                return Poll::Pending;
+            }
+        };
+        let plan = streamed.plan.take();
+        let link = streamed.link.take_if(|link| link.is_quiet());
+        let (Some(plan), Some(link), Some(downstream)) = (plan, link, streamed.downstream.clone())
+        else {
+            // Some of the request is still to be sent, and only hyper knows what.
+            let polled = streamed.poll(cx).map_err(Into::into);
+            *self = Answer::Streamed(streamed);
+            return polled;
+        };
+        let Some(splice) = Splice::begin(streamed, *plan, *link) else {
+            return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::NotConnected).into())));
+        };
+        downstream.set_splice(splice);
         Poll::Pending
     }
 }
@@ -228,16 +240,10 @@ impl Streamed {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if polled.is_pending() && self.is_to_be_spliced() {
-            return Poll::Pending;
-        }
-        if polled.is_pending()
-            && let Some(link) = &mut self.link
-        {
-            link.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        }
+        let mut polled = match &mut self.link {
+            Some(link) if self.plan.is_none() => link.poll_frame(&mut self.incoming, cx),
+            _ => Pin::new(&mut self.incoming).poll_frame(cx),
+        };
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 clean(frame);
@@ -276,11 +282,6 @@ impl Streamed {
         }
     }
 
-    /// Whether the rest can pass inside the kernel from here on.
-    fn is_to_be_spliced(&self) -> bool {
-        self.plan.is_some() && self.link.as_ref().is_some_and(|link| link.is_quiet())
-    }
-
     /// The answer has been read to its end: the connection can serve somebody else. One that still
     /// sends the request (the replica answered early) is closed instead.
     fn settle(&mut self, cx: &mut Context<'_>) {
@@ -314,7 +315,7 @@ impl Body for Answer {
         match this {
             Answer::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Answer::Streamed(streamed) => match streamed.poll(cx) {
-                Poll::Pending if streamed.is_to_be_spliced() => this.hand_over(),
+                Poll::Pending if streamed.plan.is_some() => this.hand_over(cx),
                 polled => polled.map_err(Into::into),
             },
             Answer::Control(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),

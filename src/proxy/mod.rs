@@ -34,6 +34,7 @@ mod histogram;
 mod interim;
 mod key;
 mod metrics;
+mod owner;
 mod pick;
 mod pool;
 mod proxy_protocol;

@@ -8,13 +8,14 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -27,6 +28,7 @@ use super::{
     downstream::{Clock, Downstream, Verdict},
     h2, headers, interim,
     metrics::InstanceCounters,
+    owner::Owner,
     queue::Queue,
     routes::Upstream,
 };
@@ -143,6 +145,7 @@ impl Pool {
         if self.is_target.get() && link.is_reusable() && idle.len() < self.idle_max {
             link.idle_since = self.clock.now();
             link.is_reused = true;
+            link.owner.clear();
             idle.push(link);
         }
     }
@@ -226,10 +229,16 @@ pub(crate) struct Link {
     sender: http1::SendRequest<Upload>,
     connection: Connection,
     traffic: Rc<Traffic>,
+    owner: Arc<Owner>,
+    /// Wakes the owner.
+    waker: Waker,
     idle_since: u64,
     /// Whether it has served a request before: then the replica may have closed it meanwhile.
     pub(crate) is_reused: bool,
 }
+
+/// A part of a replica's body.
+type PolledFrame = Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
 
 /// The half that moves bytes. Once it has ended it is taken apart then and there: a request that it
 /// had not yet taken comes back to its sender only by that.
@@ -313,7 +322,10 @@ impl Link {
         let traffic = Rc::clone(&wire.traffic);
         let (sender, connection) =
             http.handshake(TokioIo::new(wire)).await.map_err(io::Error::other)?;
+        let owner = Arc::<Owner>::default();
         Ok(Box::new(Self {
+            waker: Waker::from(Arc::clone(&owner)),
+            owner,
             sender,
             connection: Connection { half: Some(connection), may_upgrade: false, upgraded: None },
             traffic,
@@ -322,9 +334,29 @@ impl Link {
         }))
     }
 
-    /// Moves bytes in both directions, as far as it goes now.
+    /// Moves bytes in both directions, as far as it goes now. From now on this task is woken when
+    /// more can move.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.connection.drive(cx);
+        self.owner.set(cx.waker());
+        self.connection.drive(&mut Context::from_waker(&self.waker));
+    }
+
+    /// What comes of the body, as far as it goes now. Asking for it is no reason to be woken: this
+    /// task is here, and moves what is asked for itself.
+    pub(crate) fn poll_frame(&mut self, body: &mut Incoming, cx: &mut Context<'_>) -> PolledFrame {
+        let mut unheard = Context::from_waker(Waker::noop());
+        self.owner.clear();
+        let polled = Pin::new(&mut *body).poll_frame(&mut unheard);
+        if polled.is_ready() {
+            return polled;
+        }
+        self.drive(cx);
+        self.owner.clear();
+        let polled = Pin::new(body).poll_frame(&mut unheard);
+        if polled.is_pending() && self.owner.set(cx.waker()) {
+            cx.waker().wake_by_ref();
+        }
+        polled
     }
 
     /// Whether the next request asks for another protocol.
@@ -373,11 +405,14 @@ impl Link {
         self.traffic.begin(is_repeatable);
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
-            self.connection.drive(cx);
+            // Whatever the connection says to its sender it says in here.
+            self.owner.set(cx.waker());
+            self.connection.drive(&mut Context::from_waker(&self.waker));
             if self.traffic.interim.has_heads() {
                 downstream.pass_on_interim(self.traffic.interim.take());
             }
-            match (answer.as_mut().poll(cx), downstream.verdict()) {
+            let mut unheard = Context::from_waker(Waker::noop());
+            match (answer.as_mut().poll(&mut unheard), downstream.verdict()) {
                 (Poll::Ready(Ok(response)), _) => Poll::Ready(Ok(response)),
                 (Poll::Ready(Err(mut error)), _) => Poll::Ready(Err(match error.take_message() {
                     Some(request) => Loss::NotSent(Box::new(request)),

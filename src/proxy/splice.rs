@@ -14,7 +14,7 @@ use std::{
     os::fd::OwnedFd,
     pin::pin,
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -216,7 +216,9 @@ impl Splice {
         }
         let Self { mut answer, upstream, is_clean, .. } = self;
         answer.complete();
-        if is_clean && let Ok(link) = Link::over(upstream, &worker.upstream_http).await {
+        if is_clean && let Ok(mut link) = Link::over(upstream, &worker.upstream_http).await {
+            // It takes a request once it has begun to wait for one.
+            link.drive(&mut Context::from_waker(Waker::noop()));
             answer.in_flight.pool().put(link);
         }
         (!is_last).then_some(client)
