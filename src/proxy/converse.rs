@@ -42,10 +42,6 @@ enum End {
 
 /// Serves one client connection.
 pub(crate) async fn converse(worker: &Rc<Worker>, stream: TcpStream, downstream: &Rc<Downstream>) {
-    // Without it small answers may wait for the client's delayed acknowledgement.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let mut wire = Wire { stream, downstream: Rc::clone(downstream), read: Bytes::new() };
     loop {
         wire = match http1(worker, wire, downstream).await {

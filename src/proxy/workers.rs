@@ -198,6 +198,9 @@ fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpSocket>> {
         .map(|_| {
             let socket = open(address)?;
             socket.set_reuseport(true)?;
+            // Its connections inherit it. Without it small answers may wait for the client's delayed
+            // acknowledgement.
+            socket.set_nodelay(true)?;
             socket.bind(address)?;
             // Port 0 becomes the port that the first socket got.
             address = socket.local_addr()?;
