@@ -11,7 +11,7 @@ set -eu
 
 arch=$1
 shift
-rust_image=${RUST_IMAGE:-rust:1.95-slim-bookworm}
+rust_image=${RUST_IMAGE:-rust:1.95-bookworm}
 case $arch in
 amd64) cpu=x86_64 ;;
 arm64) cpu=aarch64 ;;

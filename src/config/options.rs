@@ -206,6 +206,9 @@ pub struct Options {
     /// The largest body of a request [default: no limit]
     #[arg(long, env = "RINGMASTER_BODY_MAX", value_name = "BYTES")]
     pub body_max: Option<u64>,
+    /// The smallest body of an answer that passes inside the kernel; 0: none does [default: 65536]
+    #[arg(long, env = "RINGMASTER_SPLICE_MIN", value_name = "BYTES")]
+    pub splice_min: Option<u64>,
     /// Requests that a client may send on one connection [default: no limit]
     #[arg(long, env = "RINGMASTER_REQUESTS_PER_CONNECTION", value_name = "N")]
     pub requests_per_connection: Option<u64>,
@@ -285,6 +288,7 @@ macro_rules! every_option {
             header_bytes_max,
             headers_max,
             body_max,
+            splice_min,
             requests_per_connection,
             streams_max,
         )

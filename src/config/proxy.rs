@@ -67,6 +67,7 @@ fn limits_of(options: &Options, proxy: ProxyConfig) -> Checked<ProxyConfig> {
         header_bytes_max: header_bytes_max_of(options, proxy.header_bytes_max)?,
         headers_max: headers_max_of(options, proxy.headers_max)?,
         body_max: options.body_max.or(proxy.body_max),
+        splice_min: options.splice_min.unwrap_or(proxy.splice_min),
         requests_per_connection: match options.requests_per_connection {
             Some(0) => return wrong("requests_per_connection", "must be at least 1"),
             other => other.or(proxy.requests_per_connection),
