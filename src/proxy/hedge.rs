@@ -25,7 +25,7 @@ pub(crate) struct Hedging {
     /// Since the last measurement.
     recent: HistogramTotals,
     after: Option<Duration>,
-    measured_at: u64,
+    measured_at: Option<u64>,
     budget: RetryBudget,
 }
 
@@ -35,7 +35,7 @@ impl Hedging {
         Self {
             recent: HistogramTotals::default(),
             after: None,
-            measured_at: 0,
+            measured_at: None,
             // Nothing comes by time alone: a hedge is a favour, never needed for an answer.
             budget: RetryBudget::new(percent, 0.0, BURST),
         }
@@ -53,14 +53,14 @@ impl Hedging {
         self.recent.observe(micros);
     }
 
-    /// Measures anew at `now`, in milliseconds, if it is time and enough is known. Returns whether it
-    /// did.
+    /// Measures anew at `now`, in milliseconds, if it is time and enough is known: the first time as
+    /// soon as it is. Returns whether it did.
     pub(crate) fn refresh(&mut self, now: u64) -> bool {
-        let is_time = now.saturating_sub(self.measured_at) >= REFRESH;
+        let is_time = self.measured_at.is_none_or(|last| now.saturating_sub(last) >= REFRESH);
         if !is_time || self.recent.count() < ANSWERS_MIN {
             return false;
         }
-        self.measured_at = now;
+        self.measured_at = Some(now);
         self.after = self.recent.quantile(QUANTILE).map(Duration::from_micros);
         self.recent = HistogramTotals::default();
         true
@@ -122,12 +122,12 @@ mod tests {
     fn it_is_measured_once_a_second() {
         let mut hedging = Hedging::new(2);
         observe(&mut hedging, 200, 900);
-        assert!(!hedging.refresh(999));
-        assert!(hedging.refresh(1_000));
+        assert!(hedging.refresh(100));
         observe(&mut hedging, 200, 900);
+        assert!(!hedging.refresh(1_099));
         // A clock that runs backwards is no second.
-        assert!(!hedging.refresh(1_999) && !hedging.refresh(5));
-        assert!(hedging.refresh(2_000));
+        assert!(!hedging.refresh(5));
+        assert!(hedging.refresh(1_100));
     }
 
     #[test]
