@@ -72,7 +72,7 @@ impl Call<'_> {
         let other = in_flight.pool().instance();
         self.downstream.wait_for_both(one, other);
         let mut second = pin!(self.run(in_flight, copy, Some(since)));
-        let (attempt, outcome) = tokio::select! {
+        let (mut attempt, outcome) = tokio::select! {
             biased;
             asked = first.as_mut() => asked,
             asked = second.as_mut() => asked,
@@ -81,7 +81,10 @@ impl Call<'_> {
         match outcome {
             // Without a hedge nobody would have met this error: what the first says comes before it.
             Ok(error) if is_hedge && error.0.status().is_server_error() => {
+                let came = Instant::now();
                 let (first, outcome) = first.await;
+                // How long it rested here is not its replica's doing.
+                attempt.began += came.elapsed();
                 let answered = outcome.is_ok();
                 tried.push(if answered { other } else { one });
                 match outcome {
