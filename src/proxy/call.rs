@@ -129,18 +129,13 @@ impl Call<'_> {
             self.downstream.progress();
             self.downstream.wait_for(instance);
             let is_retry = !tried.is_empty();
-            let hedge = match &self.worker.hedging {
-                None => None,
-                Some(hedging) => self.hedge_of(hedging, &request, tried.len()),
-            };
-            let (attempt, outcome) = match hedge {
+            let (attempt, outcome) = match &self.worker.hedging {
                 None => {
                     let attempt = Attempt { in_flight, began: Instant::now(), hedges: None };
                     let outcome = self.attempt(&attempt.in_flight, request).await;
                     (attempt, outcome)
                 }
-                // In a box: it is as large as two attempts, and most requests are not hedged.
-                Some(hedge) => Box::pin(self.race(in_flight, request, hedge, &mut tried)).await?,
+                Some(hedging) => self.race(hedging, in_flight, request, &mut tried).await?,
             };
             match outcome {
                 Ok((response, carrier)) => {

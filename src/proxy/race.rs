@@ -2,8 +2,8 @@
 
 use std::{
     cell::RefCell,
-    future::{Future as _, poll_fn},
-    pin::pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use super::{
 use crate::fleet::ids::InstanceId;
 
 /// How a request may be hedged.
-pub(crate) struct Hedge {
+struct Hedge {
     /// How long the first replica has until another one is asked, too.
     after: Duration,
     /// The same request once more: while it is under way it cannot be had back.
@@ -31,15 +31,36 @@ pub(crate) struct Hedge {
 }
 
 impl Call<'_> {
+    /// Asks a replica, and a second one if the first is slow and the request may be hedged. What does
+    /// not win is dropped, and its connection with it. Those beside the attempt that is returned are
+    /// added to the tried ones.
+    ///
+    /// In a box, for it is as large as two attempts, and it is made here: whoever waits for it holds a
+    /// pointer, and nothing at all of it where requests are not hedged.
+    pub(crate) fn race<'a>(
+        &'a self,
+        hedging: &'a RefCell<Hedging>,
+        in_flight: InFlight,
+        request: Request<Upload>,
+        tried: &'a mut Vec<InstanceId>,
+    ) -> Pin<Box<impl Future<Output = Result<Asked, Failure>> + 'a>> {
+        Box::pin(async move {
+            let hedge = self.hedge_of(hedging, &request, tried.len());
+            match hedge {
+                None => Ok(self.run(in_flight, request, None).await),
+                Some(hedge) => self.race_with(hedge, in_flight, request, tried).await,
+            }
+        })
+    }
+
     /// How a request that has tried so many replicas may be hedged, if it may: what it does must not
     /// matter twice, and two attempts must be left.
-    #[inline(never)]
-    pub(crate) fn hedge_of(
+    fn hedge_of(
         &self,
         hedging: &RefCell<Hedging>,
         request: &Request<Upload>,
         tried: usize,
-    ) -> Option<Box<Hedge>> {
+    ) -> Option<Hedge> {
         let mut hedging = hedging.borrow_mut();
         if tried == 0 {
             hedging.deposit();
@@ -49,16 +70,14 @@ impl Call<'_> {
         if !may_hedge || tried + 2 > self.worker.config.attempts {
             return None;
         }
-        Some(Box::new(Hedge { after, spare: copy_of(request)? }))
+        Some(Hedge { after, spare: copy_of(request)? })
     }
 
-    /// Asks a replica, and a second one if the first is slow. What does not win is dropped, and its
-    /// connection with it. Those beside the attempt that is returned are added to the tried ones.
-    pub(crate) async fn race(
+    async fn race_with(
         &self,
+        hedge: Hedge,
         in_flight: InFlight,
         request: Request<Upload>,
-        hedge: Box<Hedge>,
         tried: &mut Vec<InstanceId>,
     ) -> Result<Asked, Failure> {
         let since = Instant::now();
