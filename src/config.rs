@@ -330,6 +330,15 @@ mod tests {
     }
 
     #[test]
+    fn hedging_is_asked_for_by_name() {
+        let percent = |text| Config::check(file(text), true).unwrap().proxy.hedge_percent;
+        assert_eq!(percent(""), None);
+        assert_eq!(percent("hedge_percent = 5"), None);
+        assert_eq!(percent("hedge = true"), Some(2));
+        assert_eq!(percent("hedge = true\nhedge_percent = 5"), Some(5));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         let cases = [
             ("listen = \"nowhere\"", "`listen`"),
@@ -356,6 +365,8 @@ mod tests {
             ("key = \"moon\"", "`key`: 'moon'"),
             ("key = \"path:0\"", "`key`: 'path:0'"),
             ("policy = \"fair\"", "`policy`: 'fair' is not one of ring, bounded, round_robin,"),
+            ("hedge_percent = 0", "`hedge_percent`: must be 1 to 100"),
+            ("hedge = true\nhedge_percent = 101", "`hedge_percent`: must be 1 to 100"),
             ("bounded_factor = 0.99", "`bounded_factor`: '0.99' must be"),
             ("bounded_factor = inf", "`bounded_factor`: 'inf' must be"),
             ("bounded_factor = nan", "`bounded_factor`: 'NaN' must be"),

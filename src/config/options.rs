@@ -176,6 +176,12 @@ pub struct Options {
     /// Replicas that one request tries at most [default: 3]
     #[arg(long, env = "RINGMASTER_ATTEMPTS", value_name = "N")]
     pub attempts: Option<usize>,
+    /// Send a request that is slower than 19 of 20 to a second replica as well; GET, HEAD, OPTIONS, PUT and DELETE only
+    #[arg(long, env = "RINGMASTER_HEDGE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub hedge: Option<bool>,
+    /// Requests that are hedged at most, in percent [default: 2]
+    #[arg(long, env = "RINGMASTER_HEDGE_PERCENT", value_name = "PERCENT")]
+    pub hedge_percent: Option<u32>,
     /// Client connections at most [default: 10000]
     #[arg(long, env = "RINGMASTER_CONNECTIONS_MAX", value_name = "N")]
     pub connections_max: Option<usize>,
@@ -278,6 +284,8 @@ macro_rules! every_option {
             first_byte,
             upstream_idle,
             attempts,
+            hedge,
+            hedge_percent,
             connections_max,
             header_read,
             client_idle,

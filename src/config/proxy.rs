@@ -48,6 +48,7 @@ pub(super) fn proxy_of(options: &Options, limits: &Limits) -> Checked<ProxyConfi
         upstream_idle: time("upstream_idle", options.upstream_idle.as_ref(), proxy.upstream_idle)?,
         attempts: count("attempts", options.attempts, proxy.attempts)?
             .min(limits.replicas_max.max(1)),
+        hedge_percent: hedge_percent_of(options)?,
         connections_max: count("connections_max", options.connections_max, proxy.connections_max)?,
         ..limits_of(options, proxy)?
     })
@@ -156,6 +157,17 @@ fn concurrency_of(options: &Options) -> Checked<Option<Concurrency>> {
             Ok(limit.map(|in_flight_max| Concurrency { in_flight_max, waiting_max, deadline }))
         }
     }
+}
+
+/// Hedges of so many percent of requests, unless told otherwise.
+const HEDGE_PERCENT: u32 = 2;
+
+fn hedge_percent_of(options: &Options) -> Checked<Option<u32>> {
+    let percent = options.hedge_percent.unwrap_or(HEDGE_PERCENT);
+    if !(1..=100).contains(&percent) {
+        return wrong("hedge_percent", "must be 1 to 100; `hedge` says whether there are any");
+    }
+    Ok(options.hedge.unwrap_or(false).then_some(percent))
 }
 
 fn upstream_host_of(options: &Options) -> Checked<Option<HeaderValue>> {

@@ -121,7 +121,8 @@ pub(crate) struct Route {
     pub(crate) micros: u64,
     /// Replicas that were asked.
     pub(crate) attempts: usize,
-    /// Why this one: by the ring, past a full owner, after another failed, or by another policy.
+    /// Why this one: by the ring, past a full owner, after another failed, because another was slow,
+    /// or by another policy.
     pub(crate) why: &'static str,
 }
 

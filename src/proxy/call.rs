@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::{
@@ -55,9 +55,33 @@ pub(crate) enum Carrier {
     H2(Streaming),
 }
 
+/// An attempt with one instance.
+pub(crate) struct Attempt {
+    pub(crate) in_flight: InFlight,
+    pub(crate) began: Instant,
+    /// If it is a hedge: when the attempt began that was slow.
+    pub(crate) hedges: Option<Instant>,
+}
+
+impl Attempt {
+    pub(crate) fn is_hedge(&self) -> bool {
+        self.hedges.is_some()
+    }
+
+    fn micros(&self) -> u64 {
+        micros_since(self.began)
+    }
+}
+
+/// How an attempt ended.
+pub(crate) type Outcome = Result<(Response<Incoming>, Carrier), Miss>;
+
+/// An attempt that has ended.
+pub(crate) type Asked = (Attempt, Outcome);
+
 /// Why an instance gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(crate) enum Cause {
     Refused,
     ConnectTimeout,
     /// Our own side could not connect: no ports or descriptors are left.
@@ -73,10 +97,10 @@ enum Cause {
 }
 
 /// An attempt without an answer.
-struct Miss {
-    cause: Cause,
+pub(crate) struct Miss {
+    pub(crate) cause: Cause,
     /// The request, if it may be sent again.
-    request: Option<Request<Upload>>,
+    pub(crate) request: Option<Request<Upload>>,
 }
 
 impl Call<'_> {
@@ -104,28 +128,29 @@ impl Call<'_> {
             };
             self.downstream.progress();
             self.downstream.wait_for(instance);
-            let began = Instant::now();
-            match self.attempt(&in_flight, request).await {
+            let is_retry = !tried.is_empty();
+            let (attempt, outcome) = match &self.worker.hedging {
+                None => {
+                    let attempt = Attempt { in_flight, began: Instant::now(), hedges: None };
+                    let outcome = self.attempt(&attempt.in_flight, request).await;
+                    (attempt, outcome)
+                }
+                Some(hedging) => self.race(hedging, in_flight, request, &mut tried).await?,
+            };
+            match outcome {
                 Ok((response, carrier)) => {
-                    let counters = &in_flight.pool().counters;
-                    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    counters.answers.observe(micros);
-                    let failed = response.status().is_server_error();
-                    if failed {
-                        counters.errors.bump();
-                    }
-                    if self.worker.picker.is_by_latency() {
-                        in_flight.pool().took(micros, failed);
-                    }
+                    let micros = self.count_answer(&attempt, response.status());
                     let attempts = tried.len() + 1;
-                    let route = self.route(&in_flight, micros, attempts, spilled);
+                    let found = Found { attempts, is_retry, spilled };
+                    let route = self.route(&attempt, micros, found);
+                    self.learn(&attempt, micros);
+                    let in_flight = attempt.in_flight;
                     return Ok(Answered { response, carrier, in_flight, attempts, route });
                 }
                 Err(miss) => {
                     let cause = miss.cause;
-                    self.remember(&in_flight, cause, began);
-                    request = self.after(&in_flight, miss)?;
-                    tried.push(instance);
+                    request = self.missed(&attempt, miss)?;
+                    tried.push(attempt.in_flight.pool().instance());
                     if tried.len() >= self.worker.config.attempts || !self.may_retry(cause) {
                         return Err(Failure::Unanswered);
                     }
@@ -135,22 +160,41 @@ impl Call<'_> {
         }
     }
 
-    /// How the answer was found.
-    fn route(
-        &self,
-        in_flight: &InFlight,
-        micros: u64,
-        attempts: usize,
-        spilled: bool,
-    ) -> Option<Route> {
+    /// Counts the answer of an instance. Returns how long that took to begin it, in microseconds.
+    pub(crate) fn count_answer(&self, attempt: &Attempt, status: StatusCode) -> u64 {
+        let (pool, micros) = (attempt.in_flight.pool(), attempt.micros());
+        pool.counters.answers.observe(micros);
+        let failed = status.is_server_error();
+        if failed {
+            pool.counters.errors.bump();
+        }
+        if self.worker.picker.is_by_latency() {
+            pool.took(micros, failed);
+        }
+        micros
+    }
+
+    /// What an answer to the client teaches about when to hedge.
+    fn learn(&self, attempt: &Attempt, micros: u64) {
+        let Some(hedging) = &self.worker.hedging else { return };
+        if attempt.is_hedge() {
+            self.worker.counters.hedges_won.bump();
+        }
+        hedging.borrow_mut().observe(attempt.hedges.map_or(micros, micros_since));
+    }
+
+    /// How the answer was found, for the access log.
+    fn route(&self, attempt: &Attempt, micros: u64, found: Found) -> Option<Route> {
         self.worker.log.as_ref()?;
-        let why = match (attempts, spilled, self.worker.picker.is_by_key()) {
-            (2.., _, _) => "retry",
-            (_, true, _) => "spill",
-            (_, _, true) => "ring",
+        let why = match (attempt.is_hedge(), found.is_retry, found.spilled) {
+            (true, _, _) => "hedge",
+            (_, true, _) => "retry",
+            (_, _, true) => "spill",
+            _ if self.worker.picker.is_by_key() => "ring",
             _ => "policy",
         };
-        Some(Route { replica: in_flight.pool().name().clone(), micros, attempts, why })
+        let replica = attempt.in_flight.pool().name().clone();
+        Some(Route { replica, micros, attempts: found.attempts, why })
     }
 
     async fn wait_for_room(
@@ -162,11 +206,7 @@ impl Call<'_> {
     }
 
     /// One instance, in the protocol that it speaks.
-    async fn attempt(
-        &self,
-        in_flight: &InFlight,
-        request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Carrier), Miss> {
+    pub(crate) async fn attempt(&self, in_flight: &InFlight, request: Request<Upload>) -> Outcome {
         if self.worker.config.upstream_protocol == UpstreamProtocol::H1 {
             return self.attempt_h1(in_flight, request).await;
         }
@@ -192,11 +232,7 @@ impl Call<'_> {
 
     /// One instance over HTTP/2. A request that a connection refused without looking at it is sent
     /// on a fresh one.
-    async fn attempt_h2(
-        &self,
-        in_flight: &InFlight,
-        mut request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Carrier), Miss> {
+    async fn attempt_h2(&self, in_flight: &InFlight, mut request: Request<Upload>) -> Outcome {
         let (counters, pool) = (&self.worker.counters, in_flight.pool());
         let kept = self.is_repeatable.then(|| h2::Kept::of(&request)).flatten();
         h2::translate(&mut request);
@@ -236,11 +272,7 @@ impl Call<'_> {
 
     /// One instance over HTTP/1.1: on an open connection if there is one, on a fresh one if that was
     /// stale. A stale connection says nothing about the instance, so it costs no attempt.
-    async fn attempt_h1(
-        &self,
-        in_flight: &InFlight,
-        mut request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Carrier), Miss> {
+    async fn attempt_h1(&self, in_flight: &InFlight, mut request: Request<Upload>) -> Outcome {
         let counters = &self.worker.counters;
         let mut open = in_flight.pool().take();
         loop {
@@ -304,7 +336,13 @@ impl Call<'_> {
         result
     }
 
-    /// Counts and reports a miss; gives the request back if it can be sent to the next.
+    /// All that follows from a miss; gives the request back if it can be sent to the next.
+    pub(crate) fn missed(&self, attempt: &Attempt, miss: Miss) -> Result<Request<Upload>, Failure> {
+        self.remember(&attempt.in_flight, miss.cause, attempt.began);
+        self.after(&attempt.in_flight, miss)
+    }
+
+    /// Counts and reports a miss.
     fn after(&self, in_flight: &InFlight, miss: Miss) -> Result<Request<Upload>, Failure> {
         let (worker, pool) = (self.worker, in_flight.pool());
         let starved = self.downstream.is_starved();
@@ -347,8 +385,7 @@ impl Call<'_> {
             _ => true,
         };
         if is_own && self.worker.picker.is_by_latency() {
-            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(0);
-            in_flight.pool().took(micros, true);
+            in_flight.pool().took(micros_since(began), true);
         }
     }
 
@@ -364,6 +401,18 @@ impl Call<'_> {
         }
         allowed
     }
+}
+
+/// How an answer was found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    attempts: usize,
+    is_retry: bool,
+    spilled: bool,
+}
+
+fn micros_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn into_miss(loss: Loss, spare: Option<Request<Upload>>, is_reused: bool) -> Miss {

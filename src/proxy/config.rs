@@ -75,6 +75,8 @@ pub struct ProxyConfig {
     pub retries_per_second: u32,
     /// Retries that may come at once after a quiet time, per worker.
     pub retry_burst: u32,
+    /// Slow requests that are sent to a second replica as well, in percent of requests; `None`: none.
+    pub hedge_percent: Option<u32>,
     /// Client connections of the whole process; what comes beyond is shed.
     pub connections_max: usize,
     /// Bytes of a request's target.
@@ -129,6 +131,7 @@ impl Default for ProxyConfig {
             retry_percent: 20,
             retries_per_second: 3,
             retry_burst: 256,
+            hedge_percent: None,
             connections_max: 10_000,
             uri_max: 8 * 1024,
             body_max: None,

@@ -10,6 +10,10 @@ pub const BOUNDS_MICROS: [u64; 18] = [
 
 const CLASSES: usize = BOUNDS_MICROS.len() + 1;
 
+fn class_of(micros: u64) -> usize {
+    BOUNDS_MICROS.partition_point(|&bound| bound < micros)
+}
+
 /// The part of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
@@ -19,7 +23,7 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn observe(&self, micros: u64) {
-        self.classes[BOUNDS_MICROS.partition_point(|&bound| bound < micros)].bump();
+        self.classes[class_of(micros)].bump();
         self.micros.add(micros);
     }
 }
@@ -39,6 +43,11 @@ impl HistogramTotals {
             *sum += class.get();
         }
         self.micros += histogram.micros.get();
+    }
+
+    pub(crate) fn observe(&mut self, micros: u64) {
+        self.classes[class_of(micros)] += 1;
+        self.micros += micros;
     }
 
     /// All observations.
@@ -81,5 +90,10 @@ mod tests {
         assert_eq!(totals.quantile(0.99), None);
         assert_eq!(HistogramTotals::default().quantile(0.5), None);
         assert!(BOUNDS_MICROS.is_sorted());
+        let mut own = HistogramTotals::default();
+        for micros in [0, 100, 101, 60_000_000, 60_000_001, u64::from(u32::MAX)] {
+            own.observe(micros);
+        }
+        assert_eq!(own, totals);
     }
 }

@@ -17,7 +17,8 @@
 //! connection: HTTP/1.1, HTTP/2, or a `tunnel` after an upgrade) and `forward` (one request). Where
 //! a request goes is found in two steps: `key` says which slot it has, `pick` who of the admitted
 //! gets it. `call` then asks one after the other, over the connections of `pool` or, in HTTP/2, of
-//! `h2`; `queue` is where it waits if the replica has enough to do.
+//! `h2`; `queue` is where it waits if the replica has enough to do; `hedge` says
+//! when one that is slow is worth a second try, and `race` makes it.
 
 mod access_log;
 mod body;
@@ -30,6 +31,7 @@ mod errors;
 mod forward;
 mod h2;
 mod headers;
+mod hedge;
 mod histogram;
 mod interim;
 mod key;
@@ -39,6 +41,7 @@ mod pick;
 mod pool;
 mod proxy_protocol;
 mod queue;
+mod race;
 mod routes;
 mod splice;
 mod trusted;

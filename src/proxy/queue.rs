@@ -101,6 +101,14 @@ impl Drop for Place<'_> {
     }
 }
 
+/// A place among the requests in flight, if there is one and nobody waits for it.
+pub(crate) fn enter_now(pool: &Rc<Pool>, limit: &Concurrency) -> Option<InFlight> {
+    if !pool.queue.is_empty() {
+        return None;
+    }
+    InFlight::try_enter(pool, limit.in_flight_max)
+}
+
 /// A place among the requests in flight, once there is one. `None`: the instance left the table
 /// meanwhile.
 pub(crate) async fn enter(
@@ -109,9 +117,7 @@ pub(crate) async fn enter(
     counters: &Counters,
     downstream: &Downstream,
 ) -> Result<Option<InFlight>, Failure> {
-    if pool.queue.is_empty()
-        && let Some(in_flight) = InFlight::try_enter(&pool, limit.in_flight_max)
-    {
+    if let Some(in_flight) = enter_now(&pool, limit) {
         return Ok(Some(in_flight));
     }
     let Some(place) = pool.queue.join(limit.waiting_max) else {

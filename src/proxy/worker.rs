@@ -34,6 +34,7 @@ use super::{
     downstream::{Clock, Deadlines, Downstream, Registry, SWEEP},
     errors::{Failure, SHED},
     h2::BesideExecutor,
+    hedge::Hedging,
     key::{self, Asked, Peer},
     metrics::Counters,
     pick::{Picker, View},
@@ -74,6 +75,8 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<CachePadded<Counters>>,
     pub(crate) log: Option<Arc<AccessLog>>,
     pub(crate) budget: RefCell<RetryBudget>,
+    /// Only where requests are hedged.
+    pub(crate) hedging: Option<RefCell<Hedging>>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) upstream_http: client::conn::http1::Builder,
     pub(crate) upstream_http2: client::conn::http2::Builder<BesideExecutor>,
@@ -155,6 +158,11 @@ async fn sweep(worker: Rc<Worker>) {
         for pool in worker.view().pools.iter().flatten() {
             pool.cull();
         }
+        if let Some(hedging) = &worker.hedging
+            && hedging.borrow_mut().refresh(now)
+        {
+            worker.counters.hedge_measurements.bump();
+        }
     }
 }
 
@@ -203,6 +211,7 @@ impl Worker {
             counters: parts.counters,
             log: parts.log,
             budget: RefCell::new(budget),
+            hedging: config.hedge_percent.map(|percent| RefCell::new(Hedging::new(percent))),
             clock: Rc::new(Clock::start()),
             upstream_http,
             upstream_http2: upstream_http2(&config),

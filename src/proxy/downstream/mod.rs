@@ -75,10 +75,19 @@ pub(crate) enum State {
     Tunnel,
 }
 
+/// Whom a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Nobody,
+    One(InstanceId),
+    /// It is hedged. One that is ejected is taken out; nothing else changes for the other.
+    Two([Option<InstanceId>; 2]),
+}
+
 /// What a waiting request is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Its instance was ejected.
+    /// Its instance was ejected, and it waits for no other.
     Ejected,
     /// The deadline passed.
     TimedOut,
@@ -115,7 +124,7 @@ pub(crate) struct Downstream {
     clock: Rc<Clock>,
     state: Cell<State>,
     since: Cell<u64>,
-    waiting_for: Cell<Option<InstanceId>>,
+    waiting_for: Cell<Awaited>,
     verdict: Cell<Option<Verdict>>,
     order: Cell<Option<Order>>,
     /// Whether the replica waits for the client's body, rather than we for the replica.
@@ -168,7 +177,7 @@ impl Downstream {
             state: Cell::new(State::Fresh),
             since: Cell::new(clock.now()),
             clock: Rc::clone(clock),
-            waiting_for: Cell::new(None),
+            waiting_for: Cell::new(Awaited::Nobody),
             verdict: Cell::new(None),
             order: Cell::new(None),
             starved: Cell::new(false),
@@ -376,14 +385,44 @@ impl Downstream {
     /// The request at hand waits for an instance from now on. That another one was ejected does not
     /// concern it any more; that its time is up does.
     pub(crate) fn wait_for(&self, instance: InstanceId) {
-        self.waiting_for.set(Some(instance));
+        self.waiting_for.set(Awaited::One(instance));
         if self.verdict.get() == Some(Verdict::Ejected) {
             self.verdict.set(None);
         }
     }
 
+    /// The request at hand, which waits for the first of these, waits for the second as well.
+    pub(crate) fn wait_for_both(&self, first: InstanceId, second: InstanceId) {
+        self.waiting_for.set(Awaited::Two([Some(first), Some(second)]));
+    }
+
+    /// Whether an instance was ejected that the request at hand, which is hedged, had waited for. For
+    /// one that waits alone there is a verdict.
+    pub(crate) fn has_lost(&self, instance: InstanceId) -> bool {
+        match self.waiting_for.get() {
+            Awaited::Nobody | Awaited::One(_) => false,
+            Awaited::Two(two) => !two.contains(&Some(instance)),
+        }
+    }
+
+    /// Does not wait any longer for any but the instances that may finish.
+    fn eject_others(&self, may_finish: impl Fn(InstanceId) -> bool) {
+        match self.waiting_for.get() {
+            Awaited::Nobody => {}
+            Awaited::One(one) if may_finish(one) => {}
+            Awaited::One(_) => self.judge(Verdict::Ejected),
+            Awaited::Two(two) => {
+                let left = two.map(|instance| instance.filter(|&instance| may_finish(instance)));
+                self.waiting_for.set(Awaited::Two(left));
+                if left != two {
+                    self.wake();
+                }
+            }
+        }
+    }
+
     fn stop_waiting(&self) {
-        self.waiting_for.set(None);
+        self.waiting_for.set(Awaited::Nobody);
         self.verdict.set(None);
     }
 

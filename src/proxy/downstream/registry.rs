@@ -94,10 +94,7 @@ impl Registry {
     /// Tells requests to give up that wait for any but the instances that may finish.
     pub(crate) fn eject_others(&self, may_finish: impl Fn(InstanceId) -> bool) {
         for downstream in self.connections.borrow().values() {
-            let waiting_for = downstream.waiting_for.get();
-            if waiting_for.is_some_and(|instance| !may_finish(instance)) {
-                downstream.judge(Verdict::Ejected);
-            }
+            downstream.eject_others(&may_finish);
         }
     }
 
