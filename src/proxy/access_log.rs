@@ -25,7 +25,7 @@ use crate::fleet::ids::ReplicaName;
 /// Lines that may wait to be written.
 const WAITING_MAX: usize = 8_192;
 /// The most of a target that a line shows.
-const TARGET_MAX: usize = 2_048;
+pub(super) const TARGET_MAX: usize = 2_048;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,8 @@ pub struct AccessLogSettings {
 /// Where all workers send their lines.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    lines: SyncSender<Vec<u8>>,
-    format: LogFormat,
+    pub(super) lines: SyncSender<Vec<u8>>,
+    pub(super) format: LogFormat,
     pub(crate) sample: f64,
 }
 
@@ -169,7 +169,7 @@ impl Entry {
         })
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let client = self.client.to_str().unwrap_or("-");
         match self.log.format {
             LogFormat::Json => self.json(client).to_string() + "\n",
