@@ -105,11 +105,13 @@ impl Call<'_> {
             self.downstream.progress();
             self.downstream.wait_for(instance);
             let began = Instant::now();
+            let kept_bytes = request.body_mut().is_for(&in_flight.pool().counters);
             match self.attempt(&in_flight, request).await {
                 Ok((response, carrier)) => {
                     let counters = &in_flight.pool().counters;
                     let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
                     counters.answers.observe(micros);
+                    counters.bytes_up.add(kept_bytes);
                     let failed = response.status().is_server_error();
                     if failed {
                         counters.errors.bump();
