@@ -10,8 +10,9 @@ built=$(cargo metadata --format-version 1 --no-deps --locked |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 PATH=$built/tools/bin:$PATH
 
-have rustup && rustup run nightly rustc --version >/dev/null 2>&1 ||
+if ! have rustup || ! rustup run nightly rustc --version >/dev/null 2>&1; then
     fail "a nightly toolchain is missing: rustup toolchain install nightly"
+fi
 have c++ || fail "a C++ compiler is missing: apt-get install g++"
 have cargo-fuzz || {
     say "installing cargo-fuzz into $built/tools"
