@@ -160,7 +160,7 @@ impl Entry {
             began: Instant::now(),
             client,
             method: request.method().clone(),
-            target: target.chars().take(TARGET_MAX).collect(),
+            target: printable(target),
             version: request.version(),
             status: StatusCode::OK,
             route: None,
@@ -208,6 +208,22 @@ impl Entry {
     }
 }
 
+/// The beginning of a target. What a URI should not have as it is, and a terminal may take for a
+/// command or for another direction of writing, is escaped as its sender should have done.
+fn printable(target: &str) -> String {
+    let mut shown = String::with_capacity(target.len().min(TARGET_MAX));
+    for c in target.chars().take(TARGET_MAX) {
+        if c.is_ascii_graphic() {
+            shown.push(c);
+            continue;
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            shown.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    shown
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         if self.log.lines.try_send(self.line().into_bytes()).is_err() {
@@ -236,6 +252,13 @@ mod tests {
     fn the_common_format_has_its_own_time() {
         let at = UNIX_EPOCH + Duration::from_secs(971_186_136);
         assert_eq!(common_time(at), "10/Oct/2000:13:55:36 +0000");
+    }
+
+    #[test]
+    fn a_terminal_finds_no_command_in_a_target() {
+        assert_eq!(printable("/a?b=%20\"c"), "/a?b=%20\"c");
+        assert_eq!(printable("/\u{9b}2J\u{7f}\u{202e}"), "/%C2%9B2J%7F%E2%80%AE");
+        assert_eq!(printable(&"é".repeat(TARGET_MAX + 1)), "%C3%A9".repeat(TARGET_MAX));
     }
 
     #[test]
