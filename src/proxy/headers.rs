@@ -191,7 +191,9 @@ fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    // An empty one would leave a space at an end of the value, where no value has one.
+    let pieces: Vec<&[u8]> = pieces.filter(|piece| !piece.is_empty()).collect();
     // Made of valid values, so it is one.
     if let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
         headers.insert(COOKIE, cookie);
