@@ -116,9 +116,8 @@ impl Call<'_> {
                     if failed {
                         counters.errors.bump();
                     }
-                    if self.worker.picker.is_by_latency() {
-                        in_flight.pool().took(micros, failed);
-                    }
+                    self.learn(in_flight.pool(), began, failed);
+                    self.count_run(in_flight.pool(), failed);
                     let attempts = tried.len() + 1;
                     let route = self.route(&in_flight, micros, attempts, spilled);
                     return Ok(Answered { response, carrier, in_flight, attempts, route });
@@ -341,16 +340,33 @@ impl Call<'_> {
         }
     }
 
-    /// A miss that is the instance's own makes it look slow to a policy that goes by latency.
+    /// A miss that is the instance's own counts against it.
     fn remember(&self, in_flight: &InFlight, cause: Cause, began: Instant) {
         let is_own = match cause {
             Cause::Local | Cause::ClientBody => false,
             Cause::TimedOut => !self.downstream.is_starved(),
             _ => true,
         };
-        if is_own && self.worker.picker.is_by_latency() {
-            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(0);
-            in_flight.pool().took(micros, true);
+        if is_own {
+            self.learn(in_flight.pool(), began, true);
+        }
+        // Other misses are reported each for itself.
+        if cause == Cause::BadAnswer {
+            self.count_run(in_flight.pool(), true);
+        }
+    }
+
+    /// Tells the policy how an attempt ended.
+    fn learn(&self, pool: &Pool, began: Instant, failed: bool) {
+        self.worker.picker.learn(&self.worker.view, pool, began, failed);
+    }
+
+    /// Reports a run of errors, once: what it means is for a probe to say.
+    fn count_run(&self, pool: &Pool, is_error: bool) {
+        let run = pool.answered(is_error);
+        if is_error && run == self.worker.config.suspect_after_errors {
+            self.worker.counters.error_runs.bump();
+            self.worker.report(pool.instance(), FailureKind::Errors);
         }
     }
 

@@ -103,6 +103,7 @@ counters! {
     retries_denied: "Retries that the retry budget did not allow.",
     given_up: "Requests given up because their instance was ejected.",
     lost: "Connections lost before an answer began.",
+    error_runs: "Runs of error answers after which a replica was suspected.",
     bad_answers: "Answers of replicas that are not HTTP.",
     cut_short: "Answers that broke off in the middle.",
     log_dropped: "Lines of the access log that nobody had room for.",
