@@ -5,7 +5,7 @@ ADMIN_PORT ?= 9090
 URL ?= http://127.0.0.1:$(PORT)
 ADMIN_URL ?= http://127.0.0.1:$(ADMIN_PORT)
 
-.PHONY: help up down build images test bench bench-ring analysis fmt lint clean
+.PHONY: help up down build images test bench bench-ring analysis fuzz fmt lint clean
 
 help:
 	@echo 'make up        build and start the balancer, which starts its replicas; PORT=5000 ADMIN_PORT=9090'
@@ -17,6 +17,7 @@ help:
 	@echo 'make bench     CPU time per request beside HAProxy, nginx and Envoy; ROUNDS=5 ONLY=row,row'
 	@echo 'make bench-ring  the figures of the ring beside their goals, into analysis/results/ring.md'
 	@echo 'make analysis  the experiments A-1 to A-3 against URL and ADMIN_URL, and A-4, into analysis/results'
+	@echo 'make fuzz      the fuzz targets, on a nightly toolchain; SECONDS_EACH=60 ONLY=target,target'
 	@echo 'make fmt       format the sources'
 	@echo 'make lint      formatting, clippy, and shellcheck where it is installed'
 	@echo 'make clean     remove what was built'
@@ -44,6 +45,9 @@ bench-ring:
 
 analysis:
 	@PORT=$(PORT) ADMIN_PORT=$(ADMIN_PORT) scripts/analysis.sh $(URL) $(ADMIN_URL)
+
+fuzz:
+	@scripts/fuzz.sh
 
 fmt:
 	cargo fmt --all

@@ -73,6 +73,8 @@ pub mod config;
 pub mod control;
 pub mod driver;
 pub mod fleet;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod proxy;
 pub mod ring;
 pub mod serve;

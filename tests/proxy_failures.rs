@@ -17,7 +17,7 @@ use std::{
 };
 
 use proxy_support::{Client, Proxy, Replica, eventually, instance, refusing, table};
-use ringmaster::fleet::message::FailureKind;
+use ringmaster::{fleet::message::FailureKind, proxy::ProxyConfig};
 
 /// Takes a whole request and closes without a word.
 fn hanging_up() -> Replica {
@@ -182,6 +182,39 @@ fn a_connection_that_is_known_to_be_closed_is_not_used() {
         assert_eq!(proxy.get("/rep").status(), 404);
     }
     assert_eq!(proxy.workers.metrics().lost, 0);
+}
+
+/// What a replica thinks of its requests is its own affair; a row of errors is worth a question.
+#[test]
+fn a_run_of_errors_is_reported_once_and_any_other_answer_ends_it() {
+    let replica = || {
+        Replica::start(|mut conversation, _| {
+            while let Some(request) = conversation.message() {
+                match request.target() {
+                    "/500" => conversation.send("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"),
+                    "/404" => conversation.send("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
+                    _ => return conversation.send("no HTTP\r\n\r\n"),
+                }
+            }
+        })
+    };
+    let one = replica();
+    let mut proxy = Proxy::start(&[one.address]);
+    let asked = |proxy: &mut Proxy, targets: &[&str]| {
+        targets.iter().for_each(|target| drop(proxy.get(target)));
+        proxy.reported()
+    };
+    let suspected = [(instance(1, 1), FailureKind::Errors)];
+    assert_eq!(asked(&mut proxy, &["/500"; 4]), []);
+    assert_eq!(asked(&mut proxy, &["/404"]), []);
+    assert_eq!(asked(&mut proxy, &["/500"; 4]), []);
+    assert_eq!(asked(&mut proxy, &["/500"]), suspected);
+    assert_eq!(asked(&mut proxy, &["/500"; 30]), [], "it was asked about");
+    assert_eq!(asked(&mut proxy, &["/404", "/500", "/500", "/500", "/500", "/none"]), suspected);
+    assert_eq!(proxy.workers.metrics().error_runs, 2);
+    let never = |config: &mut ProxyConfig| config.suspect_after_errors = 0;
+    let mut proxy = Proxy::with(&[one.address], never, axum::Router::new());
+    assert_eq!(asked(&mut proxy, &["/500"; 30]), []);
 }
 
 #[test]

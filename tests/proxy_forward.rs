@@ -15,7 +15,8 @@ use std::{
     time::Duration,
 };
 
-use proxy_support::{Client, PATIENCE, Proxy, Replica, eventually};
+use proxy_support::{Client, Message, PATIENCE, Proxy, Replica, eventually, refusing};
+use ringmaster::proxy::ProxyConfig;
 
 #[test]
 fn connections_live_on_and_pipelined_requests_are_answered_in_order() {
@@ -142,6 +143,34 @@ fn bodies_stream_both_ways() {
 
 /// More than all buffers on the way hold, kernel's included.
 const LARGE: usize = 64 << 20;
+
+#[test]
+fn bytes_are_counted_with_the_replica_that_they_went_to() {
+    let answering = |_: &Message| "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned();
+    let replica = Replica::answering(answering);
+    let in_body = |config: &mut ProxyConfig| config.keys = "query:id,body:/id".parse().unwrap();
+    for address in [replica.address, refusing()] {
+        let proxy = Proxy::with(&[address, replica.address], in_body, axum::Router::new());
+        let query = proxy.query_of(0);
+        let mut client = proxy.client();
+        // Kept, streamed, and begun to be read for its key.
+        assert_eq!(client.post("PUT", &format!("/?{query}"), "four").text(), "hello");
+        assert_eq!(client.post("POST", &format!("/?{query}"), "and more").text(), "hello");
+        let key = query.trim_start_matches("id=");
+        let document = format!("{{\"id\":\"{key}\"}}");
+        assert_eq!(client.post("POST", "/", &document).text(), "hello");
+        let totals = proxy.workers.metrics();
+        let up = 12 + document.len() as u64;
+        assert_eq!((totals.bytes_up, totals.bytes_down), (up, 15), "{totals:?}");
+        let of = |index: usize| {
+            let (_, counted) = &totals.instances[index];
+            (counted.bytes_up, counted.bytes_down)
+        };
+        let expected =
+            if address == replica.address { [(up, 15), (0, 0)] } else { [(0, 0), (up, 15)] };
+        assert_eq!([of(0), of(1)], expected);
+    }
+}
 
 #[test]
 fn a_client_that_does_not_read_holds_the_replica_back() {

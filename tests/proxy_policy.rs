@@ -14,7 +14,7 @@ use std::{
 use proxy_support::{
     Client, PATIENCE, Proxy, Replica, eventually, instance, refusing, table, weighted_table,
 };
-use ringmaster::{balance::Policy, proxy::ProxyConfig};
+use ringmaster::{balance::Policy, fleet::message::FailureKind, proxy::ProxyConfig};
 
 /// Holds the answers to `/hold` back until it is opened.
 #[derive(Clone, Default)]
@@ -242,6 +242,43 @@ fn who_fails_fast_does_not_attract_load_under_peak_ewma() {
         assert!(answers >= 98, "{answers}");
         let totals = proxy.workers.metrics();
         assert!(totals.instances[1].1.requests <= 2, "{totals:?}");
+    }
+}
+
+/// Under many clients at a time, each of which sends its next request when it has an answer.
+#[test]
+fn who_fails_fast_gets_no_more_than_its_part_under_load() {
+    const CLIENTS: usize = 30;
+    const EACH: usize = 100;
+    for policy in [Policy::LeastInFlight, Policy::P2c, Policy::PeakEwma] {
+        let bad = Replica::answering(|_| "HTTP/1.1 500 Oh\r\nContent-Length: 1\r\n\r\nb".into());
+        let busy = || {
+            Replica::start(|mut conversation, _| {
+                while conversation.message().is_some() {
+                    thread::sleep(Duration::from_millis(5));
+                    conversation.answer("a");
+                }
+            })
+        };
+        let addresses = [busy().address, bad.address, busy().address];
+        let change = |config: &mut ProxyConfig| config.policy = policy;
+        let mut proxy = Proxy::with(&addresses, change, axum::Router::new());
+        thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                let mut client = proxy.client();
+                scope.spawn(move || (0..EACH).for_each(|_| drop(client.get("/"))));
+            }
+        });
+        let totals = proxy.workers.metrics();
+        assert_eq!(totals.requests, (CLIENTS * EACH) as u64);
+        let requests = totals.instances[1].1.requests;
+        let share = requests as f64 / totals.requests as f64;
+        assert!(requests > 0 && share < 0.2, "{policy}: {requests} requests");
+        // Its errors are worth one question, not one each.
+        let reported = proxy.reported();
+        assert_eq!(reported.len() as u64, totals.error_runs);
+        assert!(reported.len() <= 1, "{policy}: {reported:?}");
+        assert!(reported.iter().all(|one| *one == (instance(2, 1), FailureKind::Errors)));
     }
 }
 

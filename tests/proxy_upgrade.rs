@@ -86,6 +86,9 @@ fn a_megabyte_each_way_arrives_whole() {
     sender.join().unwrap();
     let totals = proxy.workers.metrics();
     assert!(totals.bytes_up >= 1 << 20 && totals.bytes_down >= 1 << 20, "{totals:?}");
+    let (_, replica) = &totals.instances[0];
+    let by_replica = (replica.bytes_up, replica.bytes_down);
+    assert_eq!(by_replica, (totals.bytes_up, totals.bytes_down), "all of it is its");
 }
 
 #[test]

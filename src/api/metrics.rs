@@ -79,7 +79,7 @@ fn replica_metrics(out: &mut String, handle: &Handle, totals: &Totals) {
         })
         .collect();
     type Part = fn(&InstanceTotals) -> f64;
-    let families: [(&str, &str, &str, Part); 3] = [
+    let families: [(&str, &str, &str, Part); 5] = [
         ("ringmaster_replica_requests_total", "counter", "Requests given to a replica.", |t| {
             t.requests as f64
         }),
@@ -88,6 +88,18 @@ fn replica_metrics(out: &mut String, handle: &Handle, totals: &Totals) {
             "counter",
             "Requests that a replica did not answer, and answers of 500 and above.",
             |t| t.errors as f64,
+        ),
+        (
+            "ringmaster_replica_bytes_up_total",
+            "counter",
+            "Bytes of request bodies sent to a replica.",
+            |t| t.bytes_up as f64,
+        ),
+        (
+            "ringmaster_replica_bytes_down_total",
+            "counter",
+            "Bytes of answers' bodies received from a replica.",
+            |t| t.bytes_down as f64,
         ),
         ("ringmaster_replica_in_flight", "gauge", "Open requests.", |t| t.in_flight as f64),
     ];

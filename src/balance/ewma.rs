@@ -1,7 +1,7 @@
 //! How long an instance takes: a moving average that believes bad news at once.
 
 /// How fast old answers are forgotten: after this time they count e times less.
-const DECAY_MILLIS: f64 = 10_000.0;
+pub(super) const DECAY_MILLIS: f64 = 10_000.0;
 /// What a failure counts at least. One that fails fast would else look like the fastest.
 const FAILURE_MICROS: f64 = 1_000_000.0;
 /// What an instance is taken to need at least. It keeps one that has not been asked for long from

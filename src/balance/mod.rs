@@ -8,12 +8,14 @@
 
 mod candidates;
 mod ewma;
+mod failures;
 mod policy;
 mod round_robin;
 
 pub use self::{
     candidates::{Candidate, Candidates},
     ewma::Ewma,
+    failures::{Failures, enough_failures},
     policy::{Bounded, Policy, PolicyError, bounded, least_in_flight, p2c, peak_ewma},
     round_robin::{RoundRobin, SmoothRoundRobin},
 };

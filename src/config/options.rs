@@ -119,6 +119,9 @@ pub struct Options {
     /// Passed heartbeats until a replica is admitted [default: 1]
     #[arg(long, env = "RINGMASTER_HEARTBEAT_PASSES", value_name = "N")]
     pub heartbeat_passes: Option<u32>,
+    /// Answers of 500 and above in a row after which a replica is probed at once; 0: never [default: 5]
+    #[arg(long, env = "RINGMASTER_SUSPECT_AFTER_ERRORS", value_name = "N")]
+    pub suspect_after_errors: Option<u32>,
     /// How long a living but failing replica is left before it is replaced [default: 5s]
     #[arg(long, env = "RINGMASTER_REPLACE_AFTER", value_name = "TIME")]
     pub replace_after: Option<String>,
@@ -265,6 +268,7 @@ macro_rules! every_option {
             heartbeat_timeout,
             heartbeat_misses,
             heartbeat_passes,
+            suspect_after_errors,
             replace_after,
             start_deadline,
             drain,

@@ -43,6 +43,7 @@ pub(super) fn proxy_of(options: &Options, limits: &Limits) -> Checked<ProxyConfi
         upstream_host: upstream_host_of(options)?,
         attempts_header: options.attempts_header.unwrap_or(proxy.attempts_header),
         upstream_protocol: upstream_protocol_of(options)?,
+        suspect_after_errors: options.suspect_after_errors.unwrap_or(proxy.suspect_after_errors),
         connect: time("connect", options.connect.as_ref(), proxy.connect)?,
         first_byte: time("first_byte", options.first_byte.as_ref(), proxy.first_byte)?,
         upstream_idle: time("upstream_idle", options.upstream_idle.as_ref(), proxy.upstream_idle)?,

@@ -1,6 +1,8 @@
 //! The state file: the committed desired state, written by temporary file, fsync and rename, so
 //! that a crash at any moment leaves either the old state or the new one.
 
+pub(crate) mod fuzzing;
+
 use std::{
     fs::{self, File},
     io::{self, Write},

@@ -233,7 +233,7 @@ pub enum Sighting {
     Removed,
 }
 
-/// How a request failed, seen from the data plane. Never a 5xx alone.
+/// How a request failed, seen from the data plane. Never one 5xx alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureKind {
     /// The connection was refused.
@@ -244,6 +244,9 @@ pub enum FailureKind {
     Reset,
     /// The answer did not begin within the deadline.
     FirstByteTimeout,
+    /// So many answers in a row were of 500 and above, or no HTTP, that it is worth a question. What
+    /// the application thinks of its requests ejects nobody: only the heartbeat does.
+    Errors,
 }
 
 /// All that an engine has of a fleet.

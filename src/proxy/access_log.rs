@@ -25,7 +25,7 @@ use crate::fleet::ids::ReplicaName;
 /// Lines that may wait to be written.
 const WAITING_MAX: usize = 8_192;
 /// The most of a target that a line shows.
-const TARGET_MAX: usize = 2_048;
+pub(super) const TARGET_MAX: usize = 2_048;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,8 @@ pub struct AccessLogSettings {
 /// Where all workers send their lines.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    lines: SyncSender<Vec<u8>>,
-    format: LogFormat,
+    pub(super) lines: SyncSender<Vec<u8>>,
+    pub(super) format: LogFormat,
     pub(crate) sample: f64,
 }
 
@@ -161,7 +161,7 @@ impl Entry {
             began: Instant::now(),
             client,
             method: request.method().clone(),
-            target: target.chars().take(TARGET_MAX).collect(),
+            target: printable(target),
             version: request.version(),
             status: StatusCode::OK,
             route: None,
@@ -170,7 +170,7 @@ impl Entry {
         })
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let client = self.client.to_str().unwrap_or("-");
         match self.log.format {
             LogFormat::Json => self.json(client).to_string() + "\n",
@@ -209,6 +209,22 @@ impl Entry {
     }
 }
 
+/// The beginning of a target. What a URI should not have as it is, and a terminal may take for a
+/// command or for another direction of writing, is escaped as its sender should have done.
+fn printable(target: &str) -> String {
+    let mut shown = String::with_capacity(target.len().min(TARGET_MAX));
+    for c in target.chars().take(TARGET_MAX) {
+        if c.is_ascii_graphic() {
+            shown.push(c);
+            continue;
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            shown.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    shown
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         if self.log.lines.try_send(self.line().into_bytes()).is_err() {
@@ -237,6 +253,13 @@ mod tests {
     fn the_common_format_has_its_own_time() {
         let at = UNIX_EPOCH + Duration::from_secs(971_186_136);
         assert_eq!(common_time(at), "10/Oct/2000:13:55:36 +0000");
+    }
+
+    #[test]
+    fn a_terminal_finds_no_command_in_a_target() {
+        assert_eq!(printable("/a?b=%20\"c"), "/a?b=%20\"c");
+        assert_eq!(printable("/\u{9b}2J\u{7f}\u{202e}"), "/%C2%9B2J%7F%E2%80%AE");
+        assert_eq!(printable(&"é".repeat(TARGET_MAX + 1)), "%C3%A9".repeat(TARGET_MAX));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
     h2::Streaming,
     headers,
     interim::Gate,
-    metrics::Counters,
+    metrics::{Counters, InstanceCounters},
     pool::{InFlight, Link},
     splice::{Plan, Splice},
 };
@@ -46,6 +46,8 @@ pub(crate) struct FromClient {
     pub(crate) left: u64,
     pub(crate) downstream: Rc<Downstream>,
     pub(crate) counters: Arc<CachePadded<Counters>>,
+    /// Those of the instance that it goes to, once that is known.
+    pub(crate) replica: Option<Arc<CachePadded<InstanceCounters>>>,
 }
 
 /// What was read already, then the rest. Where nothing is left to read it can be sent again.
@@ -57,6 +59,20 @@ pub(crate) struct Begun {
 }
 
 impl Upload {
+    /// Says which instance it is sent to, which counts what is still to come. Returns the number of
+    /// bytes that are here already: whether they are sent is not known yet.
+    pub(crate) fn is_for(&mut self, replica: &Arc<CachePadded<InstanceCounters>>) -> u64 {
+        let (here, rest) = match self {
+            Upload::Kept(bytes) => (bytes.as_ref(), None),
+            Upload::Streamed(body) => (None, Some(body)),
+            Upload::Begun(begun) => (begun.first.as_ref(), begun.rest.as_mut()),
+        };
+        if let Some(rest) = rest {
+            rest.replica = Some(Arc::clone(replica));
+        }
+        here.map_or(0, |bytes| bytes.len() as u64)
+    }
+
     /// The same body once more, if it is kept.
     pub(crate) fn again(&self) -> Option<Self> {
         match self {
@@ -108,6 +124,9 @@ impl FromClient {
             };
             self.left = left;
             self.counters.bytes_up.add(length);
+            if let Some(replica) = &self.replica {
+                replica.bytes_up.add(length);
+            }
         }
         polled.map_err(UploadError::Broken)
     }
@@ -270,6 +289,7 @@ impl Streamed {
     /// Counts bytes of the body.
     pub(crate) fn passed(&mut self, length: u64) {
         self.counters.bytes_down.add(length);
+        self.in_flight.pool().counters.bytes_down.add(length);
         if let Some(entry) = &mut self.entry {
             entry.bytes += length;
         }

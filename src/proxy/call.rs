@@ -61,9 +61,21 @@ pub(crate) struct Attempt {
     pub(crate) began: Instant,
     /// If it is a hedge: when the attempt began that was slow.
     pub(crate) hedges: Option<Instant>,
+    /// Bytes of the request's body that were here when it began.
+    kept_bytes: u64,
 }
 
 impl Attempt {
+    /// Begins with the instance that the request has its place at.
+    pub(crate) fn begin(
+        in_flight: InFlight,
+        request: &mut Request<Upload>,
+        hedges: Option<Instant>,
+    ) -> Self {
+        let kept_bytes = request.body_mut().is_for(&in_flight.pool().counters);
+        Self { in_flight, began: Instant::now(), hedges, kept_bytes }
+    }
+
     pub(crate) fn is_hedge(&self) -> bool {
         self.hedges.is_some()
     }
@@ -131,7 +143,7 @@ impl Call<'_> {
             let is_retry = !tried.is_empty();
             let (attempt, outcome) = match &self.worker.hedging {
                 None => {
-                    let attempt = Attempt { in_flight, began: Instant::now(), hedges: None };
+                    let attempt = Attempt::begin(in_flight, &mut request, None);
                     let outcome = self.attempt(&attempt.in_flight, request).await;
                     (attempt, outcome)
                 }
@@ -168,9 +180,9 @@ impl Call<'_> {
         if failed {
             pool.counters.errors.bump();
         }
-        if self.worker.picker.is_by_latency() {
-            pool.took(micros, failed);
-        }
+        pool.counters.bytes_up.add(attempt.kept_bytes);
+        self.teach(pool, attempt.began, failed);
+        self.count_run(pool, failed);
         micros
     }
 
@@ -377,15 +389,33 @@ impl Call<'_> {
         }
     }
 
-    /// A miss that is the instance's own makes it look slow to a policy that goes by latency.
+    /// A miss that is the instance's own counts against it.
     fn remember(&self, in_flight: &InFlight, cause: Cause, began: Instant) {
         let is_own = match cause {
             Cause::Local | Cause::ClientBody => false,
             Cause::TimedOut => !self.downstream.is_starved(),
             _ => true,
         };
-        if is_own && self.worker.picker.is_by_latency() {
-            in_flight.pool().took(micros_since(began), true);
+        if is_own {
+            self.teach(in_flight.pool(), began, true);
+        }
+        // Other misses are reported each for itself.
+        if cause == Cause::BadAnswer {
+            self.count_run(in_flight.pool(), true);
+        }
+    }
+
+    /// Tells the policy how an attempt ended.
+    fn teach(&self, pool: &Pool, began: Instant, failed: bool) {
+        self.worker.picker.learn(&self.worker.view, pool, began, failed);
+    }
+
+    /// Reports a run of errors, once: what it means is for a probe to say.
+    fn count_run(&self, pool: &Pool, is_error: bool) {
+        let run = pool.answered(is_error);
+        if is_error && run == self.worker.config.suspect_after_errors {
+            self.worker.counters.error_runs.bump();
+            self.worker.report(pool.instance(), FailureKind::Errors);
         }
     }
 

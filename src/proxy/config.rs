@@ -69,6 +69,8 @@ pub struct ProxyConfig {
     pub client_idle: Duration,
     /// How many replicas a request tries at most.
     pub attempts: usize,
+    /// After how many error answers in a row (in one worker) an instance is suspected; 0: never.
+    pub suspect_after_errors: u32,
     /// Retries that could do work twice, in percent of requests.
     pub retry_percent: u32,
     /// Retries that are always allowed, per second and process.
@@ -128,6 +130,7 @@ impl Default for ProxyConfig {
             header_read: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),
             attempts: 3,
+            suspect_after_errors: 5,
             retry_percent: 20,
             retries_per_second: 3,
             retry_burst: 256,

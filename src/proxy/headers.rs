@@ -144,7 +144,8 @@ pub(crate) fn to_upstream(uri: &mut Uri, headers: &mut HeaderMap, client: &Clien
         if let Ok(host) = HeaderValue::try_from(host) {
             headers.insert(HOST, host);
         }
-        let path = uri.path_and_query().cloned();
+        // Before a fragment an empty path is kept as one, and would leave no target at all.
+        let path = uri.path_and_query().filter(|path| path.as_str() != "/").cloned();
         *uri = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
     }
     if client.version == Version::HTTP_2 {
@@ -191,7 +192,9 @@ fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    // An empty one would leave a space at an end of the value, where no value has one.
+    let pieces: Vec<&[u8]> = pieces.filter(|piece| !piece.is_empty()).collect();
     // Made of valid values, so it is one.
     if let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
         headers.insert(COOKIE, cookie);
@@ -525,6 +528,9 @@ mod tests {
 
     #[test]
     fn the_target_of_an_absolute_form_beats_the_host() {
+        for bare in ["http://real", "http://real#fragment"] {
+            assert_eq!(upstream(bare, &[]).0, "/", "{bare}");
+        }
         let (uri, headers) = upstream("http://me@real:81/a?b=c", &[("host", "claimed")]);
         assert_eq!(uri, "/a?b=c");
         assert!(headers.contains(&"host: real:81".to_string()), "{headers:?}");

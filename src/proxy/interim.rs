@@ -21,7 +21,7 @@ use tokio::time::{Sleep, sleep};
 use super::headers;
 
 /// Bytes of interim answers that one request may lead to; what comes beyond is not passed on.
-const BYTES_MAX: usize = 32 * 1024;
+pub(super) const BYTES_MAX: usize = 32 * 1024;
 /// Where a status line says the first digit of its status.
 const CLASS: usize = 9;
 const STATUS: std::ops::Range<usize> = 9..12;
@@ -60,19 +60,21 @@ impl Listener {
             return;
         }
         heard.extend_from_slice(bytes);
-        while heard.len() > STATUS.end {
-            let is_interim = heard[CLASS] == b'1' && heard[STATUS] != *b"101";
+        // Nothing below depends on how much came at once: it is the network that cuts.
+        while heard.len() > CLASS {
             let end = heard.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
-            match end {
-                _ if !is_interim || heard.len() + self.bytes.get() > BYTES_MAX => {
-                    self.listens.set(false);
-                    heard.clear();
-                }
+            let is_too_much = end.unwrap_or(heard.len()) + self.bytes.get() > BYTES_MAX;
+            if heard[CLASS] != b'1' || heard.get(STATUS) == Some(b"101") || is_too_much {
+                self.listens.set(false);
+                heard.clear();
+                return;
+            }
+            match end.filter(|_| heard.len() >= STATUS.end) {
                 Some(end) => {
                     self.bytes.set(self.bytes.get() + end);
                     self.heads.borrow_mut().push(heard.drain(..end).collect());
                 }
-                None => break,
+                None => return,
             }
         }
     }
@@ -191,6 +193,9 @@ mod tests {
             let (one, other) = all.split_at(cut);
             assert_eq!(heard(&[one, other]), (expected.clone(), false), "cut at {cut}");
         }
+        // What comes with them, however long, takes nothing away from them.
+        let large = format!("{all}{}", "x".repeat(BYTES_MAX));
+        assert_eq!(heard(&[&large]), (expected.clone(), false));
         let letters: Vec<String> = all.chars().map(String::from).collect();
         let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
         assert_eq!(heard(&letters), (expected, false));

@@ -108,6 +108,7 @@ counters! {
     hedge_measurements: "Times that a worker measured anew when a request is slow.",
     given_up: "Requests given up because their instance was ejected.",
     lost: "Connections lost before an answer began.",
+    error_runs: "Runs of error answers after which a replica was suspected.",
     bad_answers: "Answers of replicas that are not HTTP.",
     cut_short: "Answers that broke off in the middle.",
     log_dropped: "Lines of the access log that nobody had room for.",
@@ -124,6 +125,10 @@ pub struct InstanceTotals {
     pub requests: u64,
     /// Requests that it did not answer, and answers of 500 and above.
     pub errors: u64,
+    /// Bytes of request bodies, and of tunnels, that were sent to it.
+    pub bytes_up: u64,
+    /// Bytes of bodies, and of tunnels, that came from it.
+    pub bytes_down: u64,
     /// How long it took to begin its answers.
     pub answers: HistogramTotals,
     /// Requests that are open now.
@@ -135,6 +140,8 @@ pub struct InstanceTotals {
 pub(crate) struct InstanceCounters {
     pub(crate) requests: Count,
     pub(crate) errors: Count,
+    pub(crate) bytes_up: Count,
+    pub(crate) bytes_down: Count,
     pub(crate) answers: Histogram,
 }
 
@@ -142,6 +149,8 @@ impl InstanceTotals {
     pub(crate) fn add(&mut self, counters: &InstanceCounters) {
         self.requests += counters.requests.get();
         self.errors += counters.errors.get();
+        self.bytes_up += counters.bytes_up.get();
+        self.bytes_down += counters.bytes_down.get();
         self.answers.add(&counters.answers);
     }
 }

@@ -29,6 +29,7 @@ mod converse;
 mod downstream;
 mod errors;
 mod forward;
+pub(crate) mod fuzzing;
 mod h2;
 mod headers;
 mod hedge;

@@ -1,6 +1,6 @@
 //! Who gets a request: the current table with this worker's pools, and the policy over it.
 
-use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 
 use rand::{RngExt as _, rngs::StdRng};
 
@@ -54,6 +54,23 @@ impl View {
     fn in_flight(&self, member: MemberIndex) -> u64 {
         self.pool(member).map_or(0, |pool| pool.in_flight())
     }
+
+    /// The same with recent failures.
+    fn load(&self, member: MemberIndex) -> u64 {
+        self.pool(member).map_or(0, |pool| pool.load())
+    }
+
+    /// How many failures are enough to leave an instance alone.
+    fn enough_failures(&self, pool: &Pool) -> u64 {
+        let mut members = self.admitted.as_slice().iter().map(|candidate| candidate.member);
+        let is_its = |member: &MemberIndex| {
+            self.pool(*member).is_some_and(|its| its.instance() == pool.instance())
+        };
+        // One that is not in the table any more is picked by nobody.
+        members.find(is_its).map_or(0, |member| {
+            balance::enough_failures(&self.admitted, member, |other| self.in_flight(other))
+        })
+    }
 }
 
 /// The policy of a worker, with what it remembers.
@@ -89,9 +106,25 @@ impl Picker {
         self.policy.is_by_key()
     }
 
-    /// Whether it matters how long answers take.
-    pub(crate) fn is_by_latency(&self) -> bool {
-        self.policy == Policy::PeakEwma
+    /// Takes in how an attempt ended, where the policy goes by that.
+    #[inline]
+    pub(crate) fn learn(
+        &self,
+        view: &RefCell<Rc<View>>,
+        pool: &Pool,
+        began: Instant,
+        failed: bool,
+    ) {
+        match self.policy {
+            Policy::PeakEwma => {
+                let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                pool.took(micros, failed);
+            }
+            Policy::LeastInFlight | Policy::P2c if failed => {
+                pool.failed(view.borrow().enough_failures(pool));
+            }
+            _ => {}
+        }
     }
 
     /// Who is next to get a request of this slot, of those that it has not tried. Instances are
@@ -147,14 +180,14 @@ impl Picker {
             [] => Cow::Borrowed(&view.admitted),
             _ => Cow::Owned(view.admitted.only(|member| view.untried(member, tried).is_some())),
         };
-        let in_flight = |member: MemberIndex| view.in_flight(member);
+        let load = |member: MemberIndex| view.load(member);
         let cost = |member: MemberIndex| view.pool(member).map_or(f64::MAX, |pool| pool.cost());
         let roll = || rng.borrow_mut().random::<u64>();
         let member = match self.policy {
             Policy::RoundRobin => self.round_robin.borrow_mut().next(&candidates),
             Policy::WeightedRoundRobin => self.smooth.borrow_mut().next(&candidates),
-            Policy::LeastInFlight => balance::least_in_flight(&candidates, in_flight, roll()),
-            Policy::P2c => balance::p2c(&candidates, in_flight, [roll(), roll()]),
+            Policy::LeastInFlight => balance::least_in_flight(&candidates, load, roll()),
+            Policy::P2c => balance::p2c(&candidates, load, [roll(), roll()]),
             Policy::PeakEwma => balance::peak_ewma(&candidates, cost, [roll(), roll()]),
             // The policies by key do not come here.
             Policy::Random | Policy::Ring | Policy::Bounded => {

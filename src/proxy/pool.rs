@@ -33,7 +33,7 @@ use super::{
     routes::Upstream,
 };
 use crate::{
-    balance::Ewma,
+    balance::{Ewma, Failures},
     fleet::ids::{InstanceId, ReplicaName},
 };
 
@@ -51,6 +51,9 @@ pub(crate) struct Pool {
     idle_millis: u64,
     clock: Rc<Clock>,
     latency: Cell<Ewma>,
+    failures: Cell<Failures>,
+    /// Answers in a row that were errors.
+    errors: Cell<u32>,
     pub(crate) h2: h2::Connections,
     pub(crate) queue: Queue,
     /// Whether the instance speaks HTTP/2; `None` until it was asked.
@@ -77,6 +80,8 @@ impl Pool {
             idle_millis: u64::try_from(limits.1.as_millis()).unwrap_or(u64::MAX),
             clock,
             latency: Cell::default(),
+            failures: Cell::default(),
+            errors: Cell::default(),
             h2: h2::Connections::default(),
             queue: Queue::default(),
             speaks_h2: Cell::default(),
@@ -120,6 +125,23 @@ impl Pool {
     /// What one more request costs here, by what was remembered.
     pub(crate) fn cost(&self) -> f64 {
         self.latency.get().cost(self.in_flight(), self.clock.now())
+    }
+
+    /// Remembers a failure, where load decides; see [`Failures`].
+    pub(crate) fn failed(&self, enough: u64) {
+        self.failures.set(self.failures.get().with(enough, self.clock.now()));
+    }
+
+    /// Open requests, in all workers, and what failures in this one weigh.
+    pub(crate) fn load(&self) -> u64 {
+        self.in_flight() + self.failures.get().load(self.clock.now())
+    }
+
+    /// One more answer; returns how many in a row were errors, this one included.
+    pub(crate) fn answered(&self, is_error: bool) -> u32 {
+        let run = if is_error { self.errors.get().saturating_add(1) } else { 0 };
+        self.errors.set(run);
+        run
     }
 
     /// An open connection that has not rested for too long.

@@ -15,7 +15,7 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest header of version 1, its line end included.
 const LINE_MAX: usize = 107;
 /// The most that version 2 may say beside the addresses.
-const PAYLOAD_MAX: usize = 2_048;
+pub(super) const PAYLOAD_MAX: usize = 2_048;
 
 /// Reads the header, and who the client is; `None` if the header does not say (a health check of the
 /// sender's own, or a socket without addresses). Has no deadline of its own.

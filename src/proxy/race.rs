@@ -165,14 +165,14 @@ impl Call<'_> {
     async fn run(
         &self,
         in_flight: InFlight,
-        request: Request<Upload>,
+        mut request: Request<Upload>,
         hedges: Option<Instant>,
     ) -> Asked {
-        let began = Instant::now();
-        let instance = in_flight.pool().instance();
+        let attempt = Attempt::begin(in_flight, &mut request, hedges);
+        let instance = attempt.in_flight.pool().instance();
         let outcome = {
-            let mut attempt = pin!(self.attempt(&in_flight, request));
-            poll_fn(|cx| match attempt.as_mut().poll(cx) {
+            let mut asking = pin!(self.attempt(&attempt.in_flight, request));
+            poll_fn(|cx| match asking.as_mut().poll(cx) {
                 Poll::Pending if self.downstream.has_lost(instance) => {
                     Poll::Ready(Err(Miss { cause: Cause::Ejected, request: None }))
                 }
@@ -180,7 +180,7 @@ impl Call<'_> {
             })
             .await
         };
-        (Attempt { in_flight, began, hedges }, outcome)
+        (attempt, outcome)
     }
 }
 

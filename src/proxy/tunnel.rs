@@ -71,8 +71,10 @@ impl Tunnel {
         worker.counters.upgrades.bump();
         downstream.enter(State::Tunnel);
         downstream.wait_for(self.in_flight.pool().instance());
-        let (up, down) = (&worker.counters.bytes_up, &worker.counters.bytes_down);
-        down.add(self.read.len() as u64);
+        let (all, replica) = (&worker.counters, &self.in_flight.pool().counters);
+        let up = [&all.bytes_up, &replica.bytes_up];
+        let down = [&all.bytes_down, &replica.bytes_down];
+        down.iter().for_each(|count| count.add(self.read.len() as u64));
         let mut client = Watched { inner: client, downstream, read: up };
         let mut upstream = Watched { inner: self.upstream, downstream, read: down };
         let mut passing = pin!(async {
@@ -96,7 +98,7 @@ impl Tunnel {
 struct Watched<'a, T> {
     inner: T,
     downstream: &'a Downstream,
-    read: &'a Count,
+    read: [&'a Count; 2],
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<'_, T> {
@@ -110,7 +112,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<'_, T> {
         let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
         let came = buf.filled().len() - before;
         if came > 0 {
-            this.read.add(came as u64);
+            this.read.iter().for_each(|count| count.add(came as u64));
             this.downstream.progress();
         }
         polled

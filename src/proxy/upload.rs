@@ -181,7 +181,7 @@ pub(crate) async fn upload(
             if !worker.has_replica() {
                 return Err(Failure::NoReplica);
             }
-            return keep(downstream, body, limit).await;
+            return keep(worker, downstream, body, limit).await;
         }
         _ => return Ok(Upload::Streamed(from_client(worker, downstream, body))),
     };
@@ -204,10 +204,16 @@ fn from_client(worker: &Worker, downstream: &Rc<Downstream>, incoming: Incoming)
         left: worker.config.body_max.unwrap_or(u64::MAX),
         downstream: Rc::clone(downstream),
         counters: worker.counters.clone(),
+        replica: None,
     }
 }
 
-async fn keep(downstream: &Downstream, body: Incoming, limit: usize) -> Result<Upload, Failure> {
+async fn keep(
+    worker: &Worker,
+    downstream: &Downstream,
+    body: Incoming,
+    limit: usize,
+) -> Result<Upload, Failure> {
     let mut collected = pin!(Limited::new(body, limit).collect());
     downstream.set_starved(true);
     let bytes: Bytes = poll_fn(|cx| match collected.as_mut().poll(cx) {
@@ -218,6 +224,7 @@ async fn keep(downstream: &Downstream, body: Incoming, limit: usize) -> Result<U
     })
     .await?;
     downstream.set_starved(false);
+    worker.counters.bytes_up.add(bytes.len() as u64);
     Ok(kept(bytes))
 }
 

@@ -93,7 +93,7 @@ pub(crate) struct Worker {
     open: Arc<AtomicUsize>,
     pub(crate) registry: Registry,
     rng: RefCell<StdRng>,
-    view: RefCell<Rc<View>>,
+    pub(crate) view: RefCell<Rc<View>>,
 }
 
 /// Serves until told to stop. Returns when the last connection has ended, or at the deadline.

@@ -60,18 +60,30 @@ fn one_that_recovers_in_time_is_not_replaced() {
 
 #[test]
 fn a_suspect_needs_only_one_miss_and_one_that_passes_is_no_suspect_any_more() {
-    let fails = |world: &mut World| {
-        let instance = world.instance_of("server_1");
-        world.tell(Event::RequestFailed { instance, kind: FailureKind::Reset });
-    };
-    let mut world = World::of(3);
-    fails(&mut world);
-    world.wait(100);
-    assert_eq!(world.rep().len(), 3, "it passed");
-    world.sicken("server_1", no_answer());
-    fails(&mut world);
-    world.wait(100);
-    assert_eq!(world.rep(), ["server_2", "server_3"]);
+    for kind in [FailureKind::Reset, FailureKind::Errors] {
+        let fails = |world: &mut World| {
+            let instance = world.instance_of("server_1");
+            world.tell(Event::RequestFailed { instance, kind });
+        };
+        let mut world = World::of(3);
+        for _ in 0..20 {
+            fails(&mut world);
+            world.wait(100);
+            assert_eq!(world.rep().len(), 3, "it passed");
+        }
+        world.sicken("server_1", no_answer());
+        fails(&mut world);
+        world.wait(100);
+        assert_eq!(world.rep(), ["server_2", "server_3"]);
+        // Whatever is said of the last one, it stays.
+        world.sicken("server_2", no_answer());
+        world.sicken("server_3", no_answer());
+        world.start_error = Some(StartError::Refused("no such image".into()));
+        world.wait(10_000);
+        fails(&mut world);
+        world.wait(100);
+        assert_eq!(world.rep().len(), 1);
+    }
 }
 
 #[test]
