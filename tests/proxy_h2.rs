@@ -217,7 +217,11 @@ fn a_stream_is_tried_elsewhere_and_may_find_nobody() {
         let path = format!("/p?{}", proxy.query_of(0));
         let answer = text(sender.send_request(get(&path)).await.unwrap()).await;
         assert_eq!(answer, (StatusCode::OK, format!("b {path}")));
+        let known = proxy.workers.metrics().tables;
         proxy.routes.publish(proxy_support::table(&[None, None], &[]));
+        while proxy.workers.metrics().tables == known {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let answer = sender.send_request(get("/")).await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     });

@@ -22,6 +22,8 @@ struct Busy {
     replica: Replica,
     go_on: mpsc::Sender<()>,
     most: Arc<AtomicUsize>,
+    /// The targets that it was asked for.
+    seen: Arc<Mutex<Vec<String>>>,
 }
 
 fn busy() -> Busy {
@@ -29,9 +31,12 @@ fn busy() -> Busy {
     let wait = Arc::new(Mutex::new(wait));
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let peak = Arc::clone(&most);
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let targets = Arc::clone(&seen);
     let replica = Replica::start(move |mut conversation, _| {
         while let Some(request) = conversation.message() {
             peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            targets.lock().unwrap().push(request.target().to_owned());
             let told = wait.lock().unwrap().recv();
             now.fetch_sub(1, Ordering::SeqCst);
             if told.is_err() {
@@ -40,7 +45,7 @@ fn busy() -> Busy {
             conversation.answer(request.target());
         }
     });
-    Busy { replica, go_on, most }
+    Busy { replica, go_on, most, seen }
 }
 
 fn limited(addresses: &[std::net::SocketAddr], limit: Concurrency) -> Proxy {
@@ -78,12 +83,15 @@ fn requests_wait_in_order_and_never_more_than_allowed_are_in_flight() {
     let clients = ask_in_order(&proxy, 5);
     eventually("three wait", || proxy.workers.metrics().queued == 3);
     assert_eq!(proxy.routes.in_flight(instance(1, 1)), 2);
-    for (number, mut client) in clients.into_iter().enumerate() {
+    for next in 2..5 {
+        // Whichever of the two that the replica has is answered, one more gets to it.
         busy.go_on.send(()).unwrap();
-        if number == 0 {
-            // Two are with the replica, and either may be answered first.
-            busy.go_on.send(()).unwrap();
-        }
+        eventually("the next", || busy.seen.lock().unwrap().len() == next + 1);
+        assert_eq!(busy.seen.lock().unwrap()[next], format!("/{next}"));
+    }
+    busy.go_on.send(()).unwrap();
+    busy.go_on.send(()).unwrap();
+    for (number, mut client) in clients.into_iter().enumerate() {
         assert_eq!(client.reply().text(), format!("/{number}"));
     }
     assert_eq!(busy.most.load(Ordering::SeqCst), 2);

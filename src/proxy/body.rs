@@ -22,8 +22,9 @@ use super::{
     h2::Streaming,
     headers,
     interim::Gate,
+    link::Link,
     metrics::{Counters, InstanceCounters},
-    pool::{InFlight, Link},
+    pool::InFlight,
     splice::{Plan, Splice},
 };
 

@@ -18,7 +18,8 @@ use super::{
     downstream::{Downstream, Verdict},
     errors::Failure,
     h2::{self, Streaming, UpstreamProtocol},
-    pool::{Blame, InFlight, Link, Loss, Pool},
+    link::{Blame, Link, Loss},
+    pool::{InFlight, Pool},
     queue::{self, Concurrency},
     worker::Worker,
 };

@@ -27,7 +27,7 @@ use tokio::{
     task::spawn_local,
 };
 
-use super::{body::Upload, downstream::Downstream, pool::Loss};
+use super::{body::Upload, downstream::Downstream, link::Loss};
 
 /// What replicas are spoken to in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -36,6 +36,7 @@ mod hedge;
 mod histogram;
 mod interim;
 mod key;
+mod link;
 mod metrics;
 mod owner;
 mod pick;

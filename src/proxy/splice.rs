@@ -25,7 +25,7 @@ use super::{
     body::Streamed,
     converse,
     downstream::{Downstream, Order},
-    pool::{Link, Wire},
+    link::{Link, Wire},
     worker::Worker,
 };
 

@@ -18,9 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy_bidirec
 use super::{
     converse,
     downstream::{Downstream, Order, State},
-    headers,
+    headers, link,
     metrics::Count,
-    pool::{self, InFlight},
+    pool::InFlight,
     worker::Worker,
 };
 
@@ -47,7 +47,7 @@ pub(crate) fn announce(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// The replica's end of an upgraded connection.
 pub(crate) struct Tunnel {
-    pub(crate) upstream: pool::Wire,
+    pub(crate) upstream: link::Wire,
     /// What the replica has sent behind its answer.
     pub(crate) read: Bytes,
     pub(crate) in_flight: InFlight,
