@@ -7,7 +7,7 @@
 //! it has said are left, and nothing else that the replica may send.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     future::{Future, poll_fn},
     io,
@@ -31,12 +31,18 @@ use super::{
 
 /// Bytes that a pipe is asked to hold. The kernel may allow less, which costs only more calls.
 const PIPE_SIZE: usize = 256 * 1024;
-/// Unused pipes that a worker keeps; each has two descriptors.
-const PIPES_MAX: usize = 32;
+/// Pipes of a worker. Each has two descriptors, which clients and replicas need more: bodies beyond
+/// are copied.
+const PIPES_MAX: usize = 256;
+/// Unused ones that are kept.
+const UNUSED_MAX: usize = 32;
 
-/// The unused pipes of a worker.
+/// The pipes of a worker.
 #[derive(Debug, Default)]
-pub(crate) struct Pipes(RefCell<Vec<Ends>>);
+pub(crate) struct Pipes {
+    unused: RefCell<Vec<Ends>>,
+    lent: Cell<usize>,
+}
 
 /// Where bytes come out of a pipe, and where they go in.
 #[derive(Debug)]
@@ -55,24 +61,29 @@ pub(crate) struct Pipe {
 }
 
 impl Pipes {
-    /// An empty pipe; `None` when the process has no descriptors left.
+    /// An empty pipe; `None` when all are in use, or the process has no descriptors left.
     pub(crate) fn lend(self: &Rc<Self>) -> Option<Pipe> {
-        let kept = self.0.borrow_mut().pop();
+        if self.lent.get() >= PIPES_MAX {
+            return None;
+        }
+        let kept = self.unused.borrow_mut().pop();
         let ends = kept.or_else(|| {
             let (out, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
             // An unprivileged user may have reached his share of larger pipes.
             let _ = fcntl_setpipe_size(&into, PIPE_SIZE);
             Some(Ends { out, into })
         })?;
+        self.lent.set(self.lent.get() + 1);
         Some(Pipe { ends: Some(ends), held: 0, home: Rc::clone(self) })
     }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let mut kept = self.home.0.borrow_mut();
-        if self.held == 0 && kept.len() < PIPES_MAX {
-            kept.extend(self.ends.take());
+        self.home.lent.set(self.home.lent.get() - 1);
+        let mut unused = self.home.unused.borrow_mut();
+        if self.held == 0 && unused.len() < UNUSED_MAX {
+            unused.extend(self.ends.take());
         }
     }
 }
@@ -244,5 +255,36 @@ impl Splice {
             pipe.empty(client, |_| downstream.progress()).await.map_err(|_| Broken::Client)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+
+    #[test]
+    fn pipes_are_bounded_and_only_empty_ones_are_used_again() {
+        let pipes = Rc::<Pipes>::default();
+        let lent: Vec<Pipe> = std::iter::from_fn(|| pipes.lend()).take(PIPES_MAX + 1).collect();
+        assert_eq!(lent.len(), PIPES_MAX);
+        drop(lent);
+        assert_eq!((pipes.lent.get(), pipes.unused.borrow().len()), (0, UNUSED_MAX));
+        let mut dirty = pipes.lend().unwrap();
+        dirty.held = 1;
+        drop(dirty);
+        assert_eq!((pipes.lent.get(), pipes.unused.borrow().len()), (0, UNUSED_MAX - 1));
+    }
+
+    #[test]
+    fn only_long_bodies_are_planned_for_and_given_up_when_little_is_left() {
+        let pipes = Rc::<Pipes>::default();
+        assert!(Plan::new(99, 100, &pipes).is_none());
+        assert!(Plan::new(u64::MAX, 0, &pipes).is_none(), "it is off");
+        let mut plan = Plan::new(100, 100, &pipes).unwrap();
+        assert!(plan.passed(50));
+        assert!(!plan.passed(1));
+        assert!(!plan.passed(1_000), "more than there is");
     }
 }
