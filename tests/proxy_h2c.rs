@@ -105,9 +105,13 @@ fn proxy(protocol: UpstreamProtocol, addresses: &[SocketAddr]) -> Proxy {
     let change = |config: &mut ProxyConfig| {
         config.upstream_protocol = protocol;
         config.workers = 1;
+        config.upstream_idle = UPSTREAM_IDLE;
     };
     Proxy::with(addresses, change, axum::Router::new())
 }
+
+/// So long that no other test waits for it, so short that one can.
+const UPSTREAM_IDLE: Duration = Duration::from_secs(2);
 
 async fn connect(address: SocketAddr) -> SendRequest<Body> {
     let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
@@ -135,6 +139,26 @@ async fn finished(response: Response<Incoming>) -> (String, String) {
     let status = body.trailers().unwrap().get("grpc-status").unwrap().clone();
     let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
     (text, status.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_connection_rests_from_the_end_of_its_last_stream() {
+    let replica = H2Replica::start();
+    let proxy = proxy(UpstreamProtocol::H2c, &[replica.address]);
+    run(async {
+        let mut sender = connect(proxy.address).await;
+        let (frames, body) = channel();
+        let response = sender.send_request(call(body)).await.unwrap();
+        // Longer than an unused connection is kept, which this one is not.
+        tokio::time::sleep(UPSTREAM_IDLE + UPSTREAM_IDLE / 8).await;
+        drop(frames);
+        finished(response).await;
+        // Time enough for several looks at what is unused, far from enough to be closed by them.
+        tokio::time::sleep(UPSTREAM_IDLE / 6).await;
+        let response = sender.send_request(call(full("next"))).await.unwrap();
+        assert_eq!(finished(response).await.0, "next");
+    });
+    assert_eq!(replica.connections.load(Ordering::SeqCst), 1);
 }
 
 #[test]

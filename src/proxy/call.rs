@@ -182,7 +182,7 @@ impl Call<'_> {
             pool.counters.errors.bump();
         }
         pool.counters.bytes_up.add(attempt.kept_bytes);
-        self.teach(pool, attempt.began, failed);
+        self.teach(pool, micros, failed);
         self.count_run(pool, failed);
         micros
     }
@@ -268,8 +268,8 @@ impl Call<'_> {
                     }
                 }
             };
-            let now = self.worker.clock.now();
-            let loss = match connection.exchange(request, self.downstream, now).await {
+            let exchange = connection.exchange(request, self.downstream, &self.worker.clock);
+            let loss = match exchange.await {
                 Ok((response, streaming)) => return Ok((response, Carrier::H2(streaming))),
                 Err(loss) => loss,
             };
@@ -398,7 +398,7 @@ impl Call<'_> {
             _ => true,
         };
         if is_own {
-            self.teach(in_flight.pool(), began, true);
+            self.teach(in_flight.pool(), micros_since(began), true);
         }
         // Other misses are reported each for itself.
         if cause == Cause::BadAnswer {
@@ -407,8 +407,8 @@ impl Call<'_> {
     }
 
     /// Tells the policy how an attempt ended.
-    fn teach(&self, pool: &Pool, began: Instant, failed: bool) {
-        self.worker.picker.learn(&self.worker.view, pool, began, failed);
+    fn teach(&self, pool: &Pool, micros: u64, failed: bool) {
+        self.worker.picker.learn(&self.worker.view, pool, micros, failed);
     }
 
     /// Reports a run of errors, once: what it means is for a probe to say.

@@ -18,7 +18,7 @@ use super::{
     headers, interim,
     link::Link,
     pool::InFlight,
-    splice::Plan,
+    splice::{self, Plan},
     tunnel::{self, Tunnel},
     upload::{self, Opening},
     worker::Worker,
@@ -108,8 +108,7 @@ async fn forward(
         is_head: parts.method == Method::HEAD,
         uri: worker.config.not_found_as_400.then(|| parts.uri.clone()),
         upgrade: tunnel::asked_for(parts.version, &parts.headers, !body.is_end_stream()),
-        may_splice: worker.config.splice_min > 0
-            && body.is_end_stream()
+        may_splice: body.is_end_stream()
             && !downstream.is_stream()
             && headers::goes_on(parts.version, &parts.headers),
     };
@@ -200,7 +199,11 @@ impl Asked {
             return switch(downstream, link, in_flight, parts, protocol);
         }
         let length = incoming.size_hint().exact().filter(|_| !self.is_head);
-        let may_splice = self.may_splice && headers::goes_on(parts.version, &parts.headers);
+        // The fields are looked at only for those few answers that are long.
+        let splice_min = worker.config.splice_min;
+        let may_splice = self.may_splice
+            && length.is_some_and(|length| splice::is_worth_it(length, splice_min))
+            && headers::goes_on(parts.version, &parts.headers);
         headers::to_client(&mut parts.headers, parts.version, length.is_some());
         parts.version = Version::HTTP_11;
         let is_own_404 = parts.status == StatusCode::NOT_FOUND
@@ -234,7 +237,7 @@ impl Asked {
             return Ok(Response::from_parts(parts, Answer::Full(None)));
         }
         if let Some(length) = length.filter(|_| may_splice && streamed.link.is_some()) {
-            streamed.plan = Plan::new(length, worker.config.splice_min, &worker.pipes);
+            streamed.plan = Plan::new(length, splice_min, &worker.pipes);
         }
         streamed.downstream = Some(Rc::clone(downstream));
         Ok(Response::from_parts(parts, Answer::Streamed(streamed)))

@@ -27,7 +27,11 @@ use tokio::{
     task::spawn_local,
 };
 
-use super::{body::Upload, downstream::Downstream, link::Loss};
+use super::{
+    body::Upload,
+    downstream::{Clock, Downstream},
+    link::Loss,
+};
 
 /// What replicas are spoken to in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,9 +171,9 @@ impl Connection {
         self: &Rc<Self>,
         request: Request<Upload>,
         downstream: &Downstream,
-        now: u64,
+        clock: &Rc<Clock>,
     ) -> Result<(Response<Incoming>, Streaming), Loss> {
-        let streaming = Streaming::begin(self, now);
+        let streaming = Streaming::begin(self, clock);
         let mut sender = self.sender.clone();
         let mut answer = pin!(sender.try_send_request(request));
         let response = poll_fn(|cx| match (answer.as_mut().poll(cx), downstream.verdict()) {
@@ -188,21 +192,20 @@ impl Connection {
 /// A stream's place on its connection.
 pub(crate) struct Streaming {
     connection: Rc<Connection>,
-    now: u64,
+    clock: Rc<Clock>,
 }
 
 impl Streaming {
-    fn begin(connection: &Rc<Connection>, now: u64) -> Self {
+    fn begin(connection: &Rc<Connection>, clock: &Rc<Clock>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        connection.idle_since.set(now);
-        Self { connection: Rc::clone(connection), now }
+        Self { connection: Rc::clone(connection), clock: Rc::clone(clock) }
     }
 }
 
 impl Drop for Streaming {
     fn drop(&mut self) {
         self.connection.streams.set(self.connection.streams.get() - 1);
-        self.connection.idle_since.set(self.now.max(self.connection.idle_since.get()));
+        self.connection.idle_since.set(self.clock.now());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who gets a request: the current table with this worker's pools, and the policy over it.
 
-use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc, time::Instant};
+use std::{borrow::Cow, cell::RefCell, rc::Rc, sync::Arc};
 
 use rand::{RngExt as _, rngs::StdRng};
 
@@ -106,20 +106,11 @@ impl Picker {
         self.policy.is_by_key()
     }
 
-    /// Takes in how an attempt ended, where the policy goes by that.
+    /// Takes in how an attempt ended and after how many microseconds, where the policy goes by that.
     #[inline]
-    pub(crate) fn learn(
-        &self,
-        view: &RefCell<Rc<View>>,
-        pool: &Pool,
-        began: Instant,
-        failed: bool,
-    ) {
+    pub(crate) fn learn(&self, view: &RefCell<Rc<View>>, pool: &Pool, micros: u64, failed: bool) {
         match self.policy {
-            Policy::PeakEwma => {
-                let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                pool.took(micros, failed);
-            }
+            Policy::PeakEwma => pool.took(micros, failed),
             Policy::LeastInFlight | Policy::P2c if failed => {
                 pool.failed(view.borrow().enough_failures(pool));
             }

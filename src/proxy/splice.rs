@@ -123,6 +123,11 @@ impl Pipe {
 
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
+/// Whether a body of this length is to be spliced; 0 bytes as the least mean that none is.
+pub(crate) fn is_worth_it(length: u64, least: u64) -> bool {
+    least > 0 && length >= least
+}
+
 /// What an answer needs so that its body may be spliced.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -134,11 +139,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// For a body of this length, if it is worth it.
+    /// For a body of this length, if there is a pipe for it.
     pub(crate) fn new(length: u64, least: u64, pipes: &Rc<Pipes>) -> Option<Box<Self>> {
-        if least == 0 || length < least {
-            return None;
-        }
         Some(Box::new(Self { left: length, least, pipe: pipes.lend()? }))
     }
 
@@ -280,8 +282,8 @@ mod tests {
     #[test]
     fn only_long_bodies_are_planned_for_and_given_up_when_little_is_left() {
         let pipes = Rc::<Pipes>::default();
-        assert!(Plan::new(99, 100, &pipes).is_none());
-        assert!(Plan::new(u64::MAX, 0, &pipes).is_none(), "it is off");
+        assert!(is_worth_it(100, 100) && !is_worth_it(99, 100));
+        assert!(!is_worth_it(u64::MAX, 0), "it is off");
         let mut plan = Plan::new(100, 100, &pipes).unwrap();
         assert!(plan.passed(50));
         assert!(!plan.passed(1));

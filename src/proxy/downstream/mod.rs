@@ -104,15 +104,6 @@ pub(crate) enum Order {
     TooSlow,
 }
 
-/// How far the way is to a body that does not pass through hyper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Handover {
-    None,
-    /// hyper has not yet written all that comes before it.
-    Begun,
-    Due,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Downstream {
@@ -152,8 +143,8 @@ pub(crate) struct Downstream {
     tunnel: RefCell<Option<Box<Tunnel>>>,
     /// The body that follows the head which hyper writes.
     splice: RefCell<Option<Box<Splice>>>,
-    /// How far that is.
-    handover: Cell<Handover>,
+    /// Whether hyper has written all that it had since that was known.
+    is_flushed: Cell<bool>,
 }
 
 impl Downstream {
@@ -193,7 +184,7 @@ impl Downstream {
             gate: RefCell::new(None),
             tunnel: RefCell::new(None),
             splice: RefCell::new(None),
-            handover: Cell::new(Handover::None),
+            is_flushed: Cell::new(false),
         }
     }
 
@@ -285,23 +276,17 @@ impl Downstream {
     /// The rest of the answer does not come from hyper.
     pub(crate) fn set_splice(&self, splice: Box<Splice>) {
         *self.splice.borrow_mut() = Some(splice);
-        self.handover.set(Handover::Begun);
+        self.is_flushed.set(false);
     }
 
     /// hyper has written all that it had.
     pub(crate) fn flushed(&self) {
-        if self.handover.get() == Handover::Begun {
-            self.handover.set(Handover::Due);
-        }
+        self.is_flushed.set(true);
     }
 
     /// The body that is to be passed now: all that comes before it is written.
     pub(crate) fn take_splice(&self) -> Option<Box<Splice>> {
-        if self.handover.get() != Handover::Due {
-            return None;
-        }
-        self.handover.set(Handover::None);
-        self.splice.borrow_mut().take()
+        if self.is_flushed.get() { self.splice.borrow_mut().take() } else { None }
     }
 
     pub(crate) fn set_tunnel(&self, tunnel: Box<Tunnel>) {
