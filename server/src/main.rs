@@ -1,6 +1,7 @@
 //! The companion server's process: read the environment, listen, obey signals.
 //!
-//! Exit codes: 0 told to stop, 1 cannot listen or run, 2 unusable environment.
+//! Exit codes: 0 told to stop, 1 cannot listen or run, 2 unusable environment, 3 ended by itself as
+//! `EXIT_AFTER_MS` asked for.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ ringmaster-server takes no arguments, it is configured by its environment:
   HOST                    IP address to listen on (default 0.0.0.0)
   PORT                    port to listen on (default 5000, 0 = any free one)
   PROCESS_DELAY_MS        how long /process takes (default 100, at most 60000)
+  EXIT_AFTER_MS           end by itself with status 3 after so long (default never)
   RINGMASTER_REPLICA      ring identity, a number
   RINGMASTER_INCARNATION  which run of the replica this is, a number";
 
@@ -39,12 +41,19 @@ fn main() -> ExitCode {
         Err(error) => return fail(1, &format!("ringmaster-server: cannot start: {error}")),
     };
     match runtime.block_on(run(&settings)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Told) => ExitCode::SUCCESS,
+        Ok(End::ByItself) => fail(3, "ringmaster-server: EXIT_AFTER_MS has passed"),
         Err(sentence) => fail(1, &format!("ringmaster-server: {sentence}")),
     }
 }
 
-async fn run(settings: &Settings) -> Result<(), String> {
+/// Why it ends.
+enum End {
+    Told,
+    ByItself,
+}
+
+async fn run(settings: &Settings) -> Result<End, String> {
     // Before listening: as PID 1 a signal without a handler is ignored, and
     // whoever sees the port open may already send one.
     let stop = stop_signal().map_err(|error| format!("cannot watch signals: {error}"))?;
@@ -55,8 +64,17 @@ async fn run(settings: &Settings) -> Result<(), String> {
         .local_addr()
         .map_err(|error| format!("cannot learn the address listened on: {error}"))?;
     say(&mut io::stdout(), &format!("listening on {address}"));
-    serve(listener, settings, Limits::default(), stop).await;
-    Ok(())
+    let exit = async {
+        match settings.exit_after {
+            Some(after) => tokio::time::sleep(after).await,
+            None => std::future::pending().await,
+        }
+    };
+    // A bad image does not finish what it has begun.
+    tokio::select! {
+        () = serve(listener, settings, Limits::default(), stop) => Ok(End::Told),
+        () = exit => Ok(End::ByItself),
+    }
 }
 
 /// Ready at the first SIGTERM or SIGINT.

@@ -21,6 +21,9 @@ pub struct Settings {
     /// How long `/process` takes when the request does not say (`PROCESS_DELAY_MS`,
     /// default 100 ms, at most 60 s).
     pub process_delay: Duration,
+    /// After how long the process ends by itself with status 3 (`EXIT_AFTER_MS`): to see what its
+    /// keeper makes of a bad image.
+    pub exit_after: Option<Duration>,
     /// The ring identity (`RINGMASTER_REPLICA`), when the keeper gave one.
     pub replica: Option<u64>,
     /// Which run of the replica this is (`RINGMASTER_INCARNATION`), when the keeper gave one.
@@ -70,6 +73,8 @@ impl Settings {
             server_id: text(&lookup, "SERVER_ID")?.unwrap_or_else(|| "unknown".to_owned()),
             listen: SocketAddr::new(host, port),
             process_delay: Duration::from_millis(delay_ms),
+            exit_after: number(&lookup, "EXIT_AFTER_MS", "a number of milliseconds")?
+                .map(Duration::from_millis),
             replica: number(&lookup, "RINGMASTER_REPLICA", "a whole number")?,
             incarnation: number(&lookup, "RINGMASTER_INCARNATION", "a whole number")?,
         })
@@ -128,6 +133,7 @@ mod tests {
             server_id: "unknown".to_owned(),
             listen: "0.0.0.0:5000".parse().unwrap(),
             process_delay: Duration::from_millis(100),
+            exit_after: None,
             replica: None,
             incarnation: None,
         };
@@ -142,6 +148,7 @@ mod tests {
             ("HOST", "::1"),
             ("PORT", "0"),
             ("PROCESS_DELAY_MS", "60000"),
+            ("EXIT_AFTER_MS", "4000"),
             ("RINGMASTER_REPLICA", "4"),
             ("RINGMASTER_INCARNATION", "2"),
         ])
@@ -149,6 +156,7 @@ mod tests {
         assert_eq!(read.server_id, "server_1");
         assert_eq!(read.listen, "[::1]:0".parse().unwrap());
         assert_eq!(read.process_delay, Duration::from_secs(60));
+        assert_eq!(read.exit_after, Some(Duration::from_secs(4)));
         assert_eq!((read.replica, read.incarnation), (Some(4), Some(2)));
     }
 
@@ -160,6 +168,7 @@ mod tests {
             ("HOST", "localhost"),
             ("PROCESS_DELAY_MS", "-1"),
             ("PROCESS_DELAY_MS", "60001"),
+            ("EXIT_AFTER_MS", "soon"),
             ("RINGMASTER_REPLICA", "one"),
             ("RINGMASTER_INCARNATION", "1.5"),
         ] {
