@@ -11,6 +11,7 @@ use http::{HeaderName, Method};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::control;
 use crate::experiments::{Setup, a1, a2, a3, a4};
 use crate::load::{self, Amount, KeySource, Pace, Plan, Shape};
 use crate::peers;
@@ -54,6 +55,21 @@ enum Command {
     Splice(SpliceArgs),
     /// The figures of the ring beside their goals; needs no balancer.
     Ring(RingArgs),
+    /// What the control side costs at rest, with up to 1,000 replicas.
+    Control(ControlArgs),
+}
+
+#[derive(Debug, Args)]
+struct ControlArgs {
+    /// The program that is measured.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster")]
+    ringmaster: PathBuf,
+    /// How long each size of fleet is watched (seconds, or with a unit).
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    time: Duration,
+    /// The folder for the table.
+    #[arg(long, value_name = "DIR", default_value = "analysis/results")]
+    out: PathBuf,
 }
 
 /// What every kind of load is told.
@@ -332,6 +348,9 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Replicas(args) => peers::replica::serve(args.count, args.port).await,
         Command::Splice(args) => peers::splice::serve(args.listen, args.upstream).await,
         Command::Ring(args) => say(&ring::run(&args.out)?, cli.json),
+        Command::Control(args) => {
+            say(&control::run(&args.ringmaster, args.time, &args.out).await?, cli.json)
+        }
     }
 }
 

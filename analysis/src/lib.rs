@@ -4,6 +4,7 @@
 //! - [`experiments`]: each one is a load with a question, a chart and a table.
 //! - [`peers`]: what one request costs us, and what it costs other proxies.
 //! - [`ring`]: the figures of the ring beside their goals, without a balancer.
+//! - [`control`]: what the control side costs at rest, with many replicas.
 //! - [`predict`]: what a ring lets expect of requests. Pure.
 //! - [`balancer`]: what a running balancer says about itself.
 //! - [`plot`] and [`report`]: from numbers to SVG, CSV and text. Pure: the same
@@ -16,6 +17,7 @@
 
 pub mod balancer;
 pub mod cli;
+pub mod control;
 pub mod experiments;
 pub mod load;
 pub mod peers;

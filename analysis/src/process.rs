@@ -131,10 +131,20 @@ impl Child {
 
     /// How long its threads have run so far, in user and system mode.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        self.cpu_time_of(|_| true)
+    }
+
+    /// The same of threads whose name is of interest.
+    pub(crate) fn cpu_time_of(&self, is_meant: impl Fn(&str) -> bool) -> Result<Duration> {
         let mut nanoseconds = 0;
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.id()?))? {
+            let thread = thread?.path();
+            let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+            if !is_meant(name.trim_end()) {
+                continue;
+            }
             // A thread may end while we look; what it ran is then lost.
-            let Ok(text) = std::fs::read_to_string(thread?.path().join("schedstat")) else {
+            let Ok(text) = std::fs::read_to_string(thread.join("schedstat")) else {
                 continue;
             };
             nanoseconds += run_time(&text).with_context(|| format!("{text:?} is no schedstat"))?;

@@ -25,7 +25,7 @@ const SMALL: usize = 64;
 const REST: Duration = Duration::from_millis(10);
 
 /// The address of the replica with this number, from 0: they share a port, not an address.
-pub(super) fn address(number: usize, port: u16) -> SocketAddr {
+pub(crate) fn address(number: usize, port: u16) -> SocketAddr {
     // 250 a network, so that no address ends with 0 or 255.
     let part = |value: usize| u8::try_from(value % 250).unwrap_or_default();
     SocketAddr::from((Ipv4Addr::new(127, 1, part(number / 250), 1 + part(number)), port))
