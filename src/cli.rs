@@ -37,6 +37,8 @@ pub enum Command {
     Ring(Ring),
     /// Show all replicas and their instances
     Status(Client),
+    /// Try again what was given up: a roll that was stopped, starts that wait for their back-off
+    Retry(Client),
     /// Play a sequence of changes on a ring, without a fleet
     Simulate(simulate::Simulate),
 }

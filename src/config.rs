@@ -1,6 +1,7 @@
 //! Configuration: file, environment and flags become one checked [`Config`], once. Flags beat the
 //! environment, which beats the file. Every limit that can be set is in it.
 
+mod healing;
 mod options;
 mod proxy;
 mod ring;
@@ -104,7 +105,7 @@ impl Config {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn check(options: Options, docker_is_here: bool) -> Checked<Self> {
-        let limits = limits_of(&options)?;
+        let limits = healing::healing_of(&options, limits_of(&options)?)?;
         let driver = driver_of(&options, docker_is_here)?;
         let replicas = options.replicas.unwrap_or(3);
         let upstreams = upstreams_of(&options, driver)?;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Balancer, Home, Load, begin, eventually, finish, get, within};
+use harness::{Balancer, Home, Load, ask, begin, eventually, finish, get, within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -238,4 +238,41 @@ fn removals_and_additions_while_a_replica_is_being_replaced() {
     assert_eq!(removed["N"], 3);
     balancer.wait_for(3);
     assert_eq!(phases(&balancer), ["admitted"; 3]);
+}
+
+/// What all replicas depend on is away: none of them is at fault, and their caches are kept.
+#[test]
+fn replicas_that_all_fail_at_once_are_kept_and_serve() {
+    let home = Home::new();
+    let balancer = home.start_full(
+        4,
+        &["--heartbeat-path", "/health", "--heartbeat-interval", "100ms", "--replace-after", "1s"],
+    );
+    let names = balancer.rep();
+    let set = |name: &str| {
+        let body = json!({ "key": "cached", "value": name }).to_string();
+        assert_eq!(ask(balancer.child_address(name), "POST", "/set", &body).status, 200);
+    };
+    names.iter().for_each(|name| set(name));
+    let load = Load::start(balancer.traffic, 2);
+    let toggle = |name: &String| get(balancer.child_address(name), "/toggle-health").status;
+    assert!(names.iter().all(|name| toggle(name) == 200));
+    eventually("it is said", || balancer.status()["panic"] == true);
+    eventually("all of them serve", || balancer.rep() == names);
+    // Longer than it takes to replace one that fails alone.
+    let failing_since = Instant::now();
+    while failing_since.elapsed() < Duration::from_secs(6) {
+        assert_eq!(balancer.rep(), names);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(names.iter().all(|name| toggle(name) == 200));
+    eventually("it is over", || balancer.status()["panic"] == false);
+    load.all_answered();
+    assert_eq!(balancer.rep(), names, "none was replaced");
+    for name in &names {
+        let kept = get(balancer.child_address(name), "/get?key=cached").json();
+        assert_eq!(kept["value"], name.as_str());
+    }
+    let metrics = get(balancer.admin, "/metrics");
+    assert!(metrics.text().contains("ringmaster_transitions_total{event=\"panic_began\"} 1"));
 }

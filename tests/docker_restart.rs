@@ -5,6 +5,8 @@
 #[path = "common/docker.rs"]
 mod docker;
 mod docker_support;
+#[path = "docker_restart/rolls.rs"]
+mod rolls;
 
 use std::{
     collections::BTreeMap,
@@ -16,8 +18,6 @@ use docker::{engine, eventually};
 use docker_support::{
     Fleet, SOON, alone, beside_others,
     http::{Answer, call},
-    image,
-    load::{Load, Shape},
     print, spread,
 };
 
@@ -293,68 +293,6 @@ fn a_balancer_killed_at_any_moment_loses_nothing() {
         print(&format!("killed during {work:?}: {done} of {} had taken effect", moments.len()));
     }
     assert_untouched(&fleet, &strangers);
-}
-
-/// Runs `change` under load and waits until all replicas have been replaced; N never falls.
-fn until_rolled(fleet: &Fleet, change: impl FnOnce()) {
-    let before = fleet.containers();
-    let load = Load::start(fleet.traffic(), Shape { connections: 50, rate: 300 });
-    eventually("it is under load", SOON, || load.answered() > 300);
-    change();
-    eventually("all are replaced", Duration::from_secs(40), || {
-        assert_eq!(
-            fleet.replicas().len(),
-            before.len(),
-            "the new one comes before the old one goes"
-        );
-        let now = fleet.containers();
-        now.len() == before.len() && now.keys().all(|name| !before.contains_key(name))
-    });
-    load.end().assert_all_answered();
-}
-
-#[test]
-fn outdated_replicas_are_replaced_one_by_one() {
-    let Some(host) = engine() else { return };
-    let _turn = beside_others();
-    let mut fleet = Fleet::of(&host, 3, &["--env", "COLOUR=red"]);
-    let ring = fleet.digest();
-    // The image is made anew under the same name.
-    let begin = Instant::now();
-    until_rolled(&fleet, || {
-        let made = image::rebuild(&host, &fleet.world.image, "MADE=anew");
-        fleet.world.owns_image(made);
-    });
-    print(&format!("rolled 3 replicas in {:.1?}, the notice included", begin.elapsed()));
-    let rolled: Vec<_> = fleet.decisions(0);
-    let mut coming = 0;
-    for decision in rolled.iter().skip_while(|decision| decision.event != "outdated") {
-        match &*decision.event {
-            "starting" => coming += 1,
-            "admitted" => coming -= 1,
-            _ => {}
-        }
-        assert!(coming <= 1, "one at a time: {rolled:#?}");
-    }
-    for name in fleet.replicas() {
-        let env = fleet.world.inspect(&fleet.container(&name), "{{.Config.Env}}");
-        assert!(env.contains("MADE=anew"), "{env}");
-    }
-    // Another setting, by a restart.
-    let old = fleet.containers();
-    assert_eq!(fleet.terminate().code(), Some(0));
-    fleet.start(&["--env", "COLOUR=green"]);
-    eventually("all are replaced", Duration::from_secs(40), || {
-        let now = fleet.containers();
-        now.len() == 3 && now.keys().all(|name| !old.contains_key(name))
-    });
-    fleet.until_in_service(3);
-    for name in fleet.replicas() {
-        let env = fleet.world.inspect(&fleet.container(&name), "{{.Config.Env}}");
-        assert!(env.contains("COLOUR=green"), "{env}");
-    }
-    assert_eq!(fleet.digest(), ring);
-    fleet.assert_no_strays();
 }
 
 #[test]

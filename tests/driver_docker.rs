@@ -23,7 +23,7 @@ use ringmaster::{
         docker::{Deadlines, DockerConfig, DockerDriver},
     },
     fleet::{
-        ids::{Handle, Incarnation, InstanceId, ReplicaId, ReplicaName},
+        ids::{Handle, ImageId, Incarnation, InstanceId, ReplicaId, ReplicaName},
         message::{EngineError, FoundState, Sighting, StartError, StartRequest, StopManner},
     },
 };
@@ -50,6 +50,7 @@ fn request(name: &str, replica: u32, incarnation: u32) -> StartRequest {
         ordinal: 3,
         weight: 2,
         positions: vec![9, 511, 0],
+        image: None,
     }
 }
 
@@ -108,7 +109,7 @@ async fn an_instance_is_started_listed_and_stopped() {
     assert_eq!(identity.name.as_str(), "S5");
     assert_eq!((identity.ordinal, identity.weight), (3, 2));
     assert_eq!(identity.positions, [9, 511, 0]);
-    assert_eq!(identity.spec, driver.spec());
+    assert_eq!(Some(identity.spec), listing.wanted.map(|wanted| wanted.spec));
 
     let begin = Instant::now();
     driver.stop(started.handle.clone(), StopManner::Graceful).await.unwrap();
@@ -383,16 +384,23 @@ async fn a_rebuilt_image_makes_what_runs_outdated() {
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
     driver.start(request("S5", 1, 1)).await.unwrap();
-    let before = driver.spec();
+    let before = driver.list().await.unwrap().wanted.unwrap();
     world.import("/replica");
     let listing = driver.list().await.unwrap();
-    assert_ne!(driver.spec(), before);
-    assert_eq!(listing.found[0].identity.clone().unwrap().spec, before);
-    driver.start(request("S6", 1, 2)).await.unwrap();
-    let specs: Vec<_> = driver.list().await.unwrap().found;
-    let current =
-        specs.iter().filter(|found| found.identity.clone().unwrap().spec == driver.spec());
-    assert_eq!(current.count(), 1);
+    let wanted = listing.wanted.unwrap();
+    assert!(wanted.spec != before.spec && wanted.image != before.image);
+    let identity = listing.found[0].identity.clone().unwrap();
+    assert_eq!((identity.spec, identity.image), (before.spec.clone(), before.image.clone()));
+    // What the tag names by now, and the build before, whatever the tag names.
+    let new = driver.start(request("S6", 1, 2)).await.unwrap();
+    let old = StartRequest { image: before.image.clone(), ..request("S7", 1, 3) };
+    let old = driver.start(old).await.unwrap();
+    assert_eq!((new.spec, old.spec), (wanted.spec, before.spec));
+    let runs = |handle: &Handle| Some(ImageId(world.inspect(&handle.0, "{{.Image}}").into()));
+    assert_eq!((runs(&new.handle), runs(&old.handle)), (wanted.image, before.image));
+    let gone = Some(ImageId(format!("sha256:{}", "0".repeat(64)).into()));
+    let error = driver.start(StartRequest { image: gone, ..request("S8", 1, 4) }).await;
+    assert!(matches!(error, Err(StartError::NoImage(_))), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,7 @@ fn request(name: &str, replica: u32) -> StartRequest {
         name: ReplicaName::new(name).unwrap(),
         ordinal: 3,
         weight: 2,
+        image: None,
         positions: vec![9, 511],
     }
 }

@@ -34,7 +34,9 @@ fn line(out: &mut String, name: &str, labels: &str, value: f64) {
 
 fn fleet_metrics(out: &mut String, handle: &Handle) {
     let view = handle.view();
-    let gauges: [(&str, &str, f64); 5] = [
+    let flag = |is_set: bool| f64::from(u8::from(is_set));
+    let roll = view.roll.as_ref();
+    let gauges: [(&str, &str, f64); 8] = [
         ("ringmaster_replicas", "Replicas in service.", view.in_service.len() as f64),
         ("ringmaster_replicas_desired", "Desired replicas.", view.replicas.len() as f64),
         ("ringmaster_generation", "Version of the desired state.", view.ring.generation.0 as f64),
@@ -43,10 +45,21 @@ fn fleet_metrics(out: &mut String, handle: &Handle) {
             "Largest share of a replica over the mean.",
             view.ring.ring.peak_to_average().unwrap_or(0.0),
         ),
+        ("ringmaster_engine_up", "Whether the engine answers.", flag(view.engine_error.is_none())),
         (
-            "ringmaster_engine_up",
-            "Whether the engine answers.",
-            f64::from(u8::from(view.engine_error.is_none())),
+            "ringmaster_panic",
+            "Whether so many replicas fail at once that living ones are not replaced.",
+            flag(view.is_panic),
+        ),
+        (
+            "ringmaster_rolling",
+            "Whether outdated replicas are being replaced.",
+            flag(roll.is_some_and(|roll| !roll.is_stopped)),
+        ),
+        (
+            "ringmaster_roll_stopped",
+            "Whether a roll was given up because its newcomers failed.",
+            flag(roll.is_some_and(|roll| roll.is_stopped)),
         ),
     ];
     for (name, help, value) in gauges {

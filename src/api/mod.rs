@@ -7,6 +7,7 @@ pub mod admin;
 pub mod listener;
 mod metrics;
 mod request;
+mod retry;
 mod ring;
 pub mod scaling;
 mod wire;

@@ -63,6 +63,7 @@ async fn scale(handle: &Handle, parameters: &Parsed, body: Body, make: Make) -> 
         Ok(Done::Added(names)) => wire::success(wire::replicas(&view, Change::Added(&names))),
         Ok(Done::Removed(names)) => wire::success(wire::replicas(&view, Change::Removed(&names))),
         Ok(Done::Changed(change) | Done::Preview(change)) => wire::success(wire::change(&change)),
+        Ok(Done::Retried { roll, waiting }) => wire::success(wire::retried(roll, waiting)),
         Err(error) => wire::refusal(&error),
     }
 }

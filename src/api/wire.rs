@@ -12,7 +12,7 @@ use crate::{
     fleet::{
         command::{RingChange, RingView, ScaleError},
         ids::ReplicaName,
-        view::{FleetView, InstanceView},
+        view::{FleetView, InstanceView, RollView},
     },
     ring::{HashFunction, explain, moves::Move},
 };
@@ -188,6 +188,11 @@ pub(super) fn change(change: &RingChange) -> ChangeWire {
     }
 }
 
+/// What a retry found to try again.
+pub(super) fn retried(roll: bool, waiting: usize) -> serde_json::Value {
+    json!({ "roll": roll, "waiting": waiting })
+}
+
 #[derive(Serialize)]
 pub(super) struct StatusWire {
     version: &'static str,
@@ -199,7 +204,32 @@ pub(super) struct StatusWire {
     engine: String,
     operation: Option<&'static str>,
     commands_waiting: usize,
+    /// Too many fail at once for living ones to be replaced.
+    panic: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roll: Option<RollWire>,
     replicas: Vec<StatusReplicaWire>,
+}
+
+#[derive(Serialize)]
+struct RollWire {
+    /// `rolling` or `stopped`.
+    state: &'static str,
+    done: usize,
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+impl RollWire {
+    fn of(view: &RollView) -> Self {
+        Self {
+            state: if view.is_stopped { "stopped" } else { "rolling" },
+            done: view.done,
+            failures: view.failures,
+            last_error: view.last_error.as_ref().map(ToString::to_string),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -238,6 +268,8 @@ pub(super) fn status(view: &FleetView) -> StatusWire {
         engine: view.engine_error.clone().unwrap_or_else(|| "up".to_owned()),
         operation: view.operation,
         commands_waiting: view.commands_waiting,
+        panic: view.is_panic,
+        roll: view.roll.as_ref().map(RollWire::of),
         replicas: replicas.collect(),
     }
 }

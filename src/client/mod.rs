@@ -142,6 +142,20 @@ fn segment(text: &str) -> anyhow::Result<String> {
     Ok(encoded)
 }
 
+/// Has what was given up tried again.
+///
+/// # Errors
+/// The balancer cannot be reached, or refuses.
+pub async fn retry(client: &Client, as_json: bool) -> anyhow::Result<String> {
+    let answer = ask(client, Method::POST, "/api/retry", None).await?;
+    show(as_json, &answer, |answer| {
+        let message = &answer["message"];
+        let roll = if message["roll"] == true { "the roll goes on" } else { "no roll was stopped" };
+        let waiting = message["waiting"].as_u64().unwrap_or(0);
+        format!("{roll}; replicas that waited for their next start: {waiting}\n")
+    })
+}
+
 /// Shows all replicas and their instances.
 ///
 /// # Errors
@@ -159,6 +173,12 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
             word(&status["operation"]),
             status["commands_waiting"]
         );
+        if let Some(line) = roll_line(status) {
+            let _ = writeln!(text, "{line}");
+        }
+        if status["panic"] == true {
+            text.push_str("most replicas fail at once: living ones are not replaced for a while\n");
+        }
         for replica in status["replicas"].as_array().into_iter().flatten() {
             let _ = writeln!(text, "replica {} ({})", replica["id"], word(&replica["name"]));
             for instance in replica["instances"].as_array().into_iter().flatten() {
@@ -176,6 +196,18 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
             }
         }
         text
+    })
+}
+
+fn roll_line(status: &Value) -> Option<String> {
+    let roll = status["roll"].as_object()?;
+    let (done, desired) = (&roll["done"], &status["desired"]);
+    Some(match roll["state"].as_str()? {
+        "stopped" => format!(
+            "roll stopped, {done} of {desired} run what is wanted: {}; `ringmaster retry` tries again",
+            roll.get("last_error").and_then(Value::as_str).unwrap_or("its newcomers failed")
+        ),
+        _ => format!("rolling, {done} of {desired} run what is wanted"),
     })
 }
 

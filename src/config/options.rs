@@ -125,6 +125,18 @@ pub struct Options {
     /// How long a living but failing replica is left before it is replaced [default: 5s]
     #[arg(long, env = "RINGMASTER_REPLACE_AFTER", value_name = "TIME")]
     pub replace_after: Option<String>,
+    /// What is done about a living replica that fails: replace, eject or ignore [default: replace]
+    #[arg(long, env = "RINGMASTER_ON_UNHEALTHY", value_name = "RULE")]
+    pub on_unhealthy: Option<String>,
+    /// Living replicas that are replaced at a time: a number, or a part of the fleet [default: 25%]
+    #[arg(long, env = "RINGMASTER_REPLACE_MAX", value_name = "N|PERCENT%")]
+    pub replace_max: Option<String>,
+    /// How long no living replica is replaced after more than half of four or more have failed [default: 2m]
+    #[arg(long, env = "RINGMASTER_PANIC_HOLD", value_name = "TIME")]
+    pub panic_hold: Option<String>,
+    /// How long a replacement of a roll must pass before the next [default: 10s]
+    #[arg(long, env = "RINGMASTER_BAKE", value_name = "TIME")]
+    pub bake: Option<String>,
     /// How long a whole /add may take [default: 30s]
     #[arg(long, env = "RINGMASTER_START_DEADLINE", value_name = "TIME")]
     pub start_deadline: Option<String>,
@@ -270,6 +282,10 @@ macro_rules! every_option {
             heartbeat_passes,
             suspect_after_errors,
             replace_after,
+            on_unhealthy,
+            replace_max,
+            panic_hold,
+            bake,
             start_deadline,
             drain,
             stop_grace,

@@ -1,18 +1,15 @@
 //! Carries out actions, each in a task of its own, and sends what came of them back as events. It
-//! decides nothing: no retries, no order, no conditions.
+//! decides nothing: no retries, no order, no conditions, and no limits, which are the plan's.
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::{Clock, Publisher, prober::Prober, store::Store};
 use crate::{
     driver::Driver,
     fleet::message::{Action, Event, StopManner},
 };
-
-/// Starts and stops that may run at once; an engine slows down beyond that.
-const ENGINE_CALLS_MAX: usize = 8;
 
 pub(super) struct Executor {
     driver: Arc<dyn Driver>,
@@ -21,7 +18,6 @@ pub(super) struct Executor {
     publisher: Arc<dyn Publisher>,
     clock: Clock,
     events: mpsc::Sender<Event>,
-    engine_calls: Arc<Semaphore>,
 }
 
 impl Executor {
@@ -33,27 +29,22 @@ impl Executor {
         clock: Clock,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let engine_calls = Arc::new(Semaphore::new(ENGINE_CALLS_MAX));
-        Self { driver, store, prober, publisher, clock, events, engine_calls }
+        Self { driver, store, prober, publisher, clock, events }
     }
 
     pub(super) fn carry_out(&self, action: Action) {
         let driver = Arc::clone(&self.driver);
         match action {
-            Action::Start(request) => self.engine_call(async move {
+            Action::Start(request) => self.spawn(async move {
                 let instance = request.instance;
                 Some(Event::Started { instance, result: driver.start(request).await })
             }),
-            Action::Stop { instance, handle, manner } => self.engine_call(async move {
+            Action::Stop { instance, handle, manner } => self.spawn(async move {
                 Some(Event::Stopped { instance, result: driver.stop(handle, manner).await })
             }),
-            Action::Reap { handle } => self.engine_call(async move {
+            Action::Reap { handle } => self.spawn(async move {
                 let result = driver.stop(handle.clone(), StopManner::Kill).await;
-                if let Err(error) = result {
-                    // The next list finds it again.
-                    tracing::warn!(%handle, %error, "a stray could not be removed");
-                }
-                None
+                Some(Event::Reaped { handle, result })
             }),
             Action::List { asked } => self
                 .spawn(async move { Some(Event::Listed { asked, result: driver.list().await }) }),
@@ -86,15 +77,6 @@ impl Executor {
             // The shell answers by itself, after it has published.
             Action::Answer(..) => {}
         }
-    }
-
-    fn engine_call(&self, work: impl Future<Output = Option<Event>> + Send + 'static) {
-        let permits = Arc::clone(&self.engine_calls);
-        self.spawn(async move {
-            // The semaphore is never closed; were it, the call is better made than lost.
-            let _permit = permits.acquire_owned().await;
-            work.await
-        });
     }
 
     fn spawn(&self, work: impl Future<Output = Option<Event>> + Send + 'static) {

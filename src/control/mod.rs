@@ -236,11 +236,11 @@ impl Shell {
 
     fn take(&mut self, event: Event) {
         let turn = self.supervisor.handle(event, self.clock.now());
-        // First the table, so that whoever is told of a change finds it in force.
-        self.publish();
-        let Turn { actions, notes, wake_at } = turn;
+        let Turn { actions, notes, wake_at, is_quiet } = turn;
         self.wake_at = wake_at;
-        if !notes.is_empty() || !actions.is_empty() {
+        if !is_quiet {
+            // First the table, so that whoever is told of a change finds it in force.
+            self.publish();
             let view = FleetView::of(self.supervisor.state());
             self.view.store(Arc::new(view));
         }

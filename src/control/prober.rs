@@ -34,17 +34,28 @@ impl Prober {
 
     /// Asks once. Never takes longer than `timeout`.
     pub async fn probe(&self, address: SocketAddr, timeout: Duration) -> ProbeOutcome {
-        match tokio::time::timeout(timeout, self.ask(address)).await {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let stream = match tokio::time::timeout_at(deadline, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return ProbeOutcome::NoAnswer(error.to_string().into()),
+            Err(_) => {
+                return ProbeOutcome::NoAnswer(format!("no connection within {timeout:?}").into());
+            }
+        };
+        match tokio::time::timeout_at(deadline, self.ask(stream, address)).await {
             Ok(Ok(None)) => ProbeOutcome::Passed,
             Ok(Ok(Some(status))) => ProbeOutcome::BadAnswer(status.as_str().into()),
             Ok(Err(error)) => ProbeOutcome::NoAnswer(error.to_string().into()),
-            Err(_) => ProbeOutcome::NoAnswer(format!("no answer within {timeout:?}").into()),
+            Err(_) => ProbeOutcome::Silent(format!("no answer within {timeout:?}").into()),
         }
     }
 
     /// The status if it is a bad one.
-    async fn ask(&self, address: SocketAddr) -> anyhow::Result<Option<http::StatusCode>> {
-        let stream = TcpStream::connect(address).await?;
+    async fn ask(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> anyhow::Result<Option<http::StatusCode>> {
         let Some(path) = &self.path else { return Ok(None) };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -99,7 +110,7 @@ mod tests {
         assert_eq!(moved, ProbeOutcome::Passed);
         let bad = outcome("/", b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(bad, ProbeOutcome::BadAnswer("500".into()));
-        assert!(matches!(outcome("/", b"").await, ProbeOutcome::NoAnswer(_)));
+        assert!(matches!(outcome("/", b"").await, ProbeOutcome::Silent(_)));
         assert!(matches!(outcome("/", b"nonsense\r\n\r\n").await, ProbeOutcome::NoAnswer(_)));
         assert_eq!(outcome("", b"").await, ProbeOutcome::Passed);
     }

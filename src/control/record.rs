@@ -13,6 +13,7 @@ use crate::fleet::{
     command::RingChange,
     ids::ReplicaId,
     notes::{BootSource, Cause, Note, StartCause},
+    roll,
 };
 
 /// Entries that are kept.
@@ -139,8 +140,9 @@ fn describe_change(change: &RingChange) -> String {
 type Described = (Level, &'static str, Option<String>, String);
 
 fn describe(note: &Note) -> Described {
-    describe_fleet(note).or_else(|| describe_instance(note)).unwrap_or_else(|| {
-        // Both functions together name every variant; this is for the compiler only.
+    let known = describe_fleet(note).or_else(|| describe_roll(note));
+    known.or_else(|| describe_instance(note)).unwrap_or_else(|| {
+        // The functions together name every variant; this is for the compiler only.
         (Level::Debug, "other", None, format!("{note:?}"))
     })
 }
@@ -193,7 +195,47 @@ fn describe_fleet(note: &Note) -> Option<Described> {
         Note::EngineAway { error } => (Warn, "engine_away", None, error.to_string()),
         Note::EngineBack => (Info, "engine_back", None, "it answers again".to_owned()),
         Note::PersistFailed { error } => (Warn, "persist_failed", None, error.to_string()),
+        Note::PanicBegan { failing, living, hold } => {
+            let detail = format!(
+                "{failing} of {living} living replicas fail at once: none of them is replaced for \
+                 {hold:?}, then one at a time"
+            );
+            (Warn, "panic_began", None, detail)
+        }
+        Note::PanicEnded => {
+            (Info, "panic_ended", None, "no more than half of the replicas fail".to_owned())
+        }
+        Note::ReapFailed { handle, error } => {
+            (Warn, "reap_failed", None, format!("stray {handle} could not be removed: {error}"))
+        }
         Note::Reaped { handle } => (Info, "reaped", None, format!("stray {handle} is removed")),
+        _ => return None,
+    })
+}
+
+fn describe_roll(note: &Note) -> Option<Described> {
+    use Level::{Info, Warn};
+    Some(match note {
+        Note::RollCompleted => {
+            (Info, "roll_completed", None, "all replicas run what is wanted".to_owned())
+        }
+        Note::RollFailed { name, failures, error } => {
+            let detail = format!("failure {failures} of {}: {error}", roll::FAILURES_MAX);
+            (Warn, "roll_failed", Some(name.to_string()), detail)
+        }
+        Note::RollStopped { error } => {
+            let detail = format!(
+                "given up, the revision before stays in service: {error}; `ringmaster retry` or \
+                 another image tries again"
+            );
+            (Warn, "roll_stopped", None, detail)
+        }
+        Note::RollRetried => (Info, "roll_retried", None, "as it was asked for".to_owned()),
+        Note::RevisionLost { image } => {
+            let detail =
+                format!("the engine has no image {image} any more: what is wanted takes its place");
+            (Warn, "revision_lost", None, detail)
+        }
         _ => return None,
     })
 }
@@ -218,10 +260,10 @@ fn describe_instance(note: &Note) -> Option<Described> {
         }
         Note::Readmitted { name, .. } => (Info, "readmitted", name, "it passes again".to_owned()),
         Note::ReadmittedAsLast { name, .. } => {
-            (Warn, "readmitted_as_last", name, "failing, but nobody else lives".to_owned())
+            (Warn, "readmitted_as_last", name, "failing, but no other passes".to_owned())
         }
         Note::KeptAsLast { name, reason, .. } => {
-            (Warn, "kept_as_last", name, format!("{}, but nobody else lives", reason.name()))
+            (Warn, "kept_as_last", name, format!("{}, but no other passes", reason.name()))
         }
         Note::Ejected { name, reason, .. } => (Warn, "ejected", name, reason.name().to_owned()),
         Note::Died { name, exit_code, .. } => {
@@ -229,7 +271,13 @@ fn describe_instance(note: &Note) -> Option<Described> {
             (Warn, "died", name, format!("exit code {code}"))
         }
         Note::OutOfMemory { name, .. } => (Warn, "out_of_memory", name, String::new()),
-        Note::Suspected { name, .. } => (Debug, "suspected", name, "a request failed".to_owned()),
+        Note::Suspected { name, kind, unnoted, .. } => {
+            let others = match unnoted {
+                0 => String::new(),
+                more => format!(", and {more} times more since the last such entry"),
+            };
+            (Debug, "suspected", name, format!("{}{others}", kind.name()))
+        }
         Note::Draining { name, .. } => (Info, "draining", name, String::new()),
         Note::Stopping { name, .. } => (Info, "stopping", name, String::new()),
         Note::Stopped { name, .. } => (Info, "stopped", name, String::new()),

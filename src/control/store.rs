@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fleet::{
         desired::{Desired, Replica},
-        ids::{Generation, Incarnation, ReplicaId, ReplicaName},
+        ids::{Generation, ImageId, Incarnation, ReplicaId, ReplicaName, SpecDigest},
+        message::Revision,
     },
     ring::{Member, RingOptions, RingSettings, hash},
 };
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// More than any fleet can need; a larger file is not ours.
 const SIZE_MAX: u64 = 64 << 20;
 
@@ -105,7 +106,21 @@ struct StateFile {
     /// Since version 2: what the configuration said when it last took effect; where it is missing,
     /// the ring itself.
     configured: Option<RingWire>,
+    /// Since version 3: what the fleet is made from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<RevisionWire>,
+    /// Since version 3: digest of what a roll was given up for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rejected: Option<String>,
     replicas: Vec<ReplicaWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevisionWire {
+    spec: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -253,6 +268,11 @@ fn text_of(fleet: &str, desired: &Desired) -> io::Result<Vec<u8>> {
         next_id: desired.next_id().0,
         ring: ring_wire(settings),
         configured: Some(ring_wire(desired.configured())),
+        revision: desired.revision().map(|revision| RevisionWire {
+            spec: revision.spec.0.to_string(),
+            image: revision.image.as_ref().map(ToString::to_string),
+        }),
+        rejected: desired.rejected().map(|spec| spec.0.to_string()),
         replicas: desired
             .replicas()
             .iter()
@@ -291,7 +311,13 @@ fn desired_of(file: StateFile) -> Result<Desired, String> {
     let replicas: Vec<Replica> = replicas.collect::<Result<_, String>>()?;
     let (generation, next_id) = (Generation(file.generation), ReplicaId(file.next_id));
     let desired = Desired::restore(settings, generation, next_id, replicas);
-    desired.map(|desired| desired.configured_as(configured)).map_err(|error| error.to_string())
+    let revision = file.revision.map(|wire| Revision {
+        spec: SpecDigest(wire.spec.into()),
+        image: wire.image.map(|image| ImageId(image.into())),
+    });
+    let rejected = file.rejected.map(|spec| SpecDigest(spec.into()));
+    let desired = desired.map_err(|error| error.to_string())?;
+    Ok(desired.configured_as(configured).made_from(revision, rejected))
 }
 
 fn ring_wire(settings: &RingSettings) -> RingWire {
@@ -351,7 +377,10 @@ mod tests {
                 incarnation: Incarnation(id),
             })
             .collect();
-        Desired::empty(RingSettings::default()).unwrap().with(&newcomers).unwrap()
+        let revision =
+            Revision { spec: SpecDigest("9a".into()), image: Some(ImageId("sha256:1".into())) };
+        let desired = Desired::empty(RingSettings::default()).unwrap().with(&newcomers).unwrap();
+        desired.made_from(Some(revision), Some(SpecDigest("ff".into())))
     }
 
     #[test]
@@ -362,6 +391,34 @@ mod tests {
         store.write(&some_state()).unwrap();
         let Loaded::State(read) = store.load().unwrap() else { panic!("not a state") };
         assert_eq!(*read, some_state());
+    }
+
+    /// Files as earlier versions wrote them; each is read, and written as the current version.
+    #[test]
+    fn kept_files_of_earlier_versions_are_migrated() {
+        let kept = [
+            (1, include_str!("store/kept/version-1.json")),
+            (2, include_str!("store/kept/version-2.json")),
+            (3, include_str!("store/kept/version-3.json")),
+        ];
+        assert_eq!(kept.last().unwrap().0, VERSION, "keep a file of each version");
+        for (version, text) in kept {
+            let directory = Directory::new(&format!("kept-{version}"));
+            let store = Store::open(&directory.0, "default").unwrap();
+            fs::write(store.path(), text).unwrap();
+            let Loaded::State(read) = store.load().unwrap() else { panic!("version {version}") };
+            assert_eq!(read.replicas().len(), 3, "version {version}");
+            assert_eq!((read.generation(), read.next_id()), (Generation(4), ReplicaId(6)));
+            let names: Vec<_> = read.replicas().iter().map(|r| r.name.to_string()).collect();
+            assert_eq!(names, ["server_1", "server_382796", "S5"]);
+            assert_eq!(read.replicas()[1].incarnation, Incarnation(2));
+            assert_eq!(read.revision().is_some(), version >= 3);
+            store.write(&read).unwrap();
+            let written = fs::read_to_string(store.path()).unwrap();
+            assert!(written.starts_with(&format!("{{\"version\":{VERSION},")), "{written}");
+            let Loaded::State(again) = store.load().unwrap() else { panic!("version {version}") };
+            assert_eq!(again, read);
+        }
     }
 
     #[test]
@@ -381,7 +438,11 @@ mod tests {
         assert_eq!(read.ring().settings().hash, hash::HashFunction::Polynomial);
         assert_eq!(read.configured(), read.ring().settings());
         store.write(&read).unwrap();
-        assert!(fs::read_to_string(store.path()).unwrap().starts_with("{\"version\":2,"));
+        assert!(
+            fs::read_to_string(store.path())
+                .unwrap()
+                .starts_with(&format!("{{\"version\":{VERSION},"))
+        );
         let Loaded::State(again) = store.load().unwrap() else { panic!("not a state") };
         assert_eq!(again, read);
     }

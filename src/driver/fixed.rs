@@ -9,8 +9,8 @@ use super::{Driver, Signal};
 use crate::fleet::{
     ids::{Handle, Incarnation, InstanceId, ReplicaId, ReplicaName, SpecDigest},
     message::{
-        EngineError, Found, FoundIdentity, FoundState, Listing, StartError, StartRequest, Started,
-        StopManner,
+        EngineError, Found, FoundIdentity, FoundState, Listing, Revision, StartError, StartRequest,
+        Started, StopManner,
     },
 };
 
@@ -112,11 +112,17 @@ impl FixedDriver {
                 ordinal: number,
                 weight: upstream.weight,
                 positions: Vec::new(),
-                spec: self.spec(),
+                spec: spec(),
+                image: None,
             }),
             state: FoundState::Running(resolve(upstream).await),
         }
     }
+}
+
+/// The addresses are what they are: never outdated.
+fn spec() -> SpecDigest {
+    SpecDigest("static".into())
 }
 
 /// The first address of a host; `None` when it has none, or the resolver does not say in time.
@@ -136,11 +142,6 @@ async fn resolve(upstream: &Upstream) -> Option<SocketAddr> {
 }
 
 impl Driver for FixedDriver {
-    /// The addresses are what they are: never outdated.
-    fn spec(&self) -> SpecDigest {
-        SpecDigest("static".into())
-    }
-
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, StartError>> {
         let text = format!(
             "'{}' cannot be started: the replicas are the addresses given with --upstream",
@@ -160,7 +161,7 @@ impl Driver for FixedDriver {
         Box::pin(async {
             let finds = self.upstreams.iter().enumerate();
             Ok(Listing {
-                spec: Some(self.spec()),
+                wanted: Some(Revision { spec: spec(), image: None }),
                 found: join_all(finds.map(|(index, one)| self.find(index, one))).await,
                 foreign_names: Vec::new(),
             })
@@ -229,7 +230,7 @@ mod tests {
         let second = listing.found[1].identity.clone().unwrap();
         assert_eq!(second.instance.to_string(), "2.1");
         assert_eq!((second.ordinal, second.weight), (2, 3));
-        assert_eq!(second.spec, driver.spec());
+        assert_eq!(second.spec, spec());
         let stop = driver.stop(listing.found[0].handle.clone(), StopManner::Kill);
         let error = stop.await.unwrap_err();
         assert!(error.to_string().starts_with("'one' cannot be stopped: the replicas"));

@@ -29,9 +29,6 @@ pub enum Signal {
 /// Each call has a deadline of its own inside the driver, and may be dropped at any time by the
 /// caller. Calls run concurrently.
 pub trait Driver: Send + Sync + 'static {
-    /// Digest of what this driver starts instances from. Found instances with another are outdated.
-    fn spec(&self) -> SpecDigest;
-
     /// Starts an instance and says where it will listen. A container of ours that bears the name
     /// is removed first.
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, StartError>>;

@@ -44,6 +44,9 @@ pub enum ScaleCommand {
     },
     /// Other settings of the ring.
     SetRing(RingOptions),
+    /// Tries again what was given up: a roll that was stopped, and starts that wait for their
+    /// back-off.
+    Retry,
 }
 
 impl ScaleCommand {
@@ -99,6 +102,13 @@ pub enum Done {
     Removed(Vec<ReplicaName>),
     /// The ring or a weight is another from now on.
     Changed(Box<RingChange>),
+    /// What was given up is tried again.
+    Retried {
+        /// Whether a roll had been stopped.
+        roll: bool,
+        /// Replicas whose next start was waiting.
+        waiting: usize,
+    },
     /// What would change.
     Preview(Box<RingChange>),
 }

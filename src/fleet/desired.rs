@@ -1,10 +1,11 @@
 //! What should be: the committed desired state. The state file holds exactly this.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     command::{RingChange, RingView},
-    ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName},
+    ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName, SpecDigest},
+    message::Revision,
 };
 use crate::ring::{Member, Ring, RingError, RingSettings, membership, moves};
 
@@ -14,10 +15,16 @@ pub struct Desired {
     generation: Generation,
     next_id: ReplicaId,
     replicas: Vec<Replica>,
+    /// Where in `replicas` each is.
+    index: BTreeMap<ReplicaId, usize>,
     ring: Arc<Ring>,
     /// The ring settings of the configuration when they last took effect. The ring may have been
     /// changed since; only a configuration that says something new changes it again.
     configured: RingSettings,
+    /// What the fleet is made from, as far as it is known to work.
+    revision: Option<Revision>,
+    /// What a roll was given up for, and is not tried again without being asked.
+    rejected: Option<SpecDigest>,
 }
 
 /// A desired identity.
@@ -78,7 +85,28 @@ impl Desired {
         let ring = Arc::new(Ring::new(settings.clone(), members)?);
         let above = replicas.iter().map(|replica| replica.id().0.saturating_add(1)).max();
         let next_id = ReplicaId(next_id.0.max(above.unwrap_or(1)));
-        Ok(Self { generation, next_id, replicas, ring, configured: settings })
+        let index = replicas.iter().enumerate().map(|(at, replica)| (replica.id(), at)).collect();
+        let configured = settings;
+        let (revision, rejected) = (None, None);
+        Ok(Self { generation, next_id, replicas, index, ring, configured, revision, rejected })
+    }
+
+    /// The same, made from something.
+    pub fn made_from(mut self, revision: Option<Revision>, rejected: Option<SpecDigest>) -> Self {
+        self.revision = revision;
+        self.rejected = rejected;
+        self
+    }
+
+    /// What the fleet is made from: what a missing instance is started from. `None` until the driver
+    /// has said what that is.
+    pub fn revision(&self) -> Option<&Revision> {
+        self.revision.as_ref()
+    }
+
+    /// What a roll was given up for.
+    pub fn rejected(&self) -> Option<&SpecDigest> {
+        self.rejected.as_ref()
     }
 
     /// The version; rises with each committed change of the replicas or of the ring.
@@ -103,7 +131,7 @@ impl Desired {
 
     /// One replica.
     pub fn replica(&self, id: ReplicaId) -> Option<&Replica> {
-        self.replicas.iter().find(|replica| replica.id() == id)
+        self.index.get(&id).map(|&at| &self.replicas[at])
     }
 
     /// The state with newcomers, one generation later. They are placed one after the other, in the
@@ -131,7 +159,8 @@ impl Desired {
         let mut members = self.ring.members().to_vec();
         membership::leave(settings, &mut members, ids);
         let mut next = self.clone();
-        next.replicas.retain(|replica| !ids.contains(&replica.id()));
+        let leaving: std::collections::BTreeSet<&ReplicaId> = ids.iter().collect();
+        next.replicas.retain(|replica| !leaving.contains(&replica.id()));
         match next.succeeded_by(settings.clone(), members) {
             Ok(next) => next,
             // Fewer members of a valid ring are a valid ring.
@@ -162,8 +191,8 @@ impl Desired {
 
     /// Notes that a replica now runs as another instance. The ring and the generation stay.
     pub fn set_instance(&mut self, instance: InstanceId, name: ReplicaName) {
-        let replica = self.replicas.iter_mut().find(|replica| replica.id() == instance.replica);
-        if let Some(replica) = replica {
+        if let Some(&at) = self.index.get(&instance.replica) {
+            let replica = &mut self.replicas[at];
             replica.incarnation = instance.incarnation;
             replica.name = name;
         }
@@ -196,7 +225,7 @@ impl Desired {
         }
         let generation = Generation(self.generation.0 + 1);
         let next = Self::restore(settings, generation, self.next_id, self.replicas)?;
-        Ok(next.configured_as(self.configured))
+        Ok(next.configured_as(self.configured).made_from(self.revision, self.rejected))
     }
 }
 

@@ -17,8 +17,24 @@ pub struct Limits {
     pub probe_passes: u32,
     /// From the end of a heartbeat to the next while an instance warms.
     pub warm_interval: Duration,
+    /// What is done about living instances that fail.
+    pub on_unhealthy: OnUnhealthy,
     /// How long a living but failing instance is left before it is replaced.
     pub replace_after: Duration,
+    /// How many living instances are replaced at a time.
+    pub replace_max: ReplaceMax,
+    /// How long no living instance is replaced after more than half of four or more have failed.
+    pub panic_hold: Duration,
+    /// How long a replacement of a roll must pass before the next one is started.
+    pub bake: Duration,
+    /// From one heartbeat that a failed request asked for to the next of the same instance.
+    pub suspect_interval: Duration,
+    /// How often at most the same suspicion of an instance is noted; others are counted.
+    pub suspect_note_interval: Duration,
+    /// Starts that may be under way at once; an engine slows down beyond that.
+    pub starts_max: usize,
+    /// Stops and removals that may be under way at once; a graceful one mostly waits.
+    pub stops_max: usize,
     /// From start to passing, for one instance and for a whole addition.
     pub start_deadline: Duration,
     /// How long open requests may go on after an instance left the table.
@@ -48,6 +64,84 @@ pub struct Limits {
     pub replicas_max: usize,
 }
 
+/// What is done about a living instance that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnhealthy {
+    /// It leaves the table, and is replaced if it goes on failing.
+    #[default]
+    Replace,
+    /// It leaves the table until it passes again.
+    Eject,
+    /// Nothing: only an end, a pause or a lost network takes it out of the table.
+    Ignore,
+}
+
+impl OnUnhealthy {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [OnUnhealthy; 3] = [Self::Replace, Self::Eject, Self::Ignore];
+
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Eject => "eject",
+            Self::Ignore => "ignore",
+        }
+    }
+
+    /// The one that bears a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}
+
+/// How many living instances are replaced at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplaceMax {
+    /// So many.
+    Count(usize),
+    /// So many percent of the desired replicas, rounded down, but at least one.
+    Percent(u8),
+}
+
+impl ReplaceMax {
+    /// For a fleet of so many replicas.
+    pub fn of(self, replicas: usize) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => (replicas.saturating_mul(percent.into()) / 100).max(1),
+        }
+    }
+}
+
+impl std::str::FromStr for ReplaceMax {
+    type Err = String;
+
+    /// `3` or `25%`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is neither a number of at least 1 nor a part like 25%");
+        match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent = percent.parse().ok().filter(|percent| (1..=100).contains(percent));
+                percent.map(Self::Percent).ok_or_else(wrong)
+            }
+            None => {
+                let count = text.parse().ok().filter(|&count| count >= 1);
+                count.map(Self::Count).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for ReplaceMax {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -56,7 +150,15 @@ impl Default for Limits {
             probe_misses: 2,
             probe_passes: 1,
             warm_interval: Duration::from_millis(20),
+            on_unhealthy: OnUnhealthy::Replace,
             replace_after: Duration::from_secs(5),
+            replace_max: ReplaceMax::Percent(25),
+            panic_hold: Duration::from_secs(120),
+            bake: Duration::from_secs(10),
+            suspect_interval: Duration::from_millis(200),
+            suspect_note_interval: Duration::from_secs(10),
+            starts_max: 8,
+            stops_max: 16,
             start_deadline: Duration::from_secs(30),
             drain: Duration::from_secs(5),
             stop_grace: Duration::from_secs(10),
@@ -93,5 +195,20 @@ impl Limits {
     /// When a removal whose containers are still there is answered nevertheless.
     pub fn removal_deadline(&self) -> Duration {
         self.drain + self.stop_deadline() + self.stop_deadline()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_fleet_is_rounded_down_and_at_least_one() {
+        let max: ReplaceMax = "25%".parse().unwrap();
+        assert_eq!([0, 1, 4, 7, 8, 56].map(|n| max.of(n)), [1, 1, 1, 1, 2, 14]);
+        assert_eq!("3".parse::<ReplaceMax>().unwrap().of(100), 3);
+        for bad in ["", "0", "0%", "101%", "-1", "a", "25 %", "1.5"] {
+            assert!(bad.parse::<ReplaceMax>().is_err(), "{bad}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use super::{
     command::{Answer, CommandId, Request},
     desired::Desired,
-    ids::{Handle, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
+    ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
     notes::Note,
 };
 use crate::ring::Slot;
@@ -36,6 +36,13 @@ pub enum Event {
     Stopped {
         /// Who was stopped.
         instance: InstanceId,
+        /// The engine's words on failure.
+        result: Result<(), EngineError>,
+    },
+    /// The removal of a stray has ended; `Ok` also when there was nothing to remove.
+    Reaped {
+        /// What the driver knew it by.
+        handle: Handle,
         /// The engine's words on failure.
         result: Result<(), EngineError>,
     },
@@ -111,7 +118,7 @@ pub enum Action {
         /// Comes back in [`Event::Listed`], so that a late answer is not taken for a fresh one.
         asked: Moment,
     },
-    /// Kill and remove a stray of ours.
+    /// Kill and remove a stray of ours; answered by [`Event::Reaped`].
     Reap {
         /// What the driver knows it by.
         handle: Handle,
@@ -136,11 +143,22 @@ pub struct Turn {
     pub notes: Vec<Note>,
     /// When the core wants a [`Event::Tick`] at the latest.
     pub wake_at: Option<Moment>,
+    /// Nothing has happened but heartbeats as they should be: table and view are what they were.
+    pub is_quiet: bool,
 }
 
 /// Numbers the writes of the desired state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteId(pub u64);
+
+/// What replicas are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Digest of all of it.
+    pub spec: SpecDigest,
+    /// The build of the image, where replicas are made from one.
+    pub image: Option<ImageId>,
+}
 
 /// What a driver needs to start an instance of the fleet's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +173,8 @@ pub struct StartRequest {
     pub weight: u32,
     /// Positions of its virtual servers; kept in a label.
     pub positions: Vec<Slot>,
+    /// The build of the image to start, whatever the tag names by now; `None`: what the tag names.
+    pub image: Option<ImageId>,
 }
 
 /// A started instance.
@@ -164,6 +184,8 @@ pub struct Started {
     pub handle: Handle,
     /// Where it will listen.
     pub address: SocketAddr,
+    /// Digest of what it was started from.
+    pub spec: SpecDigest,
 }
 
 /// Why an instance could not be started.
@@ -172,6 +194,9 @@ pub enum StartError {
     /// Somebody else's container bears the name.
     #[error("'{0}' is the name of another container")]
     NameTaken(ReplicaName),
+    /// The engine does not have the image.
+    #[error("{0}")]
+    NoImage(Arc<str>),
     /// The engine refused; trying again without a change will not help soon.
     #[error("{0}")]
     Refused(Arc<str>),
@@ -207,7 +232,9 @@ pub enum ProbeOutcome {
     Passed,
     /// It answered, but not well: alive.
     BadAnswer(Arc<str>),
-    /// No connection, a reset, or no answer in time.
+    /// It accepted the connection, and did not answer in time: frozen, or only too busy.
+    Silent(Arc<str>),
+    /// No connection, or it was reset.
     NoAnswer(Arc<str>),
 }
 
@@ -247,13 +274,30 @@ pub enum FailureKind {
     /// So many answers in a row were of 500 and above, or no HTTP, that it is worth a question. What
     /// the application thinks of its requests ejects nobody: only the heartbeat does.
     Errors,
+    /// Not a request: the health check that the image brings has failed.
+    ImageCheck,
+}
+
+impl FailureKind {
+    /// In words, for the decision record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "connection refused",
+            Self::ConnectTimeout => "no connection in time",
+            Self::Reset => "connection lost before the answer",
+            Self::FirstByteTimeout => "no answer in time",
+            Self::Errors => "errors in a row",
+            Self::ImageCheck => "the image's own health check failed",
+        }
+    }
 }
 
 /// All that an engine has of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Digest of what the driver starts instances from; `None` while it is not known yet.
-    pub spec: Option<SpecDigest>,
+    /// What the configuration asks for, with the build that its tag names at the moment; `None`
+    /// while that is not known, for instance because the image is missing.
+    pub wanted: Option<Revision>,
     /// Everything with the fleet's label, whatever its state.
     pub found: Vec<Found>,
     /// Names that containers of others bear, as bare names of this fleet.
@@ -286,6 +330,8 @@ pub struct FoundIdentity {
     pub positions: Vec<Slot>,
     /// What it was started from.
     pub spec: SpecDigest,
+    /// The build of the image that it runs.
+    pub image: Option<ImageId>,
 }
 
 /// What a found instance does.

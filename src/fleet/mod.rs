@@ -14,6 +14,7 @@ pub mod notes;
 pub mod observed;
 pub mod operation;
 pub mod plan;
+pub mod roll;
 pub mod state;
 pub mod supervisor;
 pub mod table;

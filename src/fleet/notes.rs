@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     command::RingChange,
-    ids::{Handle, InstanceId, ReplicaId, ReplicaName},
+    ids::{Handle, ImageId, InstanceId, ReplicaId, ReplicaName},
+    message::FailureKind,
     observed::EjectReason,
 };
 
@@ -37,8 +38,9 @@ pub enum Note {
     Died { instance: InstanceId, name: ReplicaName, exit_code: Option<i64>, admitted: bool },
     /// The kernel killed one of its processes for memory.
     OutOfMemory { instance: InstanceId, name: ReplicaName },
-    /// A request to it failed; a heartbeat is sent at once.
-    Suspected { instance: InstanceId, name: ReplicaName },
+    /// A request to it failed; a heartbeat is sent at once. `unnoted`: failures of the same kind since
+    /// the last such note.
+    Suspected { instance: InstanceId, name: ReplicaName, kind: FailureKind, unnoted: u32 },
     /// Out of the table; its open requests may end.
     Draining { instance: InstanceId, name: ReplicaName },
     /// The driver was asked to stop it.
@@ -49,6 +51,22 @@ pub enum Note {
     StopFailed { instance: InstanceId, name: ReplicaName, error: Arc<str> },
     /// A stray of ours is removed.
     Reaped { handle: Handle },
+    /// A stray could not be removed; the next list finds it again.
+    ReapFailed { handle: Handle, error: Arc<str> },
+    /// More than half of the living replicas fail: that is no accident of one of them.
+    PanicBegan { failing: usize, living: usize, hold: Duration },
+    /// No more than half of them fail.
+    PanicEnded,
+    /// All replicas run from what is wanted.
+    RollCompleted,
+    /// A newcomer of a roll ended, or did not pass.
+    RollFailed { name: ReplicaName, failures: u32, error: Arc<str> },
+    /// A roll is given up; what runs goes on from the revision before.
+    RollStopped { error: Arc<str> },
+    /// A roll that was given up is tried again.
+    RollRetried,
+    /// The engine has lost the image of the fleet's revision; what the tag names takes its place.
+    RevisionLost { image: ImageId },
     /// A scale command took effect.
     Committed { cause: Cause, names: Vec<ReplicaName>, change: Box<RingChange> },
     /// A scale command was given up; nothing has changed.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
-    ids::{Handle, InstanceId, Moment, ReplicaId, ReplicaName},
-    message::StopManner,
+    ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
+    message::{FailureKind, StopManner},
 };
 
 /// One concrete run of a replica, as far as it is known.
@@ -18,10 +18,27 @@ pub struct Instance {
     pub handle: Option<Handle>,
     /// A list asked for after this moment must contain it.
     pub known_at: Moment,
-    /// Whether it was started from something else than what is wanted now.
-    pub outdated: bool,
+    /// What it was started from; `None` while its start is under way and it follows the fleet.
+    pub spec: Option<SpecDigest>,
+    /// The build that its start was to use, where one was named.
+    pub image: Option<ImageId>,
     /// Its heartbeat.
     pub probing: Probing,
+    /// What failed requests have led to.
+    pub suspicion: Suspicion,
+}
+
+/// What failed requests of an instance have led to: heartbeats and notes have a minimum interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suspicion {
+    /// The next heartbeat for a failed request is sent from this moment on.
+    pub probe_from: Moment,
+    /// The same kind of failure is noted again from this moment on.
+    pub note_from: Moment,
+    /// The kind that was noted last.
+    pub kind: Option<FailureKind>,
+    /// Failures since then that were not noted.
+    pub unnoted: u32,
 }
 
 /// How far an instance has come.
@@ -146,7 +163,9 @@ pub enum Health {
 pub enum EjectReason {
     /// It answers heartbeats, but not well.
     Failing,
-    /// It does not answer heartbeats.
+    /// It accepts connections and does not answer heartbeats.
+    Silent,
+    /// It cannot be connected to.
     Unreachable,
     /// It is frozen.
     Paused,
@@ -162,15 +181,21 @@ impl EjectReason {
         self == Self::Failing
     }
 
-    /// Whether traffic to it is better than none. Only heartbeats speak against it.
-    pub fn may_serve_as_last(self) -> bool {
-        matches!(self, Self::Failing | Self::Unreachable)
+    /// Whether only heartbeats speak against it, so that heartbeats can speak for it again.
+    pub fn is_by_heartbeat(self) -> bool {
+        matches!(self, Self::Failing | Self::Silent | Self::Unreachable)
+    }
+
+    /// Whether it accepts connections: traffic to it is better than none.
+    pub fn accepts(self) -> bool {
+        matches!(self, Self::Failing | Self::Silent)
     }
 
     /// One word for logs and labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Failing => "failing",
+            Self::Silent => "silent",
             Self::Unreachable => "unreachable",
             Self::Paused => "paused",
             Self::Disconnected => "disconnected",

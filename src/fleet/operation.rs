@@ -6,7 +6,7 @@ use super::{
     ids::{Moment, ReplicaId, ReplicaName},
     message::WriteId,
 };
-use crate::ring::{RingError, RingSettings};
+use crate::ring::{Member, RingError, RingSettings};
 
 /// A scale command on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub enum Operation {
         command: CommandId,
         /// In the order in which they will be placed.
         newcomers: Vec<Newcomer>,
+        /// Their places on the ring, in the same order.
+        places: Vec<Member>,
         /// The first of them bear names that the caller gave.
         named: usize,
         /// How far it is.

@@ -7,11 +7,12 @@ use super::{
     backoff::Backoff,
     command::{CommandId, Request},
     desired::Desired,
-    ids::{Incarnation, Moment, ReplicaId, ReplicaName},
+    ids::{Handle, Incarnation, Moment, ReplicaId, ReplicaName},
     limits::Limits,
-    message::WriteId,
+    message::{Revision, WriteId},
     observed::{Instance, Instances},
     operation::Operation,
+    roll::Roll,
 };
 
 /// All that the core knows.
@@ -33,6 +34,17 @@ pub struct State {
     pub incarnations: BTreeMap<ReplicaId, Incarnation>,
     /// Restart histories.
     pub backoffs: BTreeMap<ReplicaId, Backoff>,
+    /// What the configuration asks replicas to be made from, as the driver said last.
+    pub wanted: Option<Revision>,
+    /// How far the replacement of outdated instances is.
+    pub roll: Roll,
+    /// Since when more than half of four or more living replicas have been failing.
+    pub panic_since: Option<Moment>,
+    /// When that ended last: who still fails then is given the time of a first failure again, for they
+    /// do not all recover in the same moment.
+    pub calm_since: Moment,
+    /// Strays that are being removed.
+    pub reaping: BTreeMap<Handle, Reaping>,
     /// Whether the engine answers.
     pub engine: Engine,
     /// The list of all instances.
@@ -56,6 +68,18 @@ pub enum Keeper {
     Ringmaster,
     /// Somebody else: instances are only admitted and ejected.
     Others,
+}
+
+/// How far the removal of a stray is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaping {
+    /// The driver is to be asked.
+    Due,
+    /// The driver was asked.
+    Asked {
+        /// When that is taken as lost; the next list finds the stray again.
+        lost_at: Moment,
+    },
 }
 
 /// Whether the fleet is supervised already.
@@ -118,6 +142,34 @@ impl State {
     /// Whether a replica is a newcomer whose addition has not been committed or given up.
     pub fn is_newcomer(&self, id: ReplicaId) -> bool {
         self.operation.as_ref().is_some_and(|operation| operation.awaits(id))
+    }
+
+    /// Whether an instance was started from something else than what is wanted now.
+    pub fn is_outdated(&self, instance: &Instance) -> bool {
+        match (&self.wanted, &instance.spec) {
+            (Some(wanted), Some(spec)) => wanted.spec != *spec,
+            _ => false,
+        }
+    }
+
+    /// Whether what is wanted is not yet what the fleet is made from.
+    pub fn is_rolling(&self) -> bool {
+        match (&self.wanted, self.desired.revision()) {
+            (Some(wanted), Some(revision)) => wanted.spec != revision.spec,
+            _ => false,
+        }
+    }
+
+    /// Whether the roll to what is wanted was given up.
+    pub fn is_roll_stopped(&self) -> bool {
+        let wanted = self.wanted.as_ref().map(|wanted| &wanted.spec);
+        wanted.is_some() && wanted == self.desired.rejected()
+    }
+
+    /// Whether a spec is what a roll leads to, and may turn out to be bad.
+    pub fn is_on_trial(&self, instance: &Instance) -> bool {
+        let wanted = self.wanted.as_ref().map(|wanted| &wanted.spec);
+        self.is_rolling() && wanted.is_some() && wanted == instance.spec.as_ref()
     }
 
     /// The admitted instance of a replica.

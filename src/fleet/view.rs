@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     command::RingView,
+    desired::Replica,
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     observed::{Health, Instance, Phase, of_replica},
     operation::{Change, Operation},
@@ -27,6 +28,23 @@ pub struct FleetView {
     pub operation: Option<&'static str>,
     /// Commands that wait for it.
     pub commands_waiting: usize,
+    /// The replacement of outdated instances, where there is one to be done.
+    pub roll: Option<RollView>,
+    /// Whether so many replicas fail at once that living ones are not replaced, or one at a time.
+    pub is_panic: bool,
+}
+
+/// The replacement of outdated instances by what is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RollView {
+    /// Whether it was given up.
+    pub is_stopped: bool,
+    /// Replicas that run what is wanted already.
+    pub done: usize,
+    /// Newcomers that ended, or did not pass.
+    pub failures: u32,
+    /// What the last failure was.
+    pub last_error: Option<std::sync::Arc<str>>,
 }
 
 /// One desired replica.
@@ -69,7 +87,7 @@ impl FleetView {
             name: replica.name.clone(),
             weight: replica.member.weight,
             instances: of_replica(&state.instances, replica.id())
-                .map(|(id, instance)| instance_view(id, instance))
+                .map(|(id, instance)| instance_view(state, id, instance))
                 .collect(),
         });
         Self {
@@ -88,6 +106,8 @@ impl FleetView {
                 Operation::Changing { change: Change::Ring(_), .. } => "ring",
             }),
             commands_waiting: state.queue.len(),
+            roll: roll_view(state),
+            is_panic: state.panic_since.is_some(),
         }
     }
 
@@ -99,7 +119,22 @@ impl FleetView {
     }
 }
 
-fn instance_view(id: InstanceId, instance: &Instance) -> InstanceView {
+fn roll_view(state: &State) -> Option<RollView> {
+    let admitted = |replica: &Replica| state.admitted(replica.id());
+    let replicas = || state.desired.replicas().iter();
+    let outdated = replicas().filter_map(admitted).filter(|i| state.is_outdated(i)).count();
+    if outdated == 0 && !state.is_rolling() {
+        return None;
+    }
+    Some(RollView {
+        is_stopped: state.is_roll_stopped(),
+        done: replicas().filter_map(admitted).count() - outdated,
+        failures: state.roll.failures,
+        last_error: state.roll.last_error.clone(),
+    })
+}
+
+fn instance_view(state: &State, id: InstanceId, instance: &Instance) -> InstanceView {
     let (phase, reason, since) = match &instance.phase {
         Phase::Starting { since, .. } => ("starting", None, Some(*since)),
         Phase::Warming { since, .. } => ("warming", None, Some(*since)),
@@ -120,6 +155,6 @@ fn instance_view(id: InstanceId, instance: &Instance) -> InstanceView {
         reason,
         address: instance.address(),
         since,
-        is_outdated: instance.outdated,
+        is_outdated: state.is_outdated(instance),
     }
 }

@@ -15,6 +15,11 @@
 //! | of no use, and stays | newcomers are awaited during their rollback |
 //! | starts beside a start | no look at `coming`; beside a healthy one: rolling what is current |
 //! | two replicas roll at once | no look at other steps of the plan, or at others that come |
+//! | too many starts, stops | no look at the budget |
+//! | too many living replaced at once, replaced in a panic | an allowance of all of them |
+//! | rolls on though it was stopped | no look at what was rejected |
+//! | heals from what is on trial | healing starts what is wanted |
+//! | a quiet turn leaves | a failed heartbeat taken for quiet |
 //! | does not inherit its slots | a start's positions reversed |
 //! | is started twice | the next incarnation counted from the committed one only |
 //! | starts before the state is on disk | a first fleet does not wait for its first write |
@@ -37,6 +42,7 @@
 //! | not converged | strays not reaped; never rolling; failing ones never replaced; stops not tried again; lost starts waited for |
 
 mod converged;
+mod limits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,7 +57,7 @@ use crate::{
         ids::{Handle, InstanceId, Moment},
         message::{Action, Event, ProbeOutcome, Sighting, Turn},
         notes::{Cause, Note, StartCause},
-        observed::{Instance, Phase, of_replica},
+        observed::{Health, Instance, Phase, of_replica},
         operation::{AddStage, Operation},
         plan::plan,
         state::{Boot, State},
@@ -79,7 +85,11 @@ pub(super) struct Checker {
     /// Whether this run came with a state file, or has tried to write one.
     has_written: bool,
     addresses: Vec<std::net::SocketAddr>,
+    turns: u64,
 }
+
+/// Every so many quiet turns the whole plan is made, to see that nothing was missed.
+const QUIET_CHECKED: u64 = 16;
 
 /// What was so before a turn.
 struct Before {
@@ -120,6 +130,7 @@ impl Checker {
             started: BTreeSet::new(),
             has_written: false,
             addresses: Vec::new(),
+            turns: 0,
         }
     }
 
@@ -199,6 +210,11 @@ impl Checker {
         self.ring_moves_only_by_commit(state, turn)?;
         self.restart_keeps_the_ring(state)?;
         let is_heartbeat = |action: &Action| matches!(action, Action::Probe { .. });
+        self.turns += 1;
+        if turn.is_quiet && self.turns.is_multiple_of(QUIET_CHECKED) {
+            let missed = plan(state, now).steps;
+            ensure(missed.is_empty(), || format!("a quiet turn leaves {missed:?}"))?;
+        }
         if turn.notes.is_empty() && turn.actions.iter().all(is_heartbeat) {
             if !matches!(self.before.about, About::Nobody | About::Only(_)) {
                 self.before.healthy = healthy(state);
@@ -210,6 +226,9 @@ impl Checker {
         table_is_derived(supervisor)?;
         self.only_those_that_passed_enter(turn)?;
         self.starts_are_bounded(state, turn)?;
+        limits::effects_are_bounded(state)?;
+        limits::living_are_replaced_carefully(state, turn, now)?;
+        limits::a_stopped_roll_stays_stopped(state, turn)?;
         self.healthy_are_left_alone(state, turn, world)?;
         self.before.healthy = healthy(state);
         if self.is_silent {
@@ -223,11 +242,13 @@ impl Checker {
         Ok(())
     }
 
-    /// No two targets on one address, one admitted instance per replica, nobody who fails but the
-    /// last, and somebody as long as anybody lives.
+    /// No two targets on one address, one admitted instance per replica; nobody who fails beside one
+    /// that passes; where none passes, all that accept connections and no others; and somebody as long
+    /// as anybody lives.
     fn table_is_sound(&mut self, state: &State) -> Broken {
         self.addresses.clear();
-        let (mut failing, mut could_serve) = (0, false);
+        let (mut passing, mut unreachable, mut could_serve) = (0, 0, false);
+        let (mut accepting, mut shut_out) = (BTreeSet::new(), BTreeSet::new());
         let mut previous = None;
         for (id, instance) in &state.instances {
             if !state.is_desired(id.replica) {
@@ -246,16 +267,33 @@ impl Checker {
                     })?;
                     previous = Some(id.replica);
                     self.addresses.push(address);
-                    failing += usize::from(!instance.is_passing());
+                    match instance.phase {
+                        Phase::Admitted { health: Health::Failing { reason, .. }, .. } => {
+                            match reason.accepts() {
+                                true => drop(accepting.insert(id.replica)),
+                                false => unreachable += 1,
+                            }
+                        }
+                        _ => passing += 1,
+                    }
                 }
                 Phase::Ejected { reason, address: Some(_), .. } => {
-                    could_serve |= reason.may_serve_as_last();
+                    could_serve |= reason.is_by_heartbeat();
+                    if reason.accepts() {
+                        shut_out.insert(id.replica);
+                    }
                 }
                 _ => {}
             }
         }
-        ensure(failing == 0 || self.addresses.len() == 1, || {
-            "a failing instance is in the table beside another".to_owned()
+        ensure(passing == 0 || accepting.len() + unreachable == 0, || {
+            "a failing instance is in the table beside one that passes".to_owned()
+        })?;
+        ensure(passing > 0 || accepting.is_empty() || unreachable == 0, || {
+            "an unreachable instance is in the table beside one that accepts".to_owned()
+        })?;
+        ensure(passing > 0 || shut_out.is_subset(&accepting), || {
+            format!("none passes, and {shut_out:?} are out of the table though they accept")
         })?;
         ensure(!self.addresses.is_empty() || !could_serve, || {
             "nobody is in the table though an instance lives".to_owned()
@@ -297,7 +335,7 @@ impl Checker {
             let siblings = of_replica(&state.instances, instance.replica);
             for (id, sibling) in siblings.filter(|(id, i)| id != instance && lives(id, i)) {
                 ensure(!sibling.is_coming(), || format!("{instance} starts beside {id}'s start"))?;
-                ensure(!sibling.is_passing() || sibling.outdated, || {
+                ensure(!sibling.is_passing() || state.is_outdated(sibling), || {
                     format!("{instance} starts beside {id}, which is healthy")
                 })?;
             }
@@ -410,6 +448,9 @@ impl Checker {
             return Ok(());
         }
         let Some(expected) = self.expected.take() else { return Ok(()) };
+        // A fleet of which nothing was left is made from what is wanted by now.
+        let (revision, rejected) = (state.desired.revision(), state.desired.rejected());
+        let expected = expected.made_from(revision.cloned(), rejected.cloned());
         ensure(expected == state.desired, || "another fleet after a restart".to_owned())
     }
 
@@ -450,7 +491,7 @@ impl Checker {
                     "a ring that is not on disk".to_owned()
                 })
             }
-            Ok(Done::Preview(_)) | Err(_) => Ok(()),
+            Ok(Done::Preview(_) | Done::Retried { .. }) | Err(_) => Ok(()),
         }
     }
 }
@@ -475,7 +516,7 @@ fn is_let_go(state: &State, id: InstanceId, instance: &Instance) -> bool {
 
 fn healthy(state: &State) -> BTreeMap<InstanceId, Option<Handle>> {
     let is_healthy = |id: &InstanceId, instance: &Instance| {
-        instance.is_passing() && !instance.outdated && state.is_desired(id.replica)
+        instance.is_passing() && !state.is_outdated(instance) && state.is_desired(id.replica)
     };
     let healthy = state.instances.iter().filter(|(id, i)| is_healthy(id, i));
     healthy.map(|(id, instance)| (*id, instance.handle.clone())).collect()

@@ -34,7 +34,10 @@ impl World {
         }
         match self.rng.random_range(0..6) {
             0 => {
-                let result = Err(StartError::Refused("no such image".into()));
+                let result = Err(match self.rng.random_bool(0.5) {
+                    true => StartError::Refused("port is allocated".into()),
+                    false => StartError::NoImage("no such image".into()),
+                });
                 self.deliver(delay, Event::Started { instance, result });
             }
             1 => self.deliver(25_000, fail("timed out")),
@@ -80,13 +83,19 @@ impl World {
         let Some(container) = self.engine.containers.get_mut(&handle) else { return };
         container.is_stubborn = self.rng.random_bool(self.trouble);
         let address = container.address;
-        if self.image_is_bad {
+        let (image, spec) = (container.identity.image.clone(), container.identity.spec.clone());
+        if image.is_some_and(|image| self.engine.bad.contains(&image)) {
+            // Some end before they pass, some only after a while.
+            container.is_blameless = false;
+            let exits_in = self.rng.random_range(0..20_000);
+            self.after(exits_in, Occurrence::Exit { handle: handle.clone() });
+        } else if self.image_is_bad {
             container.is_blameless = false;
             let exits_in = self.rng.random_range(0..600);
             self.after(exits_in, Occurrence::Exit { handle: handle.clone() });
         }
         let (delay, result) = match report {
-            StartReport::Honest(delay) => (delay, Ok(Started { handle, address })),
+            StartReport::Honest(delay) => (delay, Ok(Started { handle, address, spec })),
             StartReport::Denies(delay) => {
                 (delay, Err(StartError::Unclear("connection reset".into())))
             }
@@ -126,6 +135,19 @@ impl World {
         self.deliver(delay + 5, result(Ok(())));
     }
 
+    pub(super) fn begin_reap(&mut self, handle: Handle) {
+        if !self.engine.is_up {
+            let result = Err(EngineError::Away("no answer".into()));
+            return self.deliver(5, Event::Reaped { handle, result });
+        }
+        let delay = self.rng.random_range(0..200);
+        self.after(delay, Occurrence::Remove { handle: handle.clone() });
+        // Now and then its end is never told.
+        if !(self.is_trouble() && self.rng.random_bool(0.1)) {
+            self.deliver(delay + 5, Event::Reaped { handle, result: Ok(()) });
+        }
+    }
+
     pub(super) fn remove(&mut self, handle: &Handle) {
         if self.engine.is_up
             && let Some(container) = self.engine.containers.remove(handle)
@@ -162,7 +184,8 @@ impl World {
             true => ProbeOutcome::NoAnswer("lost".into()),
             false => self.engine.answer_at(address, self.now),
         };
-        let timed_out = matches!(&outcome, ProbeOutcome::NoAnswer(why) if &**why != "refused");
+        let timed_out = matches!(&outcome, ProbeOutcome::Silent(_))
+            || matches!(&outcome, ProbeOutcome::NoAnswer(why) if &**why != "refused");
         let slow = if self.is_trouble() { 399 } else { 5 };
         let delay = if timed_out { 399 } else { self.rng.random_range(0..slow) };
         let event = Event::Probed { instance, outcome };

@@ -1,13 +1,13 @@
 //! The simulated engine: containers with addresses that are reused at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
 };
 
 use crate::fleet::{
-    ids::{Handle, InstanceId, Moment, ReplicaName, SpecDigest},
-    message::{Found, FoundIdentity, FoundState, Listing, ProbeOutcome, StartRequest},
+    ids::{Handle, ImageId, InstanceId, Moment, ReplicaName, SpecDigest},
+    message::{Found, FoundIdentity, FoundState, Listing, ProbeOutcome, Revision, StartRequest},
 };
 
 /// How a simulated container behaves.
@@ -38,7 +38,10 @@ pub(super) struct Container {
 pub(super) struct Engine {
     pub(super) is_up: bool,
     pub(super) containers: BTreeMap<Handle, Container>,
-    pub(super) spec: SpecDigest,
+    /// What the tag names.
+    pub(super) image: ImageId,
+    /// Builds whose containers end by themselves.
+    pub(super) bad: BTreeSet<ImageId>,
     /// Names of other people's containers.
     pub(super) foreign: Vec<ReplicaName>,
     created: u64,
@@ -49,7 +52,8 @@ impl Engine {
         Self {
             is_up: true,
             containers: BTreeMap::new(),
-            spec: SpecDigest("spec-0".into()),
+            image: ImageId("0".into()),
+            bad: BTreeSet::new(),
             foreign: Vec::new(),
             created: 0,
         }
@@ -60,13 +64,15 @@ impl Engine {
         self.created += 1;
         let handle = Handle(format!("c{:06}", self.created).into());
         let address = self.free_address();
+        let image = request.image.clone().unwrap_or_else(|| self.image.clone());
         let identity = FoundIdentity {
             instance: request.instance,
             name: request.name.clone(),
             ordinal: request.ordinal,
             weight: request.weight,
             positions: request.positions.clone(),
-            spec: self.spec.clone(),
+            spec: spec_of(&image),
+            image: Some(image),
         };
         // Events name identities: what happens to a duplicate seems to happen to the other.
         let twins = self.containers.values_mut();
@@ -104,7 +110,7 @@ impl Engine {
             state: container.state,
         });
         Listing {
-            spec: Some(self.spec.clone()),
+            wanted: Some(Revision { spec: spec_of(&self.image), image: Some(self.image.clone()) }),
             found: found.collect(),
             foreign_names: self.foreign.clone(),
         }
@@ -120,7 +126,7 @@ impl Engine {
             Some(Conduct::Good { from }) if from <= now => ProbeOutcome::Passed,
             Some(Conduct::Fails) => ProbeOutcome::BadAnswer("500".into()),
             Some(Conduct::Good { .. }) | None => ProbeOutcome::NoAnswer("refused".into()),
-            Some(Conduct::Hangs) => ProbeOutcome::NoAnswer("timeout".into()),
+            Some(Conduct::Hangs) => ProbeOutcome::Silent("timeout".into()),
         }
     }
 
@@ -143,4 +149,9 @@ impl Engine {
         let running = self.containers.iter().filter(|(_, container)| runs(container));
         running.map(|(handle, _)| handle.clone()).collect()
     }
+}
+
+/// The settings never change in a run: what is started differs by its build alone.
+fn spec_of(image: &ImageId) -> SpecDigest {
+    SpecDigest(format!("spec-{image}").into())
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::fleet::{
     command::{Request, ScaleCommand},
-    ids::{Handle, Moment, ReplicaName, SpecDigest},
+    ids::{Handle, ImageId, Moment, ReplicaName},
     message::{Event, FailureKind, FoundState, Sighting},
 };
 use crate::ring::{Algorithm, RingOptions};
@@ -37,6 +37,10 @@ pub(super) enum Fault {
     DiskFills,
     DiskEmpties,
     ImageChanges,
+    BadBuild,
+    Retries,
+    AllFail,
+    AllRecover,
     ImageBreaks,
     ImageMends,
     TroubleRises,
@@ -69,6 +73,9 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::KilledBetweenActions, 8),
     (Fault::DiskFills, 2),
     (Fault::ImageChanges, 2),
+    (Fault::BadBuild, 2),
+    (Fault::Retries, 1),
+    (Fault::AllFail, 2),
     (Fault::ImageBreaks, 1),
     (Fault::TroubleRises, 3),
     (Fault::TroubleFalls, 6),
@@ -119,8 +126,33 @@ impl World {
             }
             Fault::DiskEmpties => self.disk_is_full = false,
             Fault::ImageChanges => {
-                let digest = format!("spec-{}", self.rng.random_range(1..1_000u32));
-                self.engine.spec = SpecDigest(digest.into());
+                let build = self.rng.random_range(1..1_000u32).to_string();
+                self.engine.image = ImageId(build.into());
+            }
+            Fault::BadBuild => {
+                let build = self.rng.random_range(1_000..2_000u32).to_string();
+                self.engine.image = ImageId(build.into());
+                self.engine.bad.insert(self.engine.image.clone());
+            }
+            Fault::Retries => {
+                let command = ScaleCommand::Retry;
+                self.command(Request { command, dry_run: false });
+            }
+            Fault::AllFail => {
+                // What they all depend on is away for a while.
+                let conducts = [Conduct::Fails, Conduct::Hangs];
+                let back = Moment(self.now.0 + self.rng.random_range(1_000..200_000));
+                for container in self.engine.containers.values_mut() {
+                    container.is_blameless = false;
+                    container.conduct = conducts[self.rng.random_range(0..2)];
+                }
+                self.at(back, Occurrence::Fault(Fault::AllRecover));
+            }
+            Fault::AllRecover => {
+                let now = self.now;
+                for container in self.engine.containers.values_mut() {
+                    container.conduct = Conduct::Good { from: now };
+                }
             }
             Fault::ImageBreaks => {
                 self.image_is_bad = true;

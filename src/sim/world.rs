@@ -20,7 +20,7 @@ use crate::{
         command::{Answer, CommandId, Done},
         desired::Desired,
         ids::{Handle, InstanceId, Moment, ReplicaName},
-        limits::Limits,
+        limits::{Limits, ReplaceMax},
         message::{Action, EngineError, Event, FoundState, StartRequest, Turn, WriteId},
         state::Keeper,
         supervisor::{Settings, Supervisor},
@@ -132,6 +132,11 @@ impl World {
             warm_interval: Duration::from_millis(200),
             probe_misses: rng.random_range(1..4),
             probe_passes: rng.random_range(1..3),
+            bake: Duration::from_millis([0, 1_000, 10_000][rng.random_range(0..3)]),
+            replace_max: [ReplaceMax::Percent(25), ReplaceMax::Count(2), ReplaceMax::Percent(100)]
+                [rng.random_range(0..3)],
+            starts_max: [2, 8][rng.random_range(0..2)],
+            stops_max: [2, 16][rng.random_range(0..2)],
             ..Limits::default()
         };
         let settings = Settings {
@@ -359,10 +364,7 @@ impl World {
                 self.after(taken_in, Occurrence::TakeList { epoch, asked, deliver_in });
             }
             Action::Reap { handle } => {
-                let delay = self.rng.random_range(0..200);
-                if self.engine.is_up {
-                    self.after(delay, Occurrence::Remove { handle });
-                }
+                self.begin_reap(handle);
             }
             Action::Persist { write, desired } => {
                 let slow = if self.is_trouble() { 3_000 } else { 5 };
@@ -421,6 +423,7 @@ impl World {
         self.trouble = 0.0;
         self.disk_is_full = false;
         self.image_is_bad = false;
+        self.engine.bad.clear();
         self.engine.is_up = true;
         self.crash_after = None;
         let now = self.now;
@@ -431,6 +434,8 @@ impl World {
                 container.state = FoundState::Running(address);
             }
         }
+        // What was given up in the war is tried again.
+        self.after(1, Occurrence::Fault(Fault::Retries));
     }
 
     /// From now on only heartbeats and lists may be asked for.

@@ -23,8 +23,8 @@ use super::{
 use crate::{
     driver::settle::settle,
     fleet::{
-        ids::{Handle, ReplicaName, SpecDigest},
-        message::{StartError, StartRequest, Started},
+        ids::{Handle, ImageId, ReplicaName, SpecDigest},
+        message::{Revision, StartError, StartRequest, Started},
     },
 };
 
@@ -33,6 +33,14 @@ use crate::{
 const ATTEMPTS: usize = 3;
 /// How many log lines of an instance that ended at once are asked for.
 const LAST_LINES: &str = "3";
+
+/// What a container is made from.
+struct Source {
+    /// What the engine knows the image by.
+    reference: String,
+    /// Digest of all of it.
+    spec: SpecDigest,
+}
 
 /// Why one attempt did not work.
 enum Failure {
@@ -60,16 +68,10 @@ impl DockerDriver {
         &self,
         request: StartRequest,
     ) -> Result<Started, StartError> {
-        let spec = self.refresh_spec().await.map_err(|error| {
-            if error.is_status(404) {
-                StartError::Refused(self.missing_image().into())
-            } else {
-                error.into()
-            }
-        })?;
+        let source = self.source_of(request.image.as_ref()).await?;
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            last = Some(match self.attempt(&request, &spec).await {
+            last = Some(match self.attempt(&request, &source).await {
                 Ok(started) => return Ok(started),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NameInUse(error)) => {
@@ -85,21 +87,49 @@ impl DockerDriver {
         Err(last.map_or_else(|| StartError::Unclear("no attempt".into()), Into::into))
     }
 
-    async fn attempt(&self, request: &StartRequest, spec: &SpecDigest) -> Result<Started, Failure> {
-        let id = self.create(request, spec).await?;
+    /// What an instance of a certain build is made from. The build that the tag names is called by
+    /// the tag, which reads better in the engine's own lists.
+    async fn source_of(&self, image: Option<&ImageId>) -> Result<Source, StartError> {
+        let tagged = match self.wanted_revision().await {
+            Ok(revision) => Some(revision),
+            Err(error) if error.is_status(404) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let by_tag = |revision: Revision| Source {
+            reference: self.config.image.clone(),
+            spec: revision.spec,
+        };
+        match (image, tagged) {
+            (None, None) => Err(StartError::NoImage(self.missing_image().into())),
+            (None, Some(tagged)) => Ok(by_tag(tagged)),
+            (Some(image), Some(tagged)) if tagged.image.as_ref() == Some(image) => {
+                Ok(by_tag(tagged))
+            }
+            (Some(image), _) => {
+                let spec = self.revision_of(image.clone()).spec;
+                Ok(Source { reference: image.to_string(), spec })
+            }
+        }
+    }
+
+    async fn attempt(&self, request: &StartRequest, source: &Source) -> Result<Started, Failure> {
+        let id = self.create(request, source).await?;
         self.remember(&id, request.instance);
         match self.run(&id).await {
-            Ok(address) => Ok(Started { handle: Handle(id.into()), address }),
+            Ok(address) => {
+                let spec = source.spec.clone();
+                Ok(Started { handle: Handle(id.into()), address, spec })
+            }
             Err(failure) => Err(self.abandon(&id, failure).await),
         }
     }
 
-    async fn create(&self, request: &StartRequest, spec: &SpecDigest) -> Result<String, Failure> {
+    async fn create(&self, request: &StartRequest, source: &Source) -> Result<String, Failure> {
         let options = CreateContainerOptions {
             name: Some(self.names.container(&request.name)),
             ..Default::default()
         };
-        let body = self.body(request, spec);
+        let body = self.body(request, source);
         let created = self
             .connection
             .call("create", self.config.deadlines.create, |client| async move {
@@ -109,11 +139,14 @@ impl DockerDriver {
         match created {
             Ok(created) => Ok(created.id),
             Err(error) if error.is_status(409) => Err(Failure::NameInUse(error)),
+            Err(error) if error.is_status(404) && error.text().contains("No such image") => {
+                Err(Failure::Final(StartError::NoImage(error.text().into())))
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn body(&self, request: &StartRequest, spec: &SpecDigest) -> ContainerCreateBody {
+    fn body(&self, request: &StartRequest, source: &Source) -> ContainerCreateBody {
         let name = request.name.to_string();
         let replica = request.instance.replica;
         let endpoint = EndpointSettings {
@@ -124,8 +157,8 @@ impl DockerDriver {
             hostname: Some(name),
             env: Some(environment(&self.config.env, request, self.config.port)),
             cmd: self.config.command.clone(),
-            image: Some(self.config.image.clone()),
-            labels: Some(labels::of_request(&self.names, request, spec)),
+            image: Some(source.reference.clone()),
+            labels: Some(labels::of_request(&self.names, request, &source.spec)),
             host_config: Some(HostConfig {
                 network_mode: Some(self.network.clone()),
                 // We are the one who decides what happens after an end.
@@ -306,6 +339,7 @@ mod tests {
             ordinal: 1,
             weight: 1,
             positions: vec![1],
+            image: None,
         }
     }
 

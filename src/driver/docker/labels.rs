@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::{
     driver::spec_digest,
     fleet::{
-        ids::{Incarnation, InstanceId, ReplicaId, ReplicaName, Slot, SpecDigest},
+        ids::{ImageId, Incarnation, InstanceId, ReplicaId, ReplicaName, Slot, SpecDigest},
         message::{FoundIdentity, StartRequest},
     },
 };
@@ -109,6 +109,7 @@ pub(super) fn instance(labels: &HashMap<String, String>) -> Option<InstanceId> {
 pub(super) fn identity(
     labels: &HashMap<String, String>,
     name: Option<ReplicaName>,
+    image: Option<ImageId>,
 ) -> Option<FoundIdentity> {
     Some(FoundIdentity {
         instance: instance(labels)?,
@@ -117,6 +118,7 @@ pub(super) fn identity(
         weight: number(labels, WEIGHT)?,
         positions: positions(labels.get(SLOTS)?)?,
         spec: SpecDigest(labels.get(SPEC)?.as_str().into()),
+        image,
     })
 }
 
@@ -158,6 +160,7 @@ mod tests {
             ordinal: 2,
             weight: 4,
             positions: vec![511, 0, 17],
+            image: None,
         }
     }
 
@@ -168,7 +171,7 @@ mod tests {
         let labels = of_request(&names, &request(), &spec);
         assert!(names.owns(&labels) && !Names::of("default").owns(&labels));
         assert_eq!(labels[SLOTS], "511,0,17");
-        let found = identity(&labels, names.bare("/blue-S5")).unwrap();
+        let found = identity(&labels, names.bare("/blue-S5"), None).unwrap();
         assert_eq!(found.instance, request().instance);
         assert_eq!(found.name, request().name);
         assert_eq!((found.ordinal, found.weight), (2, 4));
@@ -184,14 +187,14 @@ mod tests {
         for key in [REPLICA, INCARNATION, SLOTS, ORDINAL, WEIGHT, SPEC] {
             let mut labels = whole.clone();
             labels.remove(key);
-            assert_eq!(identity(&labels, name()), None, "{key}");
+            assert_eq!(identity(&labels, name(), None), None, "{key}");
         }
         for (key, value) in [(REPLICA, "-1"), (INCARNATION, "x"), (SLOTS, "1,,2"), (WEIGHT, "")] {
             let mut labels = whole.clone();
             labels.insert(key.into(), value.into());
-            assert_eq!(identity(&labels, name()), None, "{key}={value}");
+            assert_eq!(identity(&labels, name(), None), None, "{key}={value}");
         }
-        assert_eq!(identity(&whole, None), None);
+        assert_eq!(identity(&whole, None, None), None);
     }
 
     #[test]

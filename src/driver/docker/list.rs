@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{DockerDriver, client::CallError, labels};
 use crate::fleet::{
-    ids::{Handle, ReplicaName},
+    ids::{Handle, ImageId, ReplicaName},
     message::{EngineError, Found, FoundState, Listing},
 };
 
@@ -28,8 +28,8 @@ impl DockerDriver {
         if self.fleet_network.load().is_none() {
             self.prepare_network().await?;
         }
-        let spec = match self.refresh_spec().await {
-            Ok(spec) => Some(spec),
+        let wanted = match self.wanted_revision().await {
+            Ok(revision) => Some(revision),
             // While the image is missing nothing can be replaced, so nothing is outdated.
             Err(error) if error.is_status(404) => None,
             Err(error) => return Err(error.into()),
@@ -56,7 +56,7 @@ impl DockerDriver {
             .flat_map(|other| own_names(other).filter_map(|name| self.names.bare(name)))
             .collect();
         foreign_names.sort();
-        Ok(Listing { spec, found, foreign_names })
+        Ok(Listing { wanted, found, foreign_names })
     }
 
     /// Looks at one container. `None`: it is gone by now.
@@ -71,7 +71,8 @@ impl DockerDriver {
         let id = container.id.as_deref().unwrap_or_default();
         let name = own_names(&container).find_map(|name| self.names.bare(name));
         let labels = container.labels.as_ref();
-        let identity = labels.and_then(|labels| labels::identity(labels, name));
+        let image = container.image_id.as_deref().map(|id| ImageId(id.into()));
+        let identity = labels.and_then(|labels| labels::identity(labels, name, image));
         let mut state = listed_state(&container);
         if !matches!(state, FoundState::Exited { .. }) {
             match self.inspect(id).await {

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use bollard::query_parameters::RemoveContainerOptions;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -28,8 +28,8 @@ use self::{
 };
 use super::{Driver, Signal};
 use crate::fleet::{
-    ids::{Handle, InstanceId, SpecDigest},
-    message::{EngineError, Listing, StartError, StartRequest, Started, StopManner},
+    ids::{Handle, ImageId, InstanceId, SpecDigest},
+    message::{EngineError, Listing, Revision, StartError, StartRequest, Started, StopManner},
 };
 
 /// How many containers we remember the instances of; more than a fleet can have.
@@ -114,7 +114,6 @@ pub struct DockerDriver {
     names: Names,
     network: String,
     connection: Connection,
-    spec: ArcSwap<SpecDigest>,
     fleet_network: ArcSwapOption<FleetNetwork>,
     network_turn: tokio::sync::Mutex<()>,
     /// Whose a container is; network events name only the container.
@@ -126,10 +125,8 @@ impl DockerDriver {
     pub fn new(config: DockerConfig) -> Self {
         let names = Names::of(&config.fleet);
         let network = config.network.clone().unwrap_or_else(|| names.network());
-        let spec = spec_of(&config, "");
         Self {
             connection: Connection::new(config.host.clone(), config.deadlines.ordinary),
-            spec: ArcSwap::from_pointee(spec),
             fleet_network: ArcSwapOption::empty(),
             network_turn: tokio::sync::Mutex::new(()),
             known: Mutex::default(),
@@ -147,7 +144,7 @@ impl DockerDriver {
     /// nothing to start.
     pub async fn prepare(&self) -> Result<(), EngineError> {
         self.prepare_network().await?;
-        match self.refresh_spec().await {
+        match self.wanted_revision().await {
             Err(error) if error.is_status(404) => {
                 tracing::warn!(image = self.config.image, "{}", self.missing_image());
                 Ok(())
@@ -162,19 +159,20 @@ impl DockerDriver {
         self.fleet_network.load_full()
     }
 
-    /// Learns the image's id. While the image is missing the last known one stays.
-    async fn refresh_spec(&self) -> Result<SpecDigest, CallError> {
+    /// What the configuration asks for, with the build that the tag names at the moment.
+    async fn wanted_revision(&self) -> Result<Revision, CallError> {
         let image = self
             .connection
             .call("inspect image", self.config.deadlines.ordinary, |client| async move {
                 client.inspect_image(&self.config.image).await
             })
             .await?;
-        let spec = spec_of(&self.config, image.id.as_deref().unwrap_or_default());
-        if **self.spec.load() != spec {
-            self.spec.store(Arc::new(spec.clone()));
-        }
-        Ok(spec)
+        Ok(self.revision_of(ImageId(image.id.unwrap_or_default().into())))
+    }
+
+    /// What the configuration asks for, on a certain build of the image.
+    fn revision_of(&self, image: ImageId) -> Revision {
+        Revision { spec: spec_of(&self.config, &image.0), image: Some(image) }
     }
 
     fn missing_image(&self) -> String {
@@ -218,10 +216,6 @@ fn spec_of(config: &DockerConfig, image_id: &str) -> SpecDigest {
 }
 
 impl Driver for DockerDriver {
-    fn spec(&self) -> SpecDigest {
-        SpecDigest::clone(&self.spec.load())
-    }
-
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, StartError>> {
         Box::pin(self.start_container(request))
     }

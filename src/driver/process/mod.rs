@@ -29,8 +29,8 @@ use super::{Driver, Signal, settle::settle};
 use crate::fleet::{
     ids::{Handle, ReplicaName, SpecDigest},
     message::{
-        EngineError, Found, FoundIdentity, FoundState, Listing, StartError, StartRequest, Started,
-        StopManner,
+        EngineError, Found, FoundIdentity, FoundState, Listing, Revision, StartError, StartRequest,
+        Started, StopManner,
     },
 };
 
@@ -151,7 +151,7 @@ impl ProcessDriver {
             return Ok(Err(last_line.describe_end(code).await));
         }
         entry.running.announce_end();
-        Ok(Ok(Started { handle: handle(number), address }))
+        Ok(Ok(Started { handle: handle(number), address, spec: self.spec.clone() }))
     }
 
     fn identity(&self, request: &StartRequest) -> FoundIdentity {
@@ -162,6 +162,7 @@ impl ProcessDriver {
             weight: request.weight,
             positions: request.positions.clone(),
             spec: self.spec.clone(),
+            image: None,
         }
     }
 
@@ -246,10 +247,6 @@ fn number_of(handle: &Handle) -> Option<u64> {
 }
 
 impl Driver for ProcessDriver {
-    fn spec(&self) -> SpecDigest {
-        self.spec.clone()
-    }
-
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, StartError>> {
         Box::pin(self.start_child(request))
     }
@@ -277,7 +274,8 @@ impl Driver for ProcessDriver {
             })
             .collect();
         Box::pin(async move {
-            Ok(Listing { spec: Some(self.spec.clone()), found, foreign_names: Vec::new() })
+            let wanted = Some(Revision { spec: self.spec.clone(), image: None });
+            Ok(Listing { wanted, found, foreign_names: Vec::new() })
         })
     }
 
@@ -318,7 +316,7 @@ mod tests {
         let spec = |command: &[&str], env: &[(&str, &str)]| {
             let mut config = ProcessConfig::new(command.iter().map(|s| (*s).into()).collect());
             config.env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-            ProcessDriver::new(config).unwrap().spec()
+            ProcessDriver::new(config).unwrap().spec
         };
         let base = spec(&["server", "-v"], &[("A", "1")]);
         assert_eq!(base, spec(&["server", "-v"], &[("A", "1")]));

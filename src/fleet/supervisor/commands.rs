@@ -29,10 +29,10 @@ struct Outcome {
 }
 
 impl Supervisor {
-    pub(super) fn take_command(&mut self, id: CommandId, request: Request) {
+    pub(super) fn take_command(&mut self, id: CommandId, request: Request, now: Moment) {
         // Before the first list nothing is known that a dry run could be exact about.
         if request.dry_run && self.state.boot == Boot::Done {
-            let answer = self.preview(&request.command);
+            let answer = self.preview(&request.command, now);
             return self.answer(id, answer);
         }
         let waiting = self.state.queue.len();
@@ -46,7 +46,7 @@ impl Supervisor {
         self.act(Action::Answer(id, answer));
     }
 
-    fn preview(&mut self, command: &ScaleCommand) -> Answer {
+    fn preview(&mut self, command: &ScaleCommand, now: Moment) -> Answer {
         let after = match command {
             ScaleCommand::Add { n, names, weight } => {
                 let newcomers = self.newcomers(*n, names, *weight)?;
@@ -65,6 +65,7 @@ impl Supervisor {
             ScaleCommand::SetRing(options) => {
                 self.ring_change(options)?.apply(&self.state.desired).map_err(no_room)?
             }
+            ScaleCommand::Retry => return Ok(self.what_waits(now)),
         };
         Ok(Done::Preview(Box::new(self.state.desired.change_to(&after))))
     }
@@ -78,7 +79,7 @@ impl Supervisor {
             return self.answer(id, Err(away));
         }
         if dry_run {
-            let answer = self.preview(&command);
+            let answer = self.preview(&command, now);
             return self.answer(id, answer);
         }
         let begun = match command {
@@ -89,6 +90,11 @@ impl Supervisor {
             }
             ScaleCommand::SetRing(options) => {
                 self.ring_change(&options).and_then(|change| self.begin_change(id, change))
+            }
+            ScaleCommand::Retry => {
+                let retried = self.retry(now);
+                self.answer(id, retried);
+                Ok(())
             }
         };
         if let Err(error) = begun {
@@ -113,16 +119,27 @@ impl Supervisor {
         self.state.operation = Some(Operation::Adding {
             command,
             named: names.len(),
-            newcomers: newcomers.clone(),
+            places: after.replicas()[after.replicas().len() - newcomers.len()..]
+                .iter()
+                .map(|replica| replica.member.clone())
+                .collect(),
+            newcomers,
             stage: AddStage::Warming { deadline },
         });
-        for newcomer in newcomers {
-            let id = InstanceId { replica: newcomer.id, incarnation: newcomer.incarnation };
-            if let Some(replica) = after.replica(newcomer.id) {
-                self.start(id, newcomer.name, &replica.member, StartCause::Addition, now);
-            }
-        }
         Ok(())
+    }
+
+    /// Starts a newcomer of the running addition, with the place on the ring that it will have.
+    pub(super) fn start_newcomer(&mut self, replica: ReplicaId, now: Moment) {
+        let Some(Operation::Adding { newcomers, places, .. }) = &self.state.operation else {
+            return;
+        };
+        let mut joining = newcomers.iter().zip(places);
+        let joining = joining.find(|(newcomer, _)| newcomer.id == replica);
+        if let Some((newcomer, member)) = joining.map(|(n, member)| (n.clone(), member.clone())) {
+            let id = InstanceId { replica, incarnation: newcomer.incarnation };
+            self.start(id, newcomer.name, &member, StartCause::Addition, now);
+        }
     }
 
     fn begin_remove(

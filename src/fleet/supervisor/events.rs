@@ -6,20 +6,27 @@ use rand::RngExt;
 
 use super::Supervisor;
 use crate::fleet::{
-    ids::{InstanceId, Moment},
+    ids::{Handle, InstanceId, Moment},
     message::{
-        Action, EngineError, Event, FailureKind, ProbeOutcome, Sighting, StartError, Started,
-        StopManner,
+        EngineError, Event, FailureKind, ProbeOutcome, Sighting, StartError, Started, StopManner,
     },
     notes::Note,
     observed::{EjectReason, Exit, Health, Instance, Passes, Phase, Probing, StopProgress},
-    state::{Engine, Keeper},
+    plan,
+    state::{Engine, Keeper, Reaping},
 };
 
 impl Supervisor {
-    pub(super) fn take_in(&mut self, event: Event, now: Moment) {
+    /// What an event changes; whether that is nothing but heartbeats as they should be.
+    pub(super) fn take_in(&mut self, event: Event, now: Moment) -> bool {
         match event {
-            Event::Scale(command, request) => self.take_command(command, request),
+            Event::Tick => return true,
+            Event::Probed { instance, outcome: ProbeOutcome::Passed }
+                if self.passes_as_ever(instance, now) =>
+            {
+                return true;
+            }
+            Event::Scale(command, request) => self.take_command(command, request, now),
             Event::Loaded(in_flight) => self.state.in_flight = in_flight,
             Event::Probed { instance, outcome } => self.probed(instance, outcome, now),
             Event::Started { instance, result } => self.started(instance, result, now),
@@ -29,9 +36,26 @@ impl Supervisor {
             Event::Listed { asked, result } => self.listed(asked, result, now),
             Event::RequestFailed { instance, kind } => self.request_failed(instance, kind, now),
             Event::Persisted { write, result } => self.persisted(write, result, now),
+            Event::Reaped { handle, result } => self.reaped(handle, result),
             Event::StreamChanged => self.state.list_soon(now),
-            Event::Tick => {}
         }
+        false
+    }
+
+    /// A heartbeat passed of an instance that is in the table, passes, and is not suspected.
+    fn passes_as_ever(&mut self, id: InstanceId, now: Moment) -> bool {
+        let interval = self.state.limits.probe_interval;
+        let Some(instance) = self.state.instances.get_mut(&id) else { return true };
+        let Phase::Admitted { health: Health::Passing { failures: 0 }, .. } = instance.phase else {
+            return false;
+        };
+        let Probing::Waiting { sent, suspect: false } = instance.probing else { return false };
+        let next = (sent + interval).max(now);
+        instance.probing = Probing::Idle { next, suspect: false };
+        if let Some(settled) = &mut self.settled {
+            settled.probe_at = plan::earlier(settled.probe_at, Some(next));
+        }
+        true
     }
 
     fn probed(&mut self, id: InstanceId, outcome: ProbeOutcome, now: Moment) {
@@ -49,7 +73,7 @@ impl Supervisor {
         match &mut instance.phase {
             Phase::Warming { passes, .. } => *passes = counted(*passes, passed),
             // Sent before it was taken out by the engine's word, which only the engine takes back.
-            Phase::Ejected { reason, .. } if !reason.may_serve_as_last() => {}
+            Phase::Ejected { reason, .. } if !reason.is_by_heartbeat() => {}
             Phase::Ejected { passes, reason, .. } => {
                 *passes = counted(*passes, passed);
                 if let Some(why) = reason_of(&outcome) {
@@ -70,7 +94,7 @@ impl Supervisor {
             }
             Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
         }
-        if matches!(outcome, ProbeOutcome::NoAnswer(_)) {
+        if matches!(outcome, ProbeOutcome::NoAnswer(_) | ProbeOutcome::Silent(_)) {
             // It may have died without a word from the engine.
             self.state.list_soon(now);
         }
@@ -101,6 +125,7 @@ impl Supervisor {
         instance.phase =
             Phase::Admitted { address, since: now, health: Health::Passing { failures: 0 } };
         let name = instance.name.clone();
+        self.bake(id, now);
         self.note(Note::Readmitted { instance: id, name });
     }
 
@@ -119,6 +144,7 @@ impl Supervisor {
                 };
                 instance.handle = Some(started.handle);
                 instance.known_at = now;
+                instance.spec = Some(started.spec);
                 instance.phase = Phase::Warming {
                     address: started.address,
                     since: now,
@@ -147,7 +173,14 @@ impl Supervisor {
             return;
         };
         self.fail_newcomer(id, Some(error), &error.to_string(), now);
-        self.back_off(id, &instance, now);
+        match error {
+            StartError::NoImage(_) if self.lose_revision(instance.image.as_ref()) => {}
+            _ => self.back_off(id, &instance, now),
+        }
+        // An engine that is away says nothing of what is to be started.
+        if matches!(error, StartError::Refused(_) | StartError::NoImage(_)) {
+            self.count_against_roll(&instance, &error.to_string().into());
+        }
         let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
         self.note(Note::StartFailed {
             instance: id,
@@ -206,15 +239,30 @@ impl Supervisor {
         }
     }
 
-    fn request_failed(&mut self, id: InstanceId, _kind: FailureKind, now: Moment) {
+    /// One heartbeat at once, but no more often than the minimum interval: a trickle of failed
+    /// requests must not turn into heartbeats at the speed of the network.
+    fn request_failed(&mut self, id: InstanceId, kind: FailureKind, now: Moment) {
+        let limits = &self.state.limits;
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
-        if instance.is_admitted() && matches!(instance.probing, Probing::Idle { .. }) {
-            instance.probing = Probing::Idle { next: now, suspect: true };
-            let name = instance.name.clone();
-            self.note(Note::Suspected { instance: id, name });
+        if !instance.is_admitted() {
+            return;
         }
+        let suspicion = &mut instance.suspicion;
+        if now >= suspicion.probe_from && matches!(instance.probing, Probing::Idle { .. }) {
+            instance.probing = Probing::Idle { next: now, suspect: true };
+            suspicion.probe_from = now + limits.suspect_interval;
+        }
+        if suspicion.kind == Some(kind) && now < suspicion.note_from {
+            suspicion.unnoted = suspicion.unnoted.saturating_add(1);
+            return;
+        }
+        let unnoted = std::mem::take(&mut suspicion.unnoted);
+        suspicion.kind = Some(kind);
+        suspicion.note_from = now + limits.suspect_note_interval;
+        let name = instance.name.clone();
+        self.note(Note::Suspected { instance: id, name, kind, unnoted });
     }
 
     fn engine_saw(&mut self, id: InstanceId, sighting: Sighting, now: Moment) {
@@ -234,7 +282,7 @@ impl Supervisor {
             }
             Sighting::Unpaused => self.unpaused(id, now),
             Sighting::OutOfMemory => self.note(Note::OutOfMemory { instance: id, name }),
-            Sighting::Unhealthy => self.request_failed(id, FailureKind::Reset, now),
+            Sighting::Unhealthy => self.request_failed(id, FailureKind::ImageCheck, now),
         }
     }
 
@@ -305,6 +353,11 @@ impl Supervisor {
         };
         self.fail_newcomer(id, None, &how, now);
         self.back_off(id, before, now);
+        let why = match exit_code {
+            Some(code) => format!("it ended by itself with code {code}"),
+            None => "it ended by itself".to_owned(),
+        };
+        self.count_against_roll(before, &why.into());
     }
 
     /// Counts an unexpected end against a desired replica.
@@ -370,9 +423,21 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn reap(&mut self, handle: crate::fleet::ids::Handle) {
-        self.note(Note::Reaped { handle: handle.clone() });
-        self.act(Action::Reap { handle });
+    /// Has a stray removed; said once, however many lists show it meanwhile.
+    pub(super) fn reap(&mut self, handle: Handle) {
+        if !self.state.reaping.contains_key(&handle) {
+            self.state.reaping.insert(handle.clone(), Reaping::Due);
+            self.note(Note::Reaped { handle });
+        }
+    }
+
+    fn reaped(&mut self, handle: Handle, result: Result<(), EngineError>) {
+        if self.state.reaping.remove(&handle).is_none() {
+            return;
+        }
+        if let Err(error) = result {
+            self.note(Note::ReapFailed { handle, error: error.to_string().into() });
+        }
     }
 
     pub(super) fn engine_is(&mut self, engine: Engine) {
@@ -396,6 +461,7 @@ fn reason_of(outcome: &ProbeOutcome) -> Option<EjectReason> {
     match outcome {
         ProbeOutcome::Passed => None,
         ProbeOutcome::BadAnswer(_) => Some(EjectReason::Failing),
+        ProbeOutcome::Silent(_) => Some(EjectReason::Silent),
         ProbeOutcome::NoAnswer(_) => Some(EjectReason::Unreachable),
     }
 }

@@ -8,7 +8,7 @@ use crate::fleet::{
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     message::{EngineError, Found, FoundIdentity, FoundState, Listing},
     notes::{BootSource, Note},
-    observed::{EjectReason, Instance, Passes, Phase, Probing},
+    observed::{EjectReason, Instance, Passes, Phase, Probing, Suspicion},
     state::{Boot, Engine, Keeper},
 };
 use crate::ring::{Algorithm, Member, RingError, RingSettings, SLOTS_MAX, membership};
@@ -52,7 +52,7 @@ impl Supervisor {
             Boot::AwaitingList => self.boot(&listing, now),
             Boot::Done => self.reconcile(&listing, asked, now),
         }
-        self.mark_outdated(&listing);
+        self.take_specs(&listing);
         self.forget_the_gone();
     }
 
@@ -168,8 +168,10 @@ impl Supervisor {
             phase,
             handle: Some(found.handle.clone()),
             known_at: now,
-            outdated: false,
+            spec: Some(identity.spec.clone()),
+            image: identity.image.clone(),
             probing: Probing::Idle { next: now, suspect: false },
+            suspicion: Suspicion::default(),
         };
         self.state.instances.insert(id, instance);
         true
@@ -270,30 +272,6 @@ impl Supervisor {
                 Probing::Idle { .. } => now,
             };
             instance.probing = Probing::Idle { next, suspect: false };
-        }
-    }
-
-    fn mark_outdated(&mut self, listing: &Listing) {
-        let Some(wanted) = &listing.spec else { return };
-        let mut names = Vec::new();
-        for found in &listing.found {
-            let Some(identity) = &found.identity else {
-                continue;
-            };
-            let Some(instance) = self.state.instances.get_mut(&identity.instance) else {
-                continue;
-            };
-            if instance.handle.as_ref().is_some_and(|handle| handle != &found.handle) {
-                continue;
-            }
-            let outdated = &identity.spec != wanted;
-            if outdated && !instance.outdated && !instance.is_leaving() {
-                names.push(instance.name.clone());
-            }
-            instance.outdated = outdated;
-        }
-        if !names.is_empty() {
-            self.note(Note::Outdated { names });
         }
     }
 }

@@ -7,6 +7,7 @@
 mod commands;
 mod events;
 mod listing;
+mod rolling;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,8 @@ use super::{
     message::{Action, Event, Turn, WriteId},
     notes::Note,
     observed::{EjectReason, Phase},
-    plan::plan,
+    plan::{self, plan},
+    roll::Roll,
     state::{Boot, Engine, Keeper, ListSchedule, State, WriteSchedule},
     table::{RoutingTable, Target},
     victim::VictimRule,
@@ -70,6 +72,18 @@ pub struct Supervisor {
     notes: Vec<Note>,
     /// Actions to give out with the next turn.
     actions: Vec<Action>,
+    /// Until when only heartbeats are to be done, if nothing else happens; `None`: a whole plan has
+    /// to be made first.
+    settled: Option<Settled>,
+}
+
+/// What the last whole plan left.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    /// The earliest deadline that is no heartbeat's.
+    until: Option<Moment>,
+    /// When the next heartbeat is due.
+    probe_at: Option<Moment>,
 }
 
 /// More rounds of planning than any turn can need; beyond it, steps undo each other.
@@ -110,6 +124,11 @@ impl Supervisor {
             instances: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             backoffs: BTreeMap::new(),
+            wanted: None,
+            roll: Roll::default(),
+            panic_since: None,
+            calm_since: now,
+            reaping: BTreeMap::new(),
             engine: Engine::Up,
             listing: ListSchedule { asked: None, last: None, next: now },
             writing: WriteSchedule {
@@ -129,33 +148,57 @@ impl Supervisor {
             undrawn: VecDeque::new(),
             jitter: StdRng::seed_from_u64(settings.seed.rotate_left(32) ^ 1),
         };
-        Ok(Self { state, settings, chance, is_stored, notes, actions: Vec::new() })
+        Ok(Self { state, settings, chance, is_stored, notes, actions: Vec::new(), settled: None })
     }
 
     /// Takes in one event, and says what is to be done.
+    ///
+    /// At rest nearly all events are heartbeats that pass, and the time for the next ones. They
+    /// change nothing that another rule of the plan looks at, so only the heartbeats are planned
+    /// then: a thousand replicas would keep a core busy otherwise.
     pub fn handle(&mut self, event: Event, now: Moment) -> Turn {
-        self.take_in(event, now);
-        let mut wake_at = None;
-        for round in 0.. {
-            let plan = plan(&self.state, now);
-            wake_at = plan.wake_at;
-            if plan.steps.is_empty() {
-                break;
+        let is_quiet = self.take_in(event, now);
+        match self.settled.filter(|settled| is_quiet && settled.until.is_none_or(|at| at > now)) {
+            Some(settled) => self.quiet_turn(settled, now),
+            None => self.whole_turn(now),
+        }
+    }
+
+    fn quiet_turn(&mut self, mut settled: Settled, now: Moment) -> Turn {
+        if settled.probe_at.is_some_and(|at| at <= now) {
+            for step in plan::probes(&self.state, now).steps {
+                self.carry_out(step, now);
             }
-            if round == ROUNDS_MAX {
-                debug_assert!(false, "steps undo each other: {:?}", plan.steps);
-                // Never spin: go on at the next event or second.
-                wake_at = Some(now + std::time::Duration::from_secs(1));
-                break;
+            settled.probe_at = plan::probes(&self.state, now).probe_at;
+        }
+        self.settled = Some(settled);
+        self.turn(plan::earlier(settled.until, settled.probe_at), true)
+    }
+
+    fn whole_turn(&mut self, now: Moment) -> Turn {
+        self.settled = None;
+        for _ in 0..ROUNDS_MAX {
+            let plan = plan(&self.state, now);
+            if plan.steps.is_empty() {
+                let (until, probe_at) = (plan.settled_until, plan.probe_at);
+                self.settled = Some(Settled { until, probe_at });
+                return self.turn(plan.wake_at(), false);
             }
             for step in plan.steps {
                 self.carry_out(step, now);
             }
         }
+        debug_assert!(false, "steps undo each other: {:?}", plan(&self.state, now).steps);
+        // Never spin: go on at the next event or second.
+        self.turn(Some(now + std::time::Duration::from_secs(1)), false)
+    }
+
+    fn turn(&mut self, wake_at: Option<Moment>, is_quiet: bool) -> Turn {
         Turn {
             actions: std::mem::take(&mut self.actions),
             notes: std::mem::take(&mut self.notes),
             wake_at,
+            is_quiet,
         }
     }
 

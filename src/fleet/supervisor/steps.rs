@@ -1,13 +1,15 @@
 //! How a step of the plan changes the state, and which action it becomes. No decisions here.
 
+use std::sync::Arc;
+
 use super::Supervisor;
 use crate::fleet::{
-    ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
+    ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     message::{Action, StartRequest, StopManner, WriteId},
     notes::{Note, StartCause},
-    observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress},
+    observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress, Suspicion},
     plan::Step,
-    state::Engine,
+    state::{Engine, Reaping},
 };
 use crate::ring::Member;
 
@@ -40,6 +42,19 @@ impl Supervisor {
             Step::GiveUp(id) => self.give_up(id, now),
             Step::ForgetStart(id) => self.forget_start(id, now),
             Step::Start(replica, cause) => self.start_next(replica, cause, now),
+            Step::AskToReap(handle) => self.ask_to_reap(handle, now),
+            Step::ForgetReap(handle) => drop(self.state.reaping.remove(&handle)),
+            Step::BeginPanic { failing, living } => {
+                self.state.panic_since = Some(now);
+                let hold = self.state.limits.panic_hold;
+                self.note(Note::PanicBegan { failing, living, hold });
+            }
+            Step::EndPanic => {
+                self.state.panic_since = None;
+                self.state.calm_since = now;
+                self.note(Note::PanicEnded);
+            }
+            Step::CompleteRoll => self.complete_roll(),
             Step::BeginCommand => self.begin_command(now),
             Step::CommitCommand => self.commit_command(),
             Step::FailCommand => self.fail_overdue(now),
@@ -78,6 +93,7 @@ impl Supervisor {
         instance.phase =
             Phase::Admitted { address, since: now, health: Health::Passing { failures: 0 } };
         let name = instance.name.clone();
+        self.bake(id, now);
         let known = self.state.desired.replica(id.replica);
         if known.is_some_and(|replica| replica.instance() != id || replica.name != name) {
             self.state.desired.set_instance(id, name.clone());
@@ -161,6 +177,12 @@ impl Supervisor {
         self.act(Action::Stop { instance: id, handle, manner });
     }
 
+    fn ask_to_reap(&mut self, handle: Handle, now: Moment) {
+        let lost_at = now + self.state.limits.stop_deadline();
+        self.state.reaping.insert(handle.clone(), Reaping::Asked { lost_at });
+        self.act(Action::Reap { handle });
+    }
+
     fn give_up(&mut self, id: InstanceId, now: Moment) {
         let Some(instance) = self.state.instances.get(&id).cloned() else {
             return;
@@ -169,12 +191,11 @@ impl Supervisor {
         self.back_off(id, &instance, now);
         let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
         let waited = self.state.limits.start_deadline;
-        self.note(Note::StartFailed {
-            instance: id,
-            name: instance.name,
-            error: format!("it did not pass its heartbeat within {waited:?}").into(),
-            retry_in: not_before.since(now),
-        });
+        let error: Arc<str> = format!("it did not pass its heartbeat within {waited:?}").into();
+        let name = instance.name.clone();
+        let retry_in = not_before.since(now);
+        self.note(Note::StartFailed { instance: id, name, error: Arc::clone(&error), retry_in });
+        self.count_against_roll(&instance, &error);
     }
 
     fn forget_start(&mut self, id: InstanceId, now: Moment) {
@@ -187,6 +208,9 @@ impl Supervisor {
     }
 
     fn start_next(&mut self, replica: ReplicaId, cause: StartCause, now: Moment) {
+        if cause == StartCause::Addition {
+            return self.start_newcomer(replica, now);
+        }
         let Some(member) = self.state.desired.replica(replica).map(|known| known.member.clone())
         else {
             return;
@@ -200,6 +224,7 @@ impl Supervisor {
             && latest.is_none_or(|latest| latest == id.incarnation)
         {
             self.back_off(id, &instance, now);
+            self.count_against_roll(&instance, &"it stopped passing its heartbeat".into());
         }
         // A replica of which nothing was ever seen in this run bears the name that it was given.
         let given = self.state.desired.replica(replica).filter(|_| latest.is_none());
@@ -233,8 +258,12 @@ impl Supervisor {
             phase: Phase::Starting { since: now, ended: None },
             handle: None,
             known_at: now,
-            outdated: false,
+            spec: (cause == StartCause::Outdated)
+                .then(|| self.state.wanted.as_ref().map(|wanted| wanted.spec.clone()))
+                .flatten(),
+            image: self.image_for(cause),
             probing: Probing::Idle { next: now, suspect: false },
+            suspicion: Suspicion::default(),
         };
         self.state.instances.insert(id, instance);
         self.note(Note::Starting { instance: id, name: name.clone(), cause });
@@ -244,6 +273,7 @@ impl Supervisor {
             ordinal: member.ordinal,
             weight: member.weight,
             positions: member.positions.clone(),
+            image: self.image_for(cause),
         }));
     }
 }

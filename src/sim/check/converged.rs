@@ -28,11 +28,15 @@ impl Checker {
         ensure(self.pending.is_empty(), || format!("never answered: {:?}", self.pending))?;
         for replica in state.desired.replicas() {
             let instances: Vec<_> = of_replica(&state.instances, replica.id()).collect();
-            let is_well = |i: &Instance| i.is_passing() && !i.outdated;
+            let is_well = |i: &Instance| i.is_passing() && !state.is_outdated(i);
             ensure(instances.len() == 1 && is_well(instances[0].1), || {
                 format!("replica {} is not well: {instances:?}", replica.id())
             })?;
         }
+        ensure(!state.is_rolling() && state.panic_since.is_none(), || {
+            "a roll or a panic does not end".to_owned()
+        })?;
+        ensure(state.reaping.is_empty(), || format!("strays are left: {:?}", state.reaping))?;
         let n = state.desired.replicas().len();
         ensure(state.instances.len() == n, || "instances of nobody are left".to_owned())?;
         let runs = |c: &Container| matches!(c.state, FoundState::Running(Some(_)));

@@ -2,7 +2,7 @@
 
 use super::world::{Kind, World, address, no_answer};
 use crate::fleet::{
-    ids::{Handle, Moment, SpecDigest},
+    ids::{Handle, ImageId, Moment, SpecDigest},
     message::{Action, Event, FailureKind, FoundState, ProbeOutcome, StartError},
     notes::Note,
 };
@@ -279,7 +279,7 @@ fn outdated_ones_are_replaced_one_by_one_once_all_are_well() {
     let old = world.rep();
     world.sicken("server_3", bad_answer());
     world.wait(1_000);
-    world.spec = SpecDigest("new".into());
+    world.image = ImageId("second".into());
     world.wait(3_000);
     assert!(world.starts().is_empty(), "not while one is failing");
     world.heal("server_3");
@@ -288,7 +288,9 @@ fn outdated_ones_are_replaced_one_by_one_once_all_are_well() {
     assert_eq!(world.starts().len(), 1, "one by one");
     assert_eq!(world.rep(), old, "the new one is admitted before the old one goes");
     world.release(Kind::Start);
-    world.wait(10_000);
+    world.wait(9_000);
+    assert_eq!(world.starts().len(), 1, "it is watched for a while before the next");
+    world.wait(21_000);
     assert!(world.rep().iter().all(|name| !old.contains(name)), "{:?}", world.rep());
     assert_eq!((world.rep().len(), world.containers.len()), (3, 3));
 }

@@ -3,5 +3,7 @@
 mod changes;
 mod commands;
 mod health;
+mod panic;
 mod restart;
+mod rolls;
 mod world;

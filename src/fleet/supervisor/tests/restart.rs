@@ -1,9 +1,9 @@
 //! What a restarted balancer makes of what it finds, and fleets that somebody else keeps.
 
-use super::world::{Kind, World, address, name, no_answer, settings};
+use super::world::{Kind, World, address, name, no_answer, revision, settings};
 use crate::fleet::{
     desired::{Desired, Newcomer},
-    ids::{Handle, Incarnation, InstanceId, ReplicaId, SpecDigest},
+    ids::{Handle, ImageId, Incarnation, InstanceId, ReplicaId},
     message::{Action, Event, Found, FoundIdentity, FoundState, Sighting},
     notes::{BootSource, Note},
     state::Keeper,
@@ -20,7 +20,8 @@ fn found(handle: &str, id: (u32, u32), bearer: &str, state: FoundState) -> Found
             ordinal: id.0,
             weight: 1,
             positions: positions(id.0),
-            spec: SpecDigest("spec".into()),
+            spec: revision(&ImageId("first".into())).spec,
+            image: Some(ImageId("first".into())),
         }),
         state,
     }

@@ -10,10 +10,10 @@ use crate::{
     fleet::{
         command::{Answer, CommandId, Done, Request, ScaleCommand},
         desired::Desired,
-        ids::{Handle, InstanceId, Moment, ReplicaName, SpecDigest},
+        ids::{Handle, ImageId, InstanceId, Moment, ReplicaName, SpecDigest},
         message::{
             Action, EngineError, Event, Found, FoundIdentity, FoundState, Listing, ProbeOutcome,
-            Sighting, StartError, StartRequest, Started,
+            Revision, Sighting, StartError, StartRequest, Started,
         },
         notes::Note,
         state::Keeper,
@@ -39,7 +39,8 @@ pub(super) struct World {
     pub(super) now: Moment,
     pub(super) containers: Vec<Found>,
     pub(super) foreign: Vec<ReplicaName>,
-    pub(super) spec: SpecDigest,
+    /// What the tag names.
+    pub(super) image: ImageId,
     pub(super) disk: Option<Desired>,
     /// The system's words while writes fail.
     pub(super) disk_error: Option<&'static str>,
@@ -80,6 +81,11 @@ pub(super) fn address(last: u8) -> SocketAddr {
     (Ipv4Addr::new(10, 0, 0, last), 5000).into()
 }
 
+/// The same settings with a certain build.
+pub(super) fn revision(image: &ImageId) -> Revision {
+    Revision { spec: SpecDigest(format!("spec of {image}").into()), image: Some(image.clone()) }
+}
+
 pub(super) fn no_answer() -> ProbeOutcome {
     ProbeOutcome::NoAnswer("timeout".into())
 }
@@ -107,7 +113,7 @@ impl World {
             created: 50 + containers.len() as u8,
             containers,
             foreign: Vec::new(),
-            spec: SpecDigest("spec".into()),
+            image: ImageId("first".into()),
             disk: stored,
             disk_error: None,
             engine_error: None,
@@ -127,7 +133,7 @@ impl World {
     pub(super) fn restart(self, replicas: usize) -> Self {
         let mut next = Self::before_boot(settings(replicas), self.disk, self.containers);
         next.foreign = self.foreign;
-        next.spec = self.spec;
+        next.image = self.image;
         next.created = self.created;
         next
     }
@@ -201,7 +207,7 @@ impl World {
             }
             Action::Reap { handle } => {
                 self.containers.retain(|found| found.handle != handle);
-                return None;
+                Event::Reaped { handle, result: Ok(()) }
             }
             Action::List { asked } => Event::Listed { asked, result: self.list() },
             Action::Persist { write, desired } => {
@@ -223,7 +229,7 @@ impl World {
             return Err(EngineError::Away(error.into()));
         }
         Ok(Listing {
-            spec: Some(self.spec.clone()),
+            wanted: Some(revision(&self.image)),
             found: self.containers.clone(),
             foreign_names: self.foreign.clone(),
         })
@@ -233,6 +239,7 @@ impl World {
         self.created += 1;
         let address = address(self.created);
         let handle = Handle(format!("c{}", self.created).into());
+        let image = request.image.clone().unwrap_or_else(|| self.image.clone());
         self.containers.push(Found {
             handle: handle.clone(),
             identity: Some(FoundIdentity {
@@ -241,11 +248,12 @@ impl World {
                 ordinal: request.ordinal,
                 weight: request.weight,
                 positions: request.positions.clone(),
-                spec: self.spec.clone(),
+                spec: revision(&image).spec,
+                image: Some(image.clone()),
             }),
             state: FoundState::Running(Some(address)),
         });
-        Started { handle, address }
+        Started { handle, address, spec: revision(&image).spec }
     }
 
     /// Answers of this kind are held back from now on.
@@ -294,7 +302,7 @@ impl World {
             Ok(Done::Added(names) | Done::Removed(names)) => {
                 Ok(names.iter().map(ToString::to_string).collect())
             }
-            Ok(Done::Preview(_) | Done::Changed(_)) => Ok(Vec::new()),
+            Ok(Done::Preview(_) | Done::Changed(_) | Done::Retried { .. }) => Ok(Vec::new()),
             Err(error) => Err(error.to_string()),
         })
     }

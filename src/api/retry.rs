@@ -1,0 +1,36 @@
+//! `POST /api/retry`: tries again what was given up.
+
+use axum::{Router, extract::State, response::Response, routing::post};
+
+use super::{
+    request::{self, Parameters, Parsed},
+    wire,
+};
+use crate::{
+    control::{Answered, Handle},
+    fleet::command::{Done, Request, ScaleCommand, ScaleError},
+};
+
+/// The route.
+pub(super) fn router(handle: Handle) -> Router {
+    Router::new().route("/api/retry", post(retry).fallback(wrong_method)).with_state(handle)
+}
+
+async fn retry(State(handle): State<Handle>, parameters: Parsed) -> Response {
+    let dry_run = match Parameters::is_dry_run(&parameters) {
+        Ok(dry_run) => dry_run,
+        Err(refused) => return refused.into_response(),
+    };
+    let request = Request { command: ScaleCommand::Retry, dry_run };
+    match request::carry_out(&handle, request).await {
+        Some(Answered { answer: Ok(Done::Retried { roll, waiting }), .. }) => {
+            wire::success(wire::retried(roll, waiting))
+        }
+        Some(Answered { answer: Err(error), .. }) => wire::refusal(&error),
+        Some(_) | None => wire::refusal(&ScaleError::ShuttingDown),
+    }
+}
+
+async fn wrong_method() -> Response {
+    wire::wrong_method("POST")
+}

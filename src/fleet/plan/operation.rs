@@ -1,0 +1,77 @@
+//! The running command, and the next one.
+
+use super::{
+    replicas::Budget,
+    step::{Clock, Step},
+};
+use crate::fleet::{
+    ids::ReplicaId,
+    notes::StartCause,
+    observed::of_replica,
+    operation::{AddStage, ChangeStage, Operation, RemoveStage},
+    state::{Engine, State},
+};
+
+/// The running command, or the next one.
+pub(super) fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    let Some(operation) = &state.operation else {
+        if !state.queue.is_empty() && !state.writing.is_first {
+            steps.push(Step::BeginCommand);
+        }
+        return;
+    };
+    let can_write = state.writing.under_way.is_none();
+    match operation {
+        Operation::Adding { newcomers, stage: AddStage::Warming { deadline }, .. } => {
+            let all_ready = newcomers.iter().all(|newcomer| {
+                of_replica(&state.instances, newcomer.id)
+                    .any(|(_, instance)| instance.is_ready(state.limits.probe_passes))
+            });
+            if all_ready && can_write {
+                steps.push(Step::CommitCommand);
+            } else if clock.is_due(*deadline) && !all_ready {
+                steps.push(Step::FailCommand);
+            }
+        }
+        Operation::Adding { newcomers, stage: AddStage::RollingBack { deadline, .. }, .. } => {
+            let gone =
+                newcomers.iter().all(|n| of_replica(&state.instances, n.id).next().is_none());
+            if gone || clock.is_due(*deadline) {
+                steps.push(Step::FinishCommand);
+            }
+        }
+        Operation::Removing { stage: RemoveStage::Accepted, .. }
+        | Operation::Changing { stage: ChangeStage::Accepted, .. } => {
+            if can_write {
+                steps.push(Step::CommitCommand);
+            }
+        }
+        Operation::Removing { ids, stage: RemoveStage::Leaving { deadline }, .. } => {
+            let gone = ids.iter().all(|&id| of_replica(&state.instances, id).next().is_none());
+            if gone || clock.is_due(*deadline) {
+                steps.push(Step::FinishCommand);
+            }
+        }
+        Operation::Adding { stage: AddStage::Writing(_), .. }
+        | Operation::Removing { stage: RemoveStage::Writing(_), .. }
+        | Operation::Changing { stage: ChangeStage::Writing(_), .. } => {}
+    }
+}
+
+/// Newcomers that have no instance yet: they are started as others get ready.
+pub(super) fn newcomer_steps(state: &State, budget: &mut Budget, steps: &mut Vec<Step>) {
+    let Some(Operation::Adding { newcomers, stage: AddStage::Warming { .. }, .. }) =
+        &state.operation
+    else {
+        return;
+    };
+    // Where one newcomer has failed the whole addition is rolled back, so who has no instance in
+    // this stage was never started.
+    let waits = |id: &ReplicaId| of_replica(&state.instances, *id).next().is_none();
+    for id in newcomers.iter().map(|newcomer| newcomer.id).filter(waits) {
+        if state.engine != Engine::Up || !budget.take_start() {
+            return;
+        }
+        steps.push(Step::Start(id, StartCause::Addition));
+    }
+}

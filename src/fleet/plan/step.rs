@@ -1,0 +1,110 @@
+//! What a plan is made of, and the clock that it is made with.
+
+use crate::fleet::{
+    ids::{Handle, InstanceId, Moment, ReplicaId},
+    message::StopManner,
+    notes::StartCause,
+};
+
+/// One step. Most also change the state; the supervisor says how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send a heartbeat.
+    Probe(InstanceId),
+    /// Ask for the list of all instances.
+    List,
+    /// Write the committed state again: names or incarnations have changed.
+    Persist,
+    /// Put a passing instance into the table; `instead_of` drains.
+    Admit {
+        /// Who enters.
+        instance: InstanceId,
+        /// Who leaves in the same step.
+        instead_of: Option<InstanceId>,
+    },
+    /// Take a failing instance out of the table.
+    Eject(InstanceId),
+    /// Put a failing instance back into the table, since nobody else lives.
+    ReadmitAsLast(InstanceId),
+    /// Take an instance out of the table for good and let its requests end.
+    Drain(InstanceId),
+    /// Let an instance go that is not, or no longer, in the table.
+    Stop(InstanceId, StopManner),
+    /// Ask the driver to stop it.
+    AskToStop(InstanceId, StopManner),
+    /// An instance does not get ready: stop it and count that against its replica.
+    GiveUp(InstanceId),
+    /// The result of a start is lost: look for it by list.
+    ForgetStart(InstanceId),
+    /// Start the next incarnation of a replica, or a newcomer.
+    Start(ReplicaId, StartCause),
+    /// Ask the driver to remove a stray.
+    AskToReap(Handle),
+    /// The removal of a stray is lost: the next list finds it again.
+    ForgetReap(Handle),
+    /// Too many fail at once: replace no living one for a while.
+    BeginPanic {
+        /// Living replicas that fail.
+        failing: usize,
+        /// Replicas with a living instance.
+        living: usize,
+    },
+    /// Most pass again.
+    EndPanic,
+    /// All run from what is wanted: that is the fleet's revision from now on.
+    CompleteRoll,
+    /// Take the next command from the queue.
+    BeginCommand,
+    /// Write the state that the running command leads to.
+    CommitCommand,
+    /// The running command has missed its deadline.
+    FailCommand,
+    /// Answer the running command.
+    FinishCommand,
+}
+
+/// Steps, and when to plan again if nothing happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// The earliest deadline that is not due yet, but for heartbeats.
+    pub settled_until: Option<Moment>,
+    /// When the next heartbeat is due.
+    pub probe_at: Option<Moment>,
+}
+
+impl Plan {
+    /// When to plan again if nothing happens.
+    pub fn wake_at(&self) -> Option<Moment> {
+        earlier(self.settled_until, self.probe_at)
+    }
+}
+
+/// The earlier of two moments that may never come.
+pub fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Knows the time, and remembers the earliest deadline that it was asked about.
+pub(super) struct Clock {
+    now: Moment,
+    pub(super) wake_at: Option<Moment>,
+}
+
+impl Clock {
+    pub(super) fn at(now: Moment) -> Self {
+        Self { now, wake_at: None }
+    }
+
+    pub(super) fn is_due(&mut self, at: Moment) -> bool {
+        if at <= self.now {
+            return true;
+        }
+        self.wake_at = Some(self.wake_at.map_or(at, |earliest| earliest.min(at)));
+        false
+    }
+}

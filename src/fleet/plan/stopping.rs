@@ -1,0 +1,122 @@
+//! Who is to go, and how far that is.
+
+use super::step::{Clock, Step};
+use crate::fleet::{
+    message::StopManner,
+    observed::{EjectReason, Instance, Phase, StopProgress},
+    state::{Engine, Keeper, Reaping, State},
+};
+
+/// Instances whose replica is neither desired nor about to join.
+pub(super) fn leftover_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    for (id, instance) in &state.instances {
+        if state.is_desired(id.replica) || state.is_newcomer(id.replica) {
+            continue;
+        }
+        match instance.phase {
+            Phase::Admitted { .. } => steps.push(Step::Drain(*id)),
+            Phase::Warming { .. } | Phase::Ejected { .. } => {
+                steps.push(Step::Stop(*id, stop_manner(instance)));
+            }
+            Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
+        }
+    }
+    for (id, instance) in &state.instances {
+        if let Phase::Draining { until } = instance.phase
+            && clock.is_due(until)
+        {
+            steps.push(Step::Stop(*id, StopManner::Graceful));
+        }
+    }
+}
+
+/// Stops that waited for the engine, and those that must be tried again; so many at a time, so that
+/// slow ones keep an engine from nothing else.
+pub(super) fn stopping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    if state.engine != Engine::Up {
+        return;
+    }
+    let mut left = stops_left(state);
+    for (id, instance) in &state.instances {
+        let Phase::Stopping { progress, .. } = instance.phase else {
+            continue;
+        };
+        match progress {
+            StopProgress::Due { manner, not_before } => {
+                if clock.is_due(not_before) && left > 0 {
+                    left -= 1;
+                    steps.push(Step::AskToStop(*id, manner));
+                }
+            }
+            StopProgress::Asked { lost_at } => {
+                if clock.is_due(lost_at) {
+                    steps.push(Step::AskToStop(*id, StopManner::Kill));
+                }
+            }
+        }
+    }
+}
+
+/// Strays that are to be removed.
+pub(super) fn reaping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    let asked = steps.iter().filter(|step| matches!(step, Step::AskToStop(..))).count();
+    let mut left = stops_left(state).saturating_sub(asked);
+    for (handle, reaping) in &state.reaping {
+        match reaping {
+            Reaping::Due => {
+                if state.engine == Engine::Up && left > 0 {
+                    left -= 1;
+                    steps.push(Step::AskToReap(handle.clone()));
+                }
+            }
+            Reaping::Asked { lost_at } => {
+                if clock.is_due(*lost_at) {
+                    steps.push(Step::ForgetReap(handle.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn stops_left(state: &State) -> usize {
+    let is_asked = |instance: &&Instance| {
+        matches!(instance.phase, Phase::Stopping { progress: StopProgress::Asked { .. }, .. })
+    };
+    let stops = state.instances.values().filter(is_asked).count();
+    let is_asked = |reaping: &&Reaping| matches!(reaping, Reaping::Asked { .. });
+    let reaps = state.reaping.values().filter(is_asked).count();
+    state.limits.stops_max.saturating_sub(stops + reaps)
+}
+
+/// A frozen process cannot obey a signal.
+pub(super) fn stop_manner(instance: &Instance) -> StopManner {
+    match instance.phase {
+        Phase::Ejected { reason: EjectReason::Paused, .. } => StopManner::Kill,
+        _ => StopManner::Graceful,
+    }
+}
+
+/// Starts whose result is lost, and instances that do not get ready.
+pub(super) fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    if state.keeper == Keeper::Others {
+        return;
+    }
+    for (id, instance) in &state.instances {
+        match instance.phase {
+            Phase::Starting { since, .. } if clock.is_due(since + state.limits.start_lost()) => {
+                steps.push(Step::ForgetStart(*id));
+            }
+            Phase::Warming { since, .. } => {
+                let waits = instance.is_ready(state.limits.probe_passes);
+                if state.is_desired(id.replica)
+                    && !waits
+                    && clock.is_due(since + state.limits.start_deadline)
+                    && !steps.contains(&Step::Stop(*id, StopManner::Graceful))
+                {
+                    steps.push(Step::GiveUp(*id));
+                }
+            }
+            _ => {}
+        }
+    }
+}

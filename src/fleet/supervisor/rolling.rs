@@ -1,0 +1,168 @@
+//! What the fleet is made from: which revision is started, and how a roll to another one goes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Supervisor;
+use crate::fleet::{
+    command::{Answer, Done},
+    ids::{ImageId, InstanceId, Moment, ReplicaName},
+    message::{Listing, Revision},
+    notes::{Note, StartCause},
+    observed::{Instance, Phase},
+};
+
+impl Supervisor {
+    /// The build that a start is to use. Only a roll starts what is wanted and not yet known to work.
+    pub(super) fn image_for(&self, cause: StartCause) -> Option<ImageId> {
+        let wanted = self.state.wanted.as_ref();
+        let revision = match cause {
+            StartCause::Outdated => wanted,
+            StartCause::Missing | StartCause::Failing | StartCause::Addition => {
+                self.state.desired.revision().or(wanted)
+            }
+        };
+        revision.and_then(|revision| revision.image.clone())
+    }
+
+    /// Takes in what the configuration asks for, and what the found instances were started from.
+    pub(super) fn take_specs(&mut self, listing: &Listing) {
+        let before = self.outdated();
+        self.state.wanted = listing.wanted.clone();
+        if let Some(wanted) = &listing.wanted
+            && self.state.roll.aim_at(&wanted.spec)
+        {
+            // What failed so far was something else.
+            self.state.backoffs.clear();
+        }
+        for found in &listing.found {
+            let Some(identity) = &found.identity else { continue };
+            let Some(instance) = self.state.instances.get_mut(&identity.instance) else { continue };
+            if instance.handle.as_ref() == Some(&found.handle) {
+                instance.spec = Some(identity.spec.clone());
+            }
+        }
+        self.establish_revision(listing);
+        let names = self.outdated().into_iter().filter(|(id, _)| !before.contains_key(id));
+        let names: Vec<ReplicaName> = names.map(|(_, name)| name).collect();
+        if !names.is_empty() {
+            self.note(Note::Outdated { names });
+        }
+    }
+
+    fn outdated(&self) -> BTreeMap<InstanceId, ReplicaName> {
+        let instances = self.state.instances.iter();
+        let outdated = instances
+            .filter(|(_, instance)| !instance.is_leaving() && self.state.is_outdated(instance));
+        outdated.map(|(id, instance)| (*id, instance.name.clone())).collect()
+    }
+
+    /// A fleet of which nothing was left is made from what is wanted. One of which no state says what
+    /// it was made from, from what most of its instances run.
+    fn establish_revision(&mut self, listing: &Listing) {
+        let is_empty = listing.found.is_empty() && self.state.instances.is_empty();
+        let revision = match self.state.desired.revision() {
+            Some(_) if !is_empty || self.state.is_roll_stopped() => return,
+            Some(_) => self.state.wanted.clone(),
+            None => most_common(&self.state.instances, listing).or(self.state.wanted.clone()),
+        };
+        if revision.is_some() && revision.as_ref() != self.state.desired.revision() {
+            let rejected = self.state.desired.rejected().cloned();
+            self.state.desired = self.state.desired.clone().made_from(revision, rejected);
+            self.state.writing.stale = true;
+        }
+    }
+
+    /// A newcomer of a roll is watched from the moment it enters the table.
+    pub(super) fn bake(&mut self, id: InstanceId, now: Moment) {
+        let instance = self.state.instances.get(&id);
+        if instance.is_some_and(|instance| self.state.is_on_trial(instance)) {
+            self.state.roll.bakes_until = now + self.state.limits.bake;
+        }
+    }
+
+    /// An instance has ended, or does not pass: if a roll has brought it, the roll may be at fault.
+    pub(super) fn count_against_roll(&mut self, instance: &Instance, why: &Arc<str>) {
+        if !self.state.is_on_trial(instance) || self.state.is_roll_stopped() {
+            return;
+        }
+        let roll = &mut self.state.roll;
+        roll.failures = roll.failures.saturating_add(1);
+        roll.last_error = Some(Arc::clone(why));
+        let (failures, has_failed) = (roll.failures, roll.has_failed());
+        let (name, error) = (instance.name.clone(), Arc::clone(why));
+        self.note(Note::RollFailed { name, failures, error });
+        if has_failed {
+            let revision = self.state.desired.revision().cloned();
+            let rejected = self.state.wanted.as_ref().map(|wanted| wanted.spec.clone());
+            self.state.desired = self.state.desired.clone().made_from(revision, rejected);
+            self.state.writing.stale = true;
+            self.note(Note::RollStopped { error: Arc::clone(why) });
+        }
+    }
+
+    pub(super) fn complete_roll(&mut self) {
+        let wanted = self.state.wanted.clone();
+        self.state.desired = self.state.desired.clone().made_from(wanted, None);
+        self.state.roll.start_over();
+        self.state.writing.stale = true;
+        self.note(Note::RollCompleted);
+    }
+
+    /// The engine does not have the fleet's image any more: what is wanted takes its place.
+    pub(super) fn lose_revision(&mut self, started: Option<&ImageId>) -> bool {
+        let (Some(wanted), Some(revision)) = (&self.state.wanted, self.state.desired.revision())
+        else {
+            return false;
+        };
+        let is_lost = revision.image.as_ref() == started && wanted.image != revision.image;
+        let Some(image) = revision.image.clone().filter(|_| is_lost) else { return false };
+        let wanted = Some(wanted.clone());
+        self.state.desired = self.state.desired.clone().made_from(wanted, None);
+        self.state.writing.stale = true;
+        self.note(Note::RevisionLost { image });
+        true
+    }
+
+    /// What a retry would try again.
+    pub(super) fn what_waits(&self, now: Moment) -> Done {
+        let roll = self.state.is_roll_stopped();
+        let waiting = self.state.backoffs.values().filter(|b| b.not_before() > now).count();
+        Done::Retried { roll, waiting }
+    }
+
+    /// Tries again at once what was given up or waits.
+    pub(super) fn retry(&mut self, now: Moment) -> Answer {
+        let waits = self.what_waits(now);
+        if self.state.is_roll_stopped() {
+            let revision = self.state.desired.revision().cloned();
+            self.state.desired = self.state.desired.clone().made_from(revision, None);
+            self.state.roll.start_over();
+            self.state.writing.stale = true;
+            self.note(Note::RollRetried);
+        }
+        self.state.backoffs.clear();
+        Ok(waits)
+    }
+}
+
+/// What most of the adopted instances run from; of equals the latest.
+fn most_common(
+    instances: &crate::fleet::observed::Instances,
+    listing: &Listing,
+) -> Option<Revision> {
+    let mut counts: BTreeMap<_, (usize, InstanceId, Revision)> = BTreeMap::new();
+    for identity in listing.found.iter().filter_map(|found| found.identity.as_ref()) {
+        let is_ours = instances
+            .get(&identity.instance)
+            .is_some_and(|instance| !matches!(instance.phase, Phase::Starting { .. }));
+        if is_ours {
+            let revision = Revision { spec: identity.spec.clone(), image: identity.image.clone() };
+            let entry =
+                counts.entry(identity.spec.clone()).or_insert((0, identity.instance, revision));
+            entry.0 += 1;
+            entry.1 = entry.1.max(identity.instance);
+        }
+    }
+    let most = counts.into_values().max_by_key(|(count, latest, _)| (*count, *latest));
+    most.map(|(_, _, revision)| revision)
+}
