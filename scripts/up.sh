@@ -10,6 +10,8 @@ PORT=${PORT:-5000}
 ADMIN_PORT=${ADMIN_PORT:-9090}
 # How long the fleet may take to serve, in seconds.
 deadline=60
+# How long it may take to bring each replica to a new image: start, bake, drain and stop.
+roll_deadline=60
 
 # Whether somebody listens on a port of this machine.
 listening() { # port any|loopback
@@ -79,6 +81,32 @@ wait_for_fleet() { # whether-there-is-a-state, still-runs, show-log
         }
         sleep 0.2 2>/dev/null || sleep 1
     done
+}
+
+# Replicas that run another image or other settings are replaced one by one: shows how far that is,
+# and waits for its end.
+wait_for_roll() {
+    shown=
+    while :; do
+        status=$(get "http://127.0.0.1:$ADMIN_PORT/api/status" 2>/dev/null) || return 0
+        roll=$(echo "$status" | sed -n 's/.*"roll":{"state":"\([a-z]*\)","done":\([0-9]*\).*/\1 \2/p')
+        case $roll in
+        '') break ;;
+        stopped*)
+            why=$(echo "$status" | sed -n 's/.*"roll":{[^}]*"last_error":"\([^"]*\)".*/\1/p')
+            fail "the new image was given up, the old one goes on: ${why:-its replicas failed}"
+            ;;
+        esac
+        if [ "$roll" != "$shown" ]; then
+            say "replacing replicas one by one: ${roll#* } of ${replicas%%:*} run what is wanted"
+            shown=$roll
+            end=$(($(date +%s) + roll_deadline))
+        fi
+        [ "$(date +%s)" -lt "$end" ] ||
+            fail "the next replica was not replaced within $roll_deadline s; see ringmaster status"
+        sleep 0.5 2>/dev/null || sleep 1
+    done
+    [ -z "$shown" ] || replicas=$(in_service)
 }
 
 summary() { # how to see the log
@@ -157,6 +185,7 @@ up_docker() {
     export PORT ADMIN_PORT RINGMASTER_INPUTS
     compose up --detach balancer
     wait_for_fleet "$state" container_runs container_log
+    wait_for_roll
     summary 'docker logs -f ringmaster'
 }
 

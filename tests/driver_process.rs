@@ -131,7 +131,7 @@ async fn a_child_is_started_listed_and_stopped() {
     assert_eq!(identity.instance, request("S5", 7).instance);
     assert_eq!((identity.ordinal, identity.weight), (3, 2));
     assert_eq!(identity.positions, [9, 511]);
-    assert_eq!(identity.spec, driver.spec());
+    assert_eq!(Some(identity.spec), listing.wanted.map(|wanted| wanted.spec));
 
     driver.stop(started.handle.clone(), StopManner::Graceful).await.unwrap();
     assert!(!lives(process));
