@@ -123,7 +123,8 @@ async fn a_child_is_started_listed_and_stopped() {
     let (process, given) = ask(started.address);
     assert_eq!(given, "S5 7 4");
 
-    let found = driver.list().await.unwrap().found;
+    let listing = driver.list().await.unwrap();
+    let found = listing.found;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].handle, started.handle);
     assert_eq!(found[0].state, FoundState::Running(Some(started.address)));
