@@ -224,7 +224,8 @@ impl Supervisor {
                 .any(|(id, instance)| &instance.name == name && self.state.is_desired(id.replica))
     }
 
-    /// Who would leave: the named ones, then those not in service, then by the rule.
+    /// Who would leave: the named ones, then those not in service, then by the rule. Refused as a
+    /// whole if fewer than `replicas_min` would stay.
     fn victims(&self, n: usize, names: &[ReplicaName]) -> Result<Vec<ReplicaId>, ScaleError> {
         if self.state.keeper == Keeper::Others {
             return Err(ScaleError::Static);
@@ -240,7 +241,7 @@ impl Supervisor {
         let state = &self.state;
         // Drawn anew for each generation, so that a dry run draws the same.
         let seed = self.settings.seed.rotate_left(16) ^ state.desired.generation().0;
-        Ok(victim::choose(
+        let chosen = victim::choose(
             self.settings.victim,
             &state.desired,
             n,
@@ -248,7 +249,13 @@ impl Supervisor {
             |id| state.admitted(id).is_some(),
             &state.in_flight,
             &mut StdRng::seed_from_u64(seed),
-        ))
+        );
+        let (leave, have) = (chosen.len(), state.desired.replicas().len());
+        let least = state.limits.replicas_min;
+        if leave > 0 && have.saturating_sub(leave) < least {
+            return Err(ScaleError::TooFew { leave, have, least });
+        }
+        Ok(chosen)
     }
 
     /// A replica by its committed name, or by the name of an instance that is to follow.
