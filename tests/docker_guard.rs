@@ -131,6 +131,7 @@ impl<'a> Keeper<'a> {
         args.extend(["--driver", "docker", "--fleet", &fleet.world.fleet].map(Into::into));
         args.extend(["--image", &fleet.world.image, "--state-dir", "/state"].map(Into::into));
         args.extend(["--listen", "0.0.0.0:5000", "--admin", "0.0.0.0:9090"].map(Into::into));
+        args.push("--admin-open".into());
         args.extend(more.iter().map(|arg| (*arg).into()));
         fleet.world.docker(&args.iter().map(String::as_str).collect::<Vec<_>>());
         Self { fleet, name }
