@@ -144,7 +144,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
         DriverKind::Docker => {
             let docker = Arc::new(DockerDriver::new(DockerConfig {
                 port: config.port,
-                env: env_of(&config),
+                env: env_of(config),
                 command: config.command.clone(),
                 network: config.network.clone(),
                 grace: config.limits.stop_grace,
@@ -155,7 +155,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
         DriverKind::Process => {
             let command = config.command.clone().map_or_else(bundled_server, Ok)?;
             let process = ProcessDriver::new(ProcessConfig {
-                env: env_of(&config),
+                env: env_of(config),
                 grace: config.limits.stop_grace,
                 ..ProcessConfig::new(command)
             })?;

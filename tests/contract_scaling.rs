@@ -251,7 +251,7 @@ fn additions_and_removals_name_what_they_did() {
     assert_eq!(alive, ["server_1", "server_3", "S5", "S4"]);
 
     // The aliases, and a removed name at once again.
-    let added = balancer.add(r#"{"N":1,"names":["server_2"],"more":{"x":[]}}"#);
+    let added = balancer.add(r#"{"N":1,"servers":["server_2"]}"#);
     assert_eq!(added["replicas"], json!(["server_1", "server_3", "S5", "S4", "server_2"]));
     let removed = balancer.rm(r#"{"N":2,"names":[]}"#);
     assert_eq!(removed["removed"], json!(["server_2", "S4"]));

@@ -56,7 +56,7 @@ impl Access {
         let is_open = self.admin_token.is_none() && !mounts.is_empty();
         (is_open && !listen.ip().to_canonical().is_loopback()).then(|| {
             format!(
-                "everyone who reaches {listen} can scale the fleet: `mounts` holds `scaling` and there is no `admin_token`"
+                "everyone who reaches {listen} can scale the fleet: `mounts` holds `scaling` and there is no `admin_token`; set one, or `mounts = []`"
             )
         })
     }
