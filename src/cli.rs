@@ -4,9 +4,9 @@ pub mod simulate;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, Parser, Subcommand, parser::ValueSource};
 
-use crate::config::Options;
+use crate::config::{Options, Secret};
 
 /// Keeps N replicas of a container alive on Docker and sends every key to the same one.
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ pub enum Command {
     /// Add replicas
     Add(Add),
     /// Remove replicas: the named ones first, then by the victim rule
-    Rm(Scale),
+    Rm(Remove),
     /// Show who owns which share of the keys, or change that
     Ring(Ring),
     /// Show all replicas and their instances
@@ -60,9 +60,12 @@ pub struct Client {
     /// Admin address of the balancer
     #[arg(long, env = "RINGMASTER_URL", default_value = "http://127.0.0.1:9090")]
     pub url: String,
-    /// Token of the admin port
+    /// Token of the admin port; others can read it here (`ps`)
     #[arg(long, env = "RINGMASTER_ADMIN_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    pub token: Option<Secret>,
+    /// File that holds the token
+    #[arg(long, env = "RINGMASTER_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// What to show of the ring, or to change.
@@ -112,7 +115,7 @@ pub struct SetRing {
     pub hash: Option<String>,
     /// Secret of siphash: 32 hexadecimal digits [default: $RINGMASTER_HASH_KEY]
     #[arg(long)]
-    pub hash_key: Option<String>,
+    pub hash_key: Option<Secret>,
     /// Only show what would move
     #[arg(long)]
     pub dry_run: bool,
@@ -147,6 +150,17 @@ pub struct Add {
     pub weight: u32,
 }
 
+/// A removal.
+#[derive(Args, Debug)]
+pub struct Remove {
+    /// How many, and which.
+    #[command(flatten)]
+    pub scale: Scale,
+    /// Do not ask before more than half of the fleet, or the last replica, is removed
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
 /// A scale command.
 #[derive(Args, Debug)]
 pub struct Scale {
@@ -161,4 +175,21 @@ pub struct Scale {
     /// How the balancer is reached.
     #[command(flatten)]
     pub client: Client,
+}
+
+/// Says that a secret is on the command line, where every process of the machine can read it.
+pub fn secret_on_command_line(given: &ArgMatches) -> Option<String> {
+    const SECRETS: [&str; 4] = ["admin_token", "metrics_token", "hash_key", "token"];
+    let on_command_line = |id: &&str| {
+        matches!(given.try_contains_id(id), Ok(true))
+            && given.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    if let Some(id) = SECRETS.into_iter().find(on_command_line) {
+        let flag = id.replace('_', "-");
+        let instead = if id.ends_with("token") { "a token file" } else { "the configuration file" };
+        return Some(format!(
+            "`--{flag}`: every user of this machine can read it there (`ps`); use {instead} or the environment"
+        ));
+    }
+    given.subcommand().and_then(|(_, inner)| secret_on_command_line(inner))
 }

@@ -1,6 +1,7 @@
 //! Configuration: file, environment and flags become one checked [`Config`], once. Flags beat the
 //! environment, which beats the file. Every limit that can be set is in it.
 
+mod access;
 mod healing;
 mod options;
 mod proxy;
@@ -20,6 +21,7 @@ use crate::{
     ring::RingSettings,
 };
 
+pub use access::{Access, Secret, token_from};
 pub use options::Options;
 pub use proxy::SCALING_PATHS;
 
@@ -44,16 +46,6 @@ pub enum DriverKind {
     Static,
 }
 
-/// A text that is never shown.
-#[derive(Clone)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
 /// Checked settings of `ringmaster serve`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -68,7 +60,7 @@ pub struct Config {
     /// Port that they listen on.
     pub port: u16,
     /// Environment of the replicas.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(String, Secret)>,
     /// Program or arguments of the replicas.
     pub command: Option<Vec<String>>,
     /// Their network, if not the fleet's own.
@@ -79,8 +71,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Address of the admin port.
     pub admin: SocketAddr,
-    /// Token of the admin port.
-    pub admin_token: Option<Secret>,
+    /// Who may use the admin port and the scaling API.
+    pub access: Access,
     /// Whether replicas are stopped at the end.
     pub stop_replicas_on_exit: bool,
     /// Heartbeats.
@@ -109,7 +101,7 @@ impl Config {
         let driver = driver_of(&options, docker_is_here)?;
         let replicas = options.replicas.unwrap_or(3);
         let upstreams = upstreams_of(&options, driver)?;
-        let (ring, notices) = ring::ring_of(&options, replicas, &upstreams)?;
+        let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
             let advice = limits.advice(&ring);
@@ -117,6 +109,14 @@ impl Config {
             return wrong("replicas", why);
         }
         ring::room_for(&upstreams, &ring)?;
+        if driver != DriverKind::Static && limits.replicas_min > replicas {
+            let (least, first) = (limits.replicas_min, replicas);
+            return wrong("replicas_min", format!("{least} is more than `replicas` ({first})"));
+        }
+        let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
+        let proxy = proxy::proxy_of(&options, &limits)?;
+        let access = access::access_of(&options, admin)?;
+        notices.extend(access.notice(proxy.listen, &proxy.mounts));
         let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
             fleet: fleet_of(&options)?,
@@ -129,11 +129,11 @@ impl Config {
             network: options.network.clone(),
             upstreams,
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
-            admin: address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?,
-            admin_token: options.admin_token.clone().filter(|t| !t.is_empty()).map(Secret),
+            admin,
+            access,
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
             prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
-            proxy: proxy::proxy_of(&options, &limits)?,
+            proxy,
             victim: victim_of(&options)?,
             notices,
             ring,
@@ -196,6 +196,7 @@ fn limits_of(options: &Options) -> Checked<Limits> {
         drain: time("drain", options.drain.as_ref(), limits.drain)?,
         stop_grace: time("stop_grace", options.stop_grace.as_ref(), limits.stop_grace)?,
         replicas_max: count("replicas_max", options.replicas_max, limits.replicas_max)?,
+        replicas_min: options.replicas_min.unwrap_or(limits.replicas_min),
         ..limits
     })
 }
@@ -252,14 +253,14 @@ fn port_of(options: &Options) -> Checked<u16> {
     }
 }
 
-fn env_of(options: &Options) -> Checked<Vec<(String, String)>> {
-    let pairs = options.env.iter().flatten().filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| match pair.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => wrong("env", format!("'{pair}' is not K=V")),
-        })
-        .collect()
+fn env_of(options: &Options) -> Checked<Vec<(String, Secret)>> {
+    let pairs = options.env.iter().flatten().filter(|pair| !pair.0.is_empty());
+    let split = pairs.enumerate().map(|(at, pair)| match pair.0.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), Secret(value.to_owned()))),
+        // All of it may be a secret.
+        _ => wrong("env", format!("entry {} is not K=V", at + 1)),
+    });
+    split.collect()
 }
 
 fn command_of(options: &Options) -> Checked<Option<Vec<String>>> {

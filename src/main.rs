@@ -1,12 +1,15 @@
 //! `ringmaster`: parses the command line, runs what was asked for, and turns the result into an
 //! exit code: 0 clean, 1 failed while running, 2 unusable flags or configuration.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 use ringmaster::{
     cli::{
-        Cli, Command, Serve,
+        self, Cli, Command, Serve,
         simulate::{self, Simulate},
     },
     client,
@@ -22,8 +25,12 @@ const MISSING_SUBCOMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrS
 static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|given| {
+        let warning = cli::secret_on_command_line(&given);
+        Ok((Cli::from_arg_matches(&given)?, warning))
+    });
+    let (cli, warning) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) if error.kind() == MISSING_SUBCOMMAND => {
             eprint!("{error}");
             return ExitCode::from(2);
@@ -40,11 +47,11 @@ fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve(serve) => match config_of(serve) {
+        Command::Serve(serve) => match config_of(serve, warning) {
             Ok(config) => run_serve(config),
             Err(error) => unusable(&error),
         },
-        Command::Check(serve) => match config_of(serve) {
+        Command::Check(serve) => match config_of(serve, warning) {
             Ok(config) => {
                 println!("{config:#?}");
                 ExitCode::SUCCESS
@@ -52,7 +59,13 @@ fn main() -> ExitCode {
             Err(error) => unusable(&error),
         },
         Command::Simulate(asked) => run_simulate(&asked, cli.json),
-        other => run_client(other, cli.json),
+        other => {
+            if let Some(warning) = warning {
+                // One that cannot be written is no reason not to go on.
+                let _ = writeln!(io::stderr(), "warning: {warning}");
+            }
+            run_client(other, cli.json)
+        }
     }
 }
 
@@ -66,10 +79,12 @@ fn run_simulate(asked: &Simulate, as_json: bool) -> ExitCode {
     }
 }
 
-fn config_of(serve: Serve) -> Result<Config, ConfigError> {
+fn config_of(serve: Serve, warning: Option<String>) -> Result<Config, ConfigError> {
     let file = serve.config.as_deref().map(Options::from_file).transpose()?;
-    let options = serve.options.or(file.unwrap_or_default());
-    Config::check(options, ringmaster::driver::docker::is_here())
+    let options = serve.options.or(file.unwrap_or_default()).with_token_of_file()?;
+    let mut config = Config::check(options, ringmaster::driver::docker::is_here())?;
+    config.notices.extend(warning);
+    Ok(config)
 }
 
 fn unusable(error: &ConfigError) -> ExitCode {

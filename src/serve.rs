@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    api,
-    config::{Config, DriverKind},
+    api::{self, guard::HostNames},
+    config::{Config, DriverKind, Secret},
     control::{
         self, Clock, Handle, Parts, Publisher,
         record::Record,
@@ -90,7 +90,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         record: Arc::new(Record::default()),
         failures: failure_receiver,
     });
-    let scaling = api::scaling::router(handle.clone());
+    let scaling = traffic_router(handle.clone(), &config);
     let mut workers = Workers::start(config.proxy.clone(), routes, failures, scaling)?;
     let traffic_address = workers.local_addr();
     // Both ports are ours: only now may anything be started.
@@ -144,7 +144,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
         DriverKind::Docker => {
             let docker = Arc::new(DockerDriver::new(DockerConfig {
                 port: config.port,
-                env: config.env.clone(),
+                env: env_of(config),
                 command: config.command.clone(),
                 network: config.network.clone(),
                 grace: config.limits.stop_grace,
@@ -155,7 +155,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
         DriverKind::Process => {
             let command = config.command.clone().map_or_else(bundled_server, Ok)?;
             let process = ProcessDriver::new(ProcessConfig {
-                env: config.env.clone(),
+                env: env_of(config),
                 grace: config.limits.stop_grace,
                 ..ProcessConfig::new(command)
             })?;
@@ -163,6 +163,11 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
         }
         DriverKind::Static => (Arc::new(FixedDriver::new(config.upstreams.clone())), None),
     })
+}
+
+/// The environment of the replicas, with its values.
+fn env_of(config: &Config) -> Vec<(String, String)> {
+    config.env.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
 
 /// The companion server beside our own program.
@@ -257,14 +262,31 @@ fn admin_router(
     config: &Config,
     docker: Option<Arc<DockerDriver>>,
 ) -> axum::Router {
-    let guard = api::admin::Guard {
-        token: config.admin_token.as_ref().map(|token| token.0.as_str().into()),
-        is_replica_address: Arc::new(move |peer: IpAddr| {
-            let network = docker.as_ref().and_then(|docker| docker.fleet_network());
-            network.is_some_and(|network| network.may_be_replica(peer))
+    let access = &config.access;
+    let guard = api::guard::AdminGuard {
+        token: text_of(access.admin_token.as_ref()),
+        metrics_token: text_of(access.metrics_token.as_ref()),
+        names: HostNames::new(access.admin_hosts.clone()),
+        may_be_replica: Arc::new(move |peer: IpAddr| match &docker {
+            Some(docker) => Some(docker.fleet_network()?.may_be_replica(peer)),
+            None => Some(false),
         }),
     };
     api::admin::router(handle, totals, guard)
+}
+
+fn traffic_router(handle: Handle, config: &Config) -> axum::Router {
+    let access = &config.access;
+    let guard = api::guard::TrafficGuard {
+        token: text_of(access.admin_token.as_ref()),
+        public_rep: access.public_rep,
+        names: HostNames::new(access.control_hosts.clone()),
+    };
+    api::guard::traffic(api::scaling::router(handle), guard)
+}
+
+fn text_of(secret: Option<&Secret>) -> Option<Arc<str>> {
+    secret.map(|secret| secret.0.as_str().into())
 }
 
 /// How often all of a fleet is stopped: a start that was under way shows in a later list only.

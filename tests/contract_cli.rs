@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "contract_cli/access.rs"]
+mod access;
 mod harness;
+#[path = "contract_cli/terminal.rs"]
+mod terminal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +41,11 @@ fn unusable_settings_end_with_2_and_one_line_that_names_the_key() {
         (&["--config", &missing], "missing.toml"),
         (&["--listen", "nowhere"], "`listen`"),
         (&["--admin", "1.2.3.4"], "`admin`"),
+        (&["--admin", "0.0.0.0:9090"], "`admin`: 0.0.0.0:9090 is not loopback"),
+        (&["--admin-hosts", "a:1"], "`admin_hosts`"),
+        (&["--control-hosts", "http://a"], "`control_hosts`"),
+        (&["--admin-token-file", "/no/such/file"], "`admin_token_file`: '/no/such/file'"),
+        (&["--replicas-min", "4"], "`replicas_min`"),
         (&["--port", "70000"], "--port"),
         (&["--port", "0"], "`port`"),
         (&["--replicas", "x"], "--replicas"),
@@ -213,7 +222,7 @@ fn a_client_without_a_balancer_says_so_in_one_line() {
 fn the_admin_port_asks_for_its_token() {
     let home = Home::new();
     let balancer = home.start(&["--replicas", "1", "--admin-token", "s3cret"]);
-    eventually("it is in service", || balancer.rep().len() == 1);
+    eventually("it is in service", || get(balancer.admin, "/readyz").status == 200);
     for path in ["/api/ring", "/api/status", "/api/decisions", "/metrics", "/rep", "/nothing"] {
         for given in [None, Some("Bearer wrong"), Some("Bearer s3cret2"), Some("s3cret")] {
             let headers: Vec<_> = given.iter().map(|value| ("Authorization", *value)).collect();

@@ -140,6 +140,11 @@ const REFUSED: &[(&str, u16, &str, &str)] = &[
     ("both", 400, r#"{"n":99999999999999999999}"#, "integer of at least 1"),
     ("both", 400, r#"{"n":1,"N":1}"#, "either 'n' or 'N'"),
     ("both", 400, r#"{"n":1,"names":[],"hostnames":[]}"#, "either 'hostnames' or 'names'"),
+    ("both", 400, r#"{"n":1,"names":[],"servers":[]}"#, "either 'names' or 'servers'"),
+    ("both", 400, r#"{"n":1,"n":2}"#, "'n' is given twice"),
+    ("both", 400, r#"{"n":1,"hostnames":[],"hostnames":["Sa"]}"#, "'hostnames' is given twice"),
+    ("both", 400, r#"{"n":1,"hostname":["server_1"]}"#, "'hostname' is not one of n, hostnames, "),
+    ("rm", 400, r#"{"n":1,"weight":2}"#, "'weight' is not one of n, hostnames, N, names, servers"),
     ("both", 400, r#"{"n":1,"hostnames":"S5"}"#, "list of names"),
     ("both", 400, r#"{"n":1,"hostnames":{"a":1}}"#, "list of names"),
     ("both", 400, r#"{"n":1,"hostnames":[5]}"#, "list of names"),
@@ -181,7 +186,7 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     }
     let long = format!(r#"{{"n":1,"hostnames":["{}"]}}"#, "a".repeat(64));
     assert!(balancer.command("/add", &long).refusal(400).contains("not a valid name"));
-    for query in ["dry_run=maybe", "dry_run=true&dry_run=false", "dry_run=%FF"] {
+    for query in ["dry_run=maybe", "dry_run=true&dry_run=false", "dry_run=%FF", "dryrun=true"] {
         let answer = balancer.command(&format!("/add?{query}"), r#"{"n":1}"#);
         assert!(answer.refusal(400).contains("dry_run"), "{query}: {}", answer.text());
     }
@@ -246,7 +251,7 @@ fn additions_and_removals_name_what_they_did() {
     assert_eq!(alive, ["server_1", "server_3", "S5", "S4"]);
 
     // The aliases, and a removed name at once again.
-    let added = balancer.add(r#"{"N":1,"names":["server_2"],"more":{"x":[]}}"#);
+    let added = balancer.add(r#"{"N":1,"servers":["server_2"]}"#);
     assert_eq!(added["replicas"], json!(["server_1", "server_3", "S5", "S4", "server_2"]));
     let removed = balancer.rm(r#"{"N":2,"names":[]}"#);
     assert_eq!(removed["removed"], json!(["server_2", "S4"]));

@@ -1,4 +1,4 @@
-//! Who may command: no second balancer of a fleet, and no replica its keeper.
+//! Who may command: no second balancer of a fleet, and no replica or other container its keeper.
 
 #![allow(clippy::unwrap_used)]
 
@@ -81,17 +81,63 @@ fn second_at(fleet: &Fleet, host: &str, more: &[&str]) -> std::process::Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// Run by [`a_replica_must_not_command_its_keeper`] in the network of a container.
+/// Run in the network of a container, by [`from_inside`].
 #[test]
 fn asks_from_inside() {
     let Ok(admin) = env::var(INSIDE) else { return };
     let admin: SocketAddr = admin.parse().unwrap();
-    for (method, path, body) in
-        [("GET", "/api/status", ""), ("POST", "/add", r#"{"n":1}"#), ("GET", "/metrics", "")]
-    {
+    for (method, path, body) in [
+        ("GET", "/api/status", ""),
+        ("POST", "/add", r#"{"n":1}"#),
+        ("GET", "/metrics", ""),
+        ("GET", "/readyz", ""),
+    ] {
         let answer = call(admin, method, path, body).unwrap();
-        println!("answer {path} {} {}", answer.status, answer.body);
+        println!("answer {path} {} {}", answer.status, answer.body.lines().next().unwrap_or(""));
     }
+}
+
+/// What the keeper answers a container: commands and questions are refused, but a Prometheus or a
+/// health check in a container is served.
+fn from_inside(host: &str, container: &str, admin: SocketAddr) {
+    let words = run_inside(host, container, admin, "asks_from_inside");
+    let answers: Vec<_> = words.lines().filter_map(|line| line.split_once("answer ")).collect();
+    assert_eq!(answers.len(), 4, "{words}");
+    for (_, answer) in &answers[..2] {
+        assert!(answer.contains(" 403 ") && answer.contains("<Error> "), "{answer}");
+    }
+    for (_, answer) in &answers[2..] {
+        assert!(answer.contains(" 200 "), "{answer}");
+    }
+}
+
+/// Run in the network of a container, by [`ask_status_from`].
+#[test]
+fn asks_status_from_inside() {
+    let Ok(admin) = env::var(INSIDE) else { return };
+    let answer = call(admin.parse().unwrap(), "GET", "/api/status", "").unwrap();
+    println!("answer {}", answer.status);
+}
+
+/// The status of the keeper's answer to a container.
+fn ask_status_from(host: &str, container: &str, admin: SocketAddr) -> u16 {
+    let words = run_inside(host, container, admin, "asks_status_from_inside");
+    let status = words.lines().find_map(|line| line.split_once("answer ")?.1.parse().ok());
+    status.unwrap_or_else(|| panic!("{words}"))
+}
+
+/// Runs one of these tests with the network of a container; gives what it printed.
+fn run_inside(host: &str, container: &str, admin: SocketAddr, test: &str) -> String {
+    let process = main_process(host, container).as_raw_nonzero();
+    let output = Command::new("nsenter")
+        .arg(format!("--net=/proc/{process}/ns/net"))
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, admin.to_string())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The program in a container on the fleet's network, as the compose file runs it.
@@ -131,6 +177,7 @@ impl<'a> Keeper<'a> {
         args.extend(["--driver", "docker", "--fleet", &fleet.world.fleet].map(Into::into));
         args.extend(["--image", &fleet.world.image, "--state-dir", "/state"].map(Into::into));
         args.extend(["--listen", "0.0.0.0:5000", "--admin", "0.0.0.0:9090"].map(Into::into));
+        args.push("--admin-open".into());
         args.extend(more.iter().map(|arg| (*arg).into()));
         fleet.world.docker(&args.iter().map(String::as_str).collect::<Vec<_>>());
         Self { fleet, name }
@@ -147,7 +194,11 @@ impl<'a> Keeper<'a> {
 
     /// Where it is on the fleet's network.
     fn inside(&self) -> SocketAddr {
-        let network = format!("{}-net", self.fleet.world.fleet);
+        self.at(&format!("{}-net", self.fleet.world.fleet))
+    }
+
+    /// Where its admin port is on a network.
+    fn at(&self, network: &str) -> SocketAddr {
         let template = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
         SocketAddr::new(self.fleet.world.inspect(&self.name, &template).parse().unwrap(), 9090)
     }
@@ -179,20 +230,23 @@ fn a_replica_must_not_command_its_keeper() {
         assert_eq!(status.json()["N"], 2);
     }
     // From a replica: nothing of it.
-    let replica = main_process(&host, &fleet.container("server_1")).as_raw_nonzero();
-    let output = Command::new("nsenter")
-        .arg(format!("--net=/proc/{replica}/ns/net"))
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", "asks_from_inside", "--nocapture"])
-        .env(INSIDE, admin.to_string())
-        .output()
-        .unwrap();
-    let words = String::from_utf8_lossy(&output.stdout);
-    let answers: Vec<_> = words.lines().filter_map(|line| line.split_once("answer ")).collect();
-    assert_eq!(answers.len(), 3, "{output:?}");
-    for (_, answer) in answers {
-        assert!(answer.contains(" 403 ") && answer.contains("<Error> "), "{answer}");
-    }
+    from_inside(&host, &fleet.container("server_1"), admin);
+    // Nor from a container of another network that the keeper is on, be it from the beginning or
+    // since a moment ago. Containers of yet other networks do not reach it.
+    let world = &fleet.world;
+    let stranger = world.run(&format!("{}-stranger", world.fleet), &[]);
+    from_inside(&host, &stranger, keeper.at("bridge"));
+    let other = format!("{}-other", world.fleet);
+    world.docker(&["network", "create", &other]);
+    world.docker(&["network", "connect", &other, &keeper.name]);
+    world.docker(&["network", "connect", &other, &stranger]);
+    let admin = keeper.at(&other);
+    eventually("it is seen that there is another network", SOON, || {
+        ask_status_from(&host, &stranger, admin) == 403
+    });
+    from_inside(&host, &stranger, admin);
+    let status = call(admin, "GET", "/api/status", "").unwrap().expect(200);
+    assert_eq!(status.json()["N"], 2, "the gateway of that network is this machine");
     assert_eq!(keeper.in_service(), 2);
 
     // Killed and started again as a container, it finds itself, its network and its fleet.

@@ -1,11 +1,15 @@
 //! The APIs: parse, command, wire. Nothing is decided here.
 //!
 //! [`scaling`] is the scaling API, on the traffic port and on the admin port; [`admin`] adds what
-//! only the admin port has. Both see the control core through its handle only.
+//! only the admin port has. Both see the control core through its handle only, and stand behind
+//! [`guard`].
 
 pub mod admin;
+pub mod guard;
+mod health;
 pub mod listener;
 mod metrics;
+mod origin;
 mod request;
 mod retry;
 mod ring;

@@ -3,7 +3,7 @@
 use axum::{Router, extract::State, response::Response, routing::post};
 
 use super::{
-    request::{self, Parameters, Parsed},
+    request::{self, Parsed},
     wire,
 };
 use crate::{
@@ -17,7 +17,7 @@ pub(super) fn router(handle: Handle) -> Router {
 }
 
 async fn retry(State(handle): State<Handle>, parameters: Parsed) -> Response {
-    let dry_run = match Parameters::is_dry_run(&parameters) {
+    let dry_run = match request::is_dry_run(&parameters) {
         Ok(dry_run) => dry_run,
         Err(refused) => return refused.into_response(),
     };

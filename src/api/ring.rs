@@ -9,10 +9,10 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
-    request::{self, Parameters, Parsed, Refused},
+    request::{self, Fields, Parsed, Refused, shortened},
     wire,
 };
 use crate::{
@@ -40,7 +40,7 @@ async fn ring(State(handle): State<Handle>) -> Response {
 
 async fn set_ring(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
     let request = async {
-        let dry_run = Parameters::is_dry_run(&parameters)?;
+        let dry_run = request::is_dry_run(&parameters)?;
         let options = options(request::object(&request::read(body).await?)?)?;
         Ok::<_, Refused>(Request { command: ScaleCommand::SetRing(options), dry_run })
     };
@@ -58,43 +58,34 @@ async fn set_ring(State(handle): State<Handle>, parameters: Parsed, body: Body) 
 }
 
 /// The settings that a body names; those of the file, by the same names.
-fn options(fields: Map<String, Value>) -> Result<RingOptions, Refused> {
+fn options(fields: Fields) -> Result<RingOptions, Refused> {
     const KEYS: [&str; 7] =
         ["algorithm", "slots", "virtual_servers", "placement", "collision", "hash", "hash_key"];
-    let mut options = RingOptions::default();
+    let fields = fields.only(&KEYS)?;
     if fields.is_empty() {
         return Err(Refused::bad(format!("name at least one of {}", KEYS.join(", "))));
     }
-    for (key, value) in fields {
-        match key.as_str() {
-            "algorithm" => options.algorithm = Some(text(&key, value)?),
-            "slots" => options.slots = Some(number(&key, &value)?),
-            "virtual_servers" => options.virtual_servers = Some(number(&key, &value)?),
-            "placement" => options.placement = Some(text(&key, value)?),
-            "collision" => options.collision = Some(text(&key, value)?),
-            "hash" => options.hash = Some(text(&key, value)?),
-            "hash_key" => options.hash_key = Some(text(&key, value)?),
-            _ => {
-                let shown: String = key.chars().take(80).collect();
-                let allowed = KEYS.join(", ");
-                return Err(Refused::bad(format!("'{shown}' is not one of {allowed}")));
-            }
-        }
-    }
-    Ok(options)
-}
-
-fn text(key: &str, value: Value) -> Result<String, Refused> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(Refused::bad(format!("'{key}' must be a text"))),
-    }
+    let text = |key: &str| match fields.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Refused::bad(format!("'{key}' must be a text"))),
+    };
+    let number = |key: &str| fields.get(key).map(|value| number(key, value)).transpose();
+    Ok(RingOptions {
+        algorithm: text("algorithm")?,
+        slots: number("slots")?,
+        virtual_servers: number("virtual_servers")?,
+        placement: text("placement")?,
+        collision: text("collision")?,
+        hash: text("hash")?,
+        hash_key: text("hash_key")?,
+    })
 }
 
 fn number(key: &str, value: &Value) -> Result<u32, Refused> {
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
     number.ok_or_else(|| {
-        let shown: String = value.to_string().chars().take(80).collect();
+        let shown = shortened(&value.to_string());
         Refused::bad(format!("'{key}' must be an integer of 1 to {SLOTS_MAX}, not {shown}"))
     })
 }
@@ -157,7 +148,7 @@ async fn weight(
 ) -> Response {
     let text = name.as_ref().map(|name| name.0.clone()).unwrap_or_default();
     let request = async {
-        let dry_run = Parameters::is_dry_run(&parameters)?;
+        let dry_run = request::is_dry_run(&parameters)?;
         let weight = weight_of(&request::read(body).await?)?;
         // A name that cannot be is the name of nobody.
         let name = ReplicaName::new(&text).map_err(|_| Refused::NotFound(text.clone()))?;
@@ -188,6 +179,7 @@ async fn weight(
 fn weight_of(body: &[u8]) -> Result<u32, Refused> {
     let bad = |why: &str| Err(Refused::bad(why));
     let Ok(fields) = request::object(body) else { return bad("No JSON data provided") };
+    let fields = fields.only(&["weight"])?;
     match fields.get("weight") {
         None => bad("Missing required field: weight"),
         Some(value) if !value.is_i64() && !value.is_u64() => bad("Weight must be an integer"),
@@ -236,6 +228,7 @@ mod tests {
                 .contains("'slots' must be an integer of 1 to 65536, not \"many\"")
         );
         assert!(why(read(r#"{"hash":1}"#)).contains("'hash' must be a text"));
+        assert!(why(read(r#"{"slots":1,"slots":2}"#)).contains("'slots' is given twice"));
     }
 
     #[test]
@@ -248,5 +241,7 @@ mod tests {
         let too_large = why(weight_of(br#"{"weight":4294967296}"#));
         assert_eq!(too_large, "Weight must be at most 4294967295");
         assert_eq!(why(weight_of(br#"{"weight":1.5}"#)), "Weight must be an integer");
+        assert_eq!(why(weight_of(br#"{"weight":1,"wait":1}"#)), "'wait' is not one of weight");
+        assert_eq!(why(weight_of(br#"{"weight":1,"weight":2}"#)), "'weight' is given twice");
     }
 }

@@ -7,10 +7,10 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
-    request::{self, Parameters, Parsed, Refused},
+    request::{self, Parsed, Refused},
     wire::{self, Change},
 };
 use crate::{
@@ -36,20 +36,27 @@ async fn rep(State(handle): State<Handle>) -> Response {
 
 async fn add(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
     let make = |asked: Asked| ScaleCommand::add(asked.n, asked.names, asked.weight.unwrap_or(1));
-    scale(&handle, &parameters, body, make).await
+    scale(&handle, &parameters, body, (ADD_KEYS, make)).await
 }
 
 async fn rm(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
     let make = |asked: Asked| ScaleCommand::remove(asked.n, asked.names);
-    scale(&handle, &parameters, body, make).await
+    scale(&handle, &parameters, body, (RM_KEYS, make)).await
 }
 
-type Make = fn(Asked) -> Result<ScaleCommand, ScaleError>;
+/// What a body of `/add` may name: `N` means `n`, `names` and `servers` mean `hostnames`.
+const ADD_KEYS: &[&str] = &["n", "hostnames", "weight", "N", "names", "servers"];
+/// The same of `/rm`.
+const RM_KEYS: &[&str] = &["n", "hostnames", "N", "names", "servers"];
 
-async fn scale(handle: &Handle, parameters: &Parsed, body: Body, make: Make) -> Response {
+/// The keys that a command knows, and how it is made.
+type Make = (&'static [&'static str], fn(Asked) -> Result<ScaleCommand, ScaleError>);
+
+async fn scale(handle: &Handle, parameters: &Parsed, body: Body, (known, make): Make) -> Response {
     let request = async {
-        let dry_run = Parameters::is_dry_run(parameters)?;
-        let command = make(parse(&request::read(body).await?)?).map_err(Refused::Scale)?;
+        let dry_run = request::is_dry_run(parameters)?;
+        let asked = parse(&request::read(body).await?, known)?;
+        let command = make(asked).map_err(Refused::Scale)?;
         Ok::<_, Refused>(Request { command, dry_run })
     };
     let request = match request.await {
@@ -76,22 +83,13 @@ struct Asked {
     weight: Option<u32>,
 }
 
-fn parse(body: &[u8]) -> Result<Asked, Refused> {
-    let fields = request::object(body)?;
-    let n = match (fields.get("n"), fields.get("N")) {
-        (Some(_), Some(_)) => return Err(Refused::bad("give either 'n' or 'N', not both")),
-        (one, other) => one.or(other),
-    };
-    let n = match n {
+fn parse(body: &[u8], known: &[&str]) -> Result<Asked, Refused> {
+    let fields = request::object(body)?.only(known)?;
+    let n = match one_of(&fields, &["n", "N"])? {
         None => return Err(Refused::bad("'n' is missing")),
         Some(n) => n.as_u64().filter(|&n| n >= 1).ok_or(Refused::Scale(ScaleError::NotACount))?,
     };
-    let names = match (fields.get("hostnames"), fields.get("names")) {
-        (Some(_), Some(_)) => {
-            return Err(Refused::bad("give either 'hostnames' or 'names', not both"));
-        }
-        (one, other) => one.or(other),
-    };
+    let names = one_of(&fields, &["hostnames", "names", "servers"])?;
     let names = match names {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(names)) => names.iter().map(name).collect::<Result<_, _>>()?,
@@ -102,6 +100,17 @@ fn parse(body: &[u8]) -> Result<Asked, Refused> {
         weight.filter(|&weight| weight >= 1).ok_or(Refused::Scale(ScaleError::NotAWeight))
     });
     Ok(Asked { n: usize::try_from(n).unwrap_or(usize::MAX), names, weight: weight.transpose()? })
+}
+
+/// The value that is given under one of several keys.
+fn one_of<'a>(fields: &'a Map<String, Value>, keys: &[&str]) -> Result<Option<&'a Value>, Refused> {
+    let mut given = keys.iter().filter_map(|&key| Some((key, fields.get(key)?)));
+    match (given.next(), given.next()) {
+        (Some((one, _)), Some((other, _))) => {
+            Err(Refused::bad(format!("give either '{one}' or '{other}', not both")))
+        }
+        (first, _) => Ok(first.map(|(_, value)| value)),
+    }
 }
 
 fn name(value: &Value) -> Result<ReplicaName, Refused> {
@@ -128,7 +137,7 @@ mod tests {
     use super::*;
 
     fn refused(body: &str) -> String {
-        match parse(body.as_bytes()) {
+        match parse(body.as_bytes(), ADD_KEYS) {
             Ok(parsed) => panic!("{body} was read as {parsed:?}"),
             Err(Refused::Bad(why)) => why,
             Err(Refused::Scale(error)) => error.to_string(),
@@ -138,10 +147,14 @@ mod tests {
 
     #[test]
     fn counts_and_names_are_read() {
-        let asked = parse(br#"{"n":4,"hostnames":["S5","S4"]}"#).unwrap_or_else(|_| panic!());
+        let asked =
+            parse(br#"{"n":4,"hostnames":["S5","S4"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
         assert_eq!((asked.n, asked.names.len(), asked.weight), (4, 2, None));
-        let asked = parse(br#"{"N":1,"names":null,"weight":3}"#).unwrap_or_else(|_| panic!());
+        let asked =
+            parse(br#"{"N":1,"names":null,"weight":3}"#, ADD_KEYS).unwrap_or_else(|_| panic!());
         assert_eq!((asked.n, asked.names.len(), asked.weight), (1, 0, Some(3)));
+        let asked = parse(br#"{"n":1,"servers":["S5"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
+        assert_eq!(asked.names.len(), 1);
     }
 
     #[test]
@@ -163,10 +176,15 @@ mod tests {
             (r#"{"n":1,"hostnames":[1]}"#, "must be a list"),
             (r#"{"n":1,"hostnames":["-x"]}"#, "'-x' is not a valid name"),
             (r#"{"n":1,"hostnames":[],"names":[]}"#, "either 'hostnames' or 'names'"),
+            (r#"{"n":1,"names":[],"servers":[]}"#, "either 'names' or 'servers'"),
+            (r#"{"n":1,"hostname":["S1"]}"#, "'hostname' is not one of n, hostnames, weight, N"),
+            (r#"{"n":1,"n":2}"#, "'n' is given twice"),
         ];
         for (body, expected) in cases {
             let why = refused(body);
             assert!(why.contains(expected), "{body}: {why}");
         }
+        // A weight has no meaning for those who leave.
+        assert!(parse(br#"{"n":1,"weight":1}"#, RM_KEYS).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The client subcommands: one request to a running balancer's admin port, shown to a person or
 //! passed on as JSON.
 
+mod confirm;
 mod draw;
 
 use std::{fmt::Write, io::IsTerminal, time::Duration};
@@ -9,7 +10,10 @@ use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{Add, Client, Reweigh, Ring, RingChange, Scale, SetRing};
+use crate::{
+    cli::{Add, Client, Remove, Reweigh, Ring, RingChange, Scale, SetRing},
+    config::{Secret, token_from},
+};
 
 /// Longer than the slowest command: start deadline, drain, stop grace and some retries.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -33,12 +37,24 @@ pub async fn add(add: &Add, as_json: bool) -> anyhow::Result<String> {
     change(&add.scale, Some(add.weight), as_json, "/add", "added").await
 }
 
-/// Removes replicas.
+/// Removes replicas. Before more than half of the fleet or the last one goes, a person at a terminal is
+/// asked.
 ///
 /// # Errors
-/// The balancer cannot be reached, or refuses.
-pub async fn rm(scale: &Scale, as_json: bool) -> anyhow::Result<String> {
+/// The balancer cannot be reached, or refuses, or the person does not want it.
+pub async fn rm(remove: &Remove, as_json: bool) -> anyhow::Result<String> {
+    let scale = &remove.scale;
+    if !remove.yes && !scale.dry_run && confirm::is_possible() {
+        let path = with_dry_run("/rm", true);
+        let preview = ask(&scale.client, Method::POST, &path, Some(body_of(scale))).await?;
+        confirm::confirm(&preview["message"])?;
+    }
     change(scale, None, as_json, "/rm", "removed").await
+}
+
+fn body_of(scale: &Scale) -> Value {
+    let n = scale.n.unwrap_or(scale.names.len().max(1));
+    json!({ "n": n, "hostnames": scale.names })
 }
 
 async fn change(
@@ -48,8 +64,7 @@ async fn change(
     path: &str,
     key: &str,
 ) -> anyhow::Result<String> {
-    let n = scale.n.unwrap_or(scale.names.len().max(1));
-    let mut body = json!({ "n": n, "hostnames": scale.names });
+    let mut body = body_of(scale);
     if let Some(weight) = weight {
         body["weight"] = weight.into();
     }
@@ -92,7 +107,8 @@ async fn set_ring(set: &SetRing, as_json: bool) -> anyhow::Result<String> {
     // On a command line others could read it.
     let from_environment = || std::env::var("RINGMASTER_HASH_KEY").ok();
     let wants_key = set.hash.as_deref() == Some("siphash") && set.hash_key.is_none();
-    let hash_key = set.hash_key.clone().or_else(|| from_environment().filter(|_| wants_key));
+    let given = set.hash_key.as_ref().map(|key| key.0.clone());
+    let hash_key = given.or_else(|| from_environment().filter(|_| wants_key));
     let body = json!({
         "algorithm": set.algorithm,
         "slots": set.slots,
@@ -227,6 +243,16 @@ fn show(
     Ok(text(answer))
 }
 
+/// The token that was given, else the one of the file.
+fn token_of(client: &Client) -> anyhow::Result<Option<Secret>> {
+    let given = client.token.clone().filter(|token| !token.0.is_empty());
+    let file = client.token_file.as_deref().filter(|path| !path.as_os_str().is_empty());
+    match (given, file) {
+        (None, Some(path)) => Ok(Some(token_from(path)?)),
+        (given, _) => Ok(given),
+    }
+}
+
 async fn ask(
     client: &Client,
     method: Method,
@@ -237,8 +263,8 @@ async fn ask(
     // The balancer is near: a proxy of the environment would only get in the way.
     let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()?;
     let mut request = http.request(method, &url);
-    if let Some(token) = &client.token {
-        request = request.bearer_auth(token);
+    if let Some(token) = token_of(client)? {
+        request = request.bearer_auth(token.0);
     }
     if let Some(body) = body {
         request = request.json(&body);

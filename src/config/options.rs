@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, Secret, access::hidden};
 
 /// Settings as they are written: each is a flag, an environment variable `RINGMASTER_<KEY>` and a
 /// key of the file.
@@ -17,9 +17,29 @@ pub struct Options {
     /// Address and port for administration and metrics [default: 127.0.0.1:9090]
     #[arg(long, env = "RINGMASTER_ADMIN", value_name = "ADDRESS")]
     pub admin: Option<String>,
-    /// Bearer token that the admin port asks for
+    /// Bearer token that the admin port and the scaling API ask for; others can read it here (`ps`)
     #[arg(long, env = "RINGMASTER_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub admin_token: Option<String>,
+    #[serde(deserialize_with = "hidden")]
+    pub admin_token: Option<Secret>,
+    /// File that holds the token
+    #[arg(long, env = "RINGMASTER_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Bearer token that is enough for /metrics [default: the admin port's]
+    #[arg(long, env = "RINGMASTER_METRICS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[serde(deserialize_with = "hidden")]
+    pub metrics_token: Option<Secret>,
+    /// Names of this machine that the admin port answers to, beside addresses and localhost
+    #[arg(long, env = "RINGMASTER_ADMIN_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub admin_hosts: Option<Vec<String>>,
+    /// The same for pages in a browser that change something on the traffic port
+    #[arg(long, env = "RINGMASTER_CONTROL_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub control_hosts: Option<Vec<String>>,
+    /// Serve an admin port without a token on an address that is not loopback
+    #[arg(long, env = "RINGMASTER_ADMIN_OPEN", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub admin_open: Option<bool>,
+    /// Show /rep on the traffic port without the token
+    #[arg(long, env = "RINGMASTER_PUBLIC_REP", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub public_rep: Option<bool>,
     /// What is reachable on the traffic port beside the replicas: `scaling`, or an empty list in the file [default: scaling]
     #[arg(long, env = "RINGMASTER_MOUNTS", value_name = "GROUP", value_delimiter = ',')]
     pub mounts: Option<Vec<String>>,
@@ -35,6 +55,9 @@ pub struct Options {
     /// Replicas at most [default: what the ring holds]
     #[arg(long, env = "RINGMASTER_REPLICAS_MAX", value_name = "N")]
     pub replicas_max: Option<usize>,
+    /// Replicas that /rm leaves at least [default: 0]
+    #[arg(long, env = "RINGMASTER_REPLICAS_MIN", value_name = "N")]
+    pub replicas_min: Option<usize>,
     /// Image of the replicas [default: ringmaster-server]
     #[arg(long, env = "RINGMASTER_IMAGE", value_name = "IMAGE")]
     pub image: Option<String>,
@@ -45,8 +68,15 @@ pub struct Options {
     #[arg(long, env = "RINGMASTER_HEARTBEAT_PATH", value_name = "PATH")]
     pub heartbeat_path: Option<String>,
     /// Environment of the replicas, K=V; repeatable
-    #[arg(long, env = "RINGMASTER_ENV", value_name = "K=V", value_delimiter = '\n')]
-    pub env: Option<Vec<String>>,
+    #[arg(
+        long,
+        env = "RINGMASTER_ENV",
+        value_name = "K=V",
+        value_delimiter = '\n',
+        hide_env_values = true
+    )]
+    #[serde(deserialize_with = "hidden")]
+    pub env: Option<Vec<Secret>>,
     /// Program (or arguments of the image) of the replicas, with arguments
     #[arg(long, env = "RINGMASTER_COMMAND", value_name = "COMMAND")]
     pub command: Option<String>,
@@ -103,7 +133,8 @@ pub struct Options {
     pub hash: Option<String>,
     /// The secret of siphash, 32 hexadecimal digits
     #[arg(long, env = "RINGMASTER_HASH_KEY", value_name = "HEX", hide_env_values = true)]
-    pub hash_key: Option<String>,
+    #[serde(deserialize_with = "hidden")]
+    pub hash_key: Option<Secret>,
     /// Who leaves when /rm names nobody: newest, oldest, least_loaded, most_even_after or random [default: newest]
     #[arg(long, env = "RINGMASTER_VICTIM", value_name = "RULE")]
     pub victim: Option<String>,
@@ -247,11 +278,18 @@ macro_rules! every_option {
             listen,
             admin,
             admin_token,
+            admin_token_file,
+            metrics_token,
+            admin_hosts,
+            control_hosts,
+            admin_open,
+            public_rep,
             mounts,
             driver,
             fleet,
             replicas,
             replicas_max,
+            replicas_min,
             image,
             port,
             heartbeat_path,

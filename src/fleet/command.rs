@@ -185,6 +185,18 @@ pub enum ScaleError {
     /// The ring or a limit has no room.
     #[error("{0}")]
     NoRoom(String),
+    /// A removal that would leave too few.
+    #[error(
+        "{leave} of {have} replicas cannot go: `replicas_min` keeps at least {least} in the fleet"
+    )]
+    TooFew {
+        /// How many would go.
+        leave: usize,
+        /// How many are desired.
+        have: usize,
+        /// How many must stay.
+        least: usize,
+    },
     /// This fleet's replicas are kept by somebody else.
     #[error("the replicas of a static fleet are set by its configuration")]
     Static,
@@ -221,6 +233,7 @@ impl ScaleError {
             | Self::Foreign(_)
             | Self::Unknown(_)
             | Self::NoRoom(_)
+            | Self::TooFew { .. }
             | Self::Static => true,
             Self::StartFailed(_)
             | Self::NotPersisted(_)

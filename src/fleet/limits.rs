@@ -62,6 +62,8 @@ pub struct Limits {
     pub commands_waiting: usize,
     /// Replicas at most; the ring may hold fewer.
     pub replicas_max: usize,
+    /// Replicas that a removal leaves at least.
+    pub replicas_min: usize,
 }
 
 /// What is done about a living instance that fails.
@@ -172,6 +174,7 @@ impl Default for Limits {
             persist_retry: Duration::from_secs(1),
             commands_waiting: 16,
             replicas_max: MEMBERS_MAX,
+            replicas_min: 0,
         }
     }
 }

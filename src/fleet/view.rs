@@ -111,6 +111,14 @@ impl FleetView {
         }
     }
 
+    /// Replicas in service whose heartbeat passes. One that is kept in the table although it fails,
+    /// because no other lives, is not among them.
+    pub fn passing(&self) -> usize {
+        let passes =
+            |instance: &InstanceView| instance.phase == "admitted" && instance.reason.is_none();
+        self.replicas.iter().filter(|replica| replica.instances.iter().any(passes)).count()
+    }
+
     /// The incarnation that serves a replica.
     pub fn serving(&self, id: ReplicaId) -> Option<Incarnation> {
         let replica = self.replicas.iter().find(|replica| replica.id == id)?;

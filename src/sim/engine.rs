@@ -136,6 +136,12 @@ impl Engine {
         container.is_some_and(|c| c.is_blameless && matches!(c.state, FoundState::Running(Some(_))))
     }
 
+    /// Whether a container is of a build whose containers end by themselves.
+    pub(super) fn is_bad(&self, handle: &Handle) -> bool {
+        let image = self.containers.get(handle).and_then(|c| c.identity.image.as_ref());
+        image.is_some_and(|image| self.bad.contains(image))
+    }
+
     /// Something has happened to an instance.
     pub(super) fn blame(&mut self, id: InstanceId) {
         for container in self.containers.values_mut().filter(|c| c.identity.instance == id) {

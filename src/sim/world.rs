@@ -264,7 +264,9 @@ impl World {
                 Ok(())
             }
             Occurrence::Exit { handle } => {
-                self.exit(&handle);
+                if self.engine.is_bad(&handle) || self.image_is_bad {
+                    self.exit(&handle);
+                }
                 Ok(())
             }
             Occurrence::Remove { handle } => {
@@ -434,8 +436,8 @@ impl World {
                 container.state = FoundState::Running(address);
             }
         }
-        // What was given up in the war is tried again.
-        self.after(1, Occurrence::Fault(Fault::Retries));
+        // What was given up before is tried again, once late news of faults has come.
+        self.after(20_000, Occurrence::Fault(Fault::Retries));
     }
 
     /// From now on only heartbeats and lists may be asked for.

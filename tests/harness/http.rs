@@ -63,7 +63,10 @@ pub(crate) fn begin(
 ) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(LONG))?;
-    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    let mut head = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head += &format!("Host: {to}\r\n");
+    }
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }

@@ -27,6 +27,8 @@ impl DockerDriver {
     pub(super) async fn list_containers(&self) -> Result<Listing, EngineError> {
         if self.fleet_network.load().is_none() {
             self.prepare_network().await?;
+        } else {
+            self.refresh_ranges().await?;
         }
         let wanted = match self.wanted_revision().await {
             Ok(revision) => Some(revision),

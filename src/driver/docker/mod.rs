@@ -154,7 +154,8 @@ impl DockerDriver {
         }
     }
 
-    /// The address ranges of the fleet's network, as far as they are known.
+    /// The address ranges of the fleet's network, and of those that our own container is on; `None`:
+    /// the engine has not said yet.
     pub fn fleet_network(&self) -> Option<Arc<FleetNetwork>> {
         self.fleet_network.load_full()
     }

@@ -3,13 +3,17 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bollard::{
-    models::{NetworkConnectRequest, NetworkCreateRequest, NetworkInspect},
+    models::{
+        ContainerInspectResponse, EndpointSettings, NetworkConnectRequest, NetworkCreateRequest,
+        NetworkInspect,
+    },
     query_parameters::{InspectNetworkOptions, ListNetworksOptions},
 };
 
 use super::{DockerDriver, client::CallError, labels};
 
-/// Address ranges of the fleet's network, for those who must tell a replica from a guest.
+/// Address ranges of the fleet's network, and of the others that our own container is on, for those who
+/// must tell a container from a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetNetwork {
     /// Its subnets: an address in each, and the length of the prefix.
@@ -36,6 +40,23 @@ impl FleetNetwork {
             read.gateways.extend(address.parse::<IpAddr>().ok());
         }
         read
+    }
+
+    /// The same with a network that our own container is on, as that container sees it.
+    fn with(mut self, endpoint: &EndpointSettings) -> Self {
+        let known = |address: &Option<String>| address.as_deref()?.parse::<IpAddr>().ok();
+        let ranges = [
+            (&endpoint.ip_address, endpoint.ip_prefix_len),
+            (&endpoint.global_ipv6_address, endpoint.global_ipv6_prefix_len),
+        ];
+        for (address, length) in ranges {
+            let length = length.and_then(|length| u8::try_from(length).ok());
+            let subnet = known(address).zip(length).filter(|(_, length)| *length > 0);
+            self.subnets.extend(subnet.filter(|subnet| !self.subnets.contains(subnet)));
+        }
+        self.gateways
+            .extend([&endpoint.gateway, &endpoint.ipv6_gateway].into_iter().filter_map(known));
+        self
     }
 }
 
@@ -64,8 +85,31 @@ impl DockerDriver {
     /// Makes the network if it is missing, joins it, and learns its address ranges.
     pub(super) async fn prepare_network(&self) -> Result<(), CallError> {
         let network = self.ensure_network().await?;
-        self.fleet_network.store(Some(Arc::new(FleetNetwork::read(&network))));
-        self.join_network().await
+        let own = self.own_container().await;
+        self.learn_ranges(&network, own.as_ref().ok().and_then(Option::as_ref));
+        match own? {
+            Some(own) => self.join_network(own).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Learns the address ranges again, if we run in a container: it may be on other networks by now.
+    pub(super) async fn refresh_ranges(&self) -> Result<(), CallError> {
+        if let Some(own) = self.own_container().await?
+            && let Some(network) = self.find_network().await?
+        {
+            self.learn_ranges(&network, Some(&own));
+        }
+        Ok(())
+    }
+
+    fn learn_ranges(&self, network: &NetworkInspect, own: Option<&ContainerInspectResponse>) {
+        let settings = own.and_then(|own| own.network_settings.as_ref());
+        let endpoints = settings.and_then(|settings| settings.networks.as_ref());
+        let others = endpoints.into_iter().flatten().filter(|(name, _)| **name != self.network);
+        let ranges = FleetNetwork::read(network);
+        let ranges = others.fold(ranges, |ranges, (_, endpoint)| ranges.with(endpoint));
+        self.fleet_network.store(Some(Arc::new(ranges)));
     }
 
     /// Finds the network, or makes it.
@@ -162,11 +206,8 @@ impl DockerDriver {
             .await
     }
 
-    /// Connects our own container to the network, if we run in one and it is not there yet.
-    async fn join_network(&self) -> Result<(), CallError> {
-        let Some(own) = self.own_container().await? else {
-            return Ok(());
-        };
+    /// Connects our own container to the network, if it is not there yet.
+    async fn join_network(&self, own: ContainerInspectResponse) -> Result<(), CallError> {
         let on_host = own
             .host_config
             .and_then(|config| config.network_mode)
@@ -222,6 +263,35 @@ mod tests {
             ["172.18.0.1", "::ffff:172.18.0.1", "172.19.0.2", "127.0.0.1", "fd00:1::1", "fd00:2::7"]
         {
             assert!(!network().may_be_replica(ip(guest)), "{guest}");
+        }
+    }
+
+    #[test]
+    fn other_networks_of_our_own_container_count_but_for_their_gateways() {
+        let endpoint = |address: &str, length, gateway: &str| EndpointSettings {
+            ip_address: Some(address.into()),
+            ip_prefix_len: Some(length),
+            gateway: Some(gateway.into()),
+            ..Default::default()
+        };
+        let six = EndpointSettings {
+            global_ipv6_address: Some("fd00:9::5".into()),
+            global_ipv6_prefix_len: Some(64),
+            ipv6_gateway: Some("fd00:9::1".into()),
+            ..endpoint("192.168.80.3", 20, "192.168.80.1")
+        };
+        let ranges = network().with(&six);
+        for container in ["172.18.0.2", "192.168.80.2", "192.168.95.254", "fd00:9::7"] {
+            assert!(ranges.may_be_replica(ip(container)), "{container}");
+        }
+        for guest in ["192.168.80.1", "192.168.96.1", "fd00:9::1", "172.18.0.1", "10.0.0.1"] {
+            assert!(!ranges.may_be_replica(ip(guest)), "{guest}");
+        }
+        // The host's network has neither addresses nor a subnet; of length 0 all would be refused.
+        for nothing in
+            [endpoint("", 0, ""), endpoint("0.0.0.0", 0, ""), EndpointSettings::default()]
+        {
+            assert_eq!(network().with(&nothing), network());
         }
     }
 

@@ -241,7 +241,8 @@ impl Supervisor {
                 .any(|(id, instance)| &instance.name == name && self.state.is_desired(id.replica))
     }
 
-    /// Who would leave: the named ones, then those not in service, then by the rule.
+    /// Who would leave: the named ones, then those not in service, then by the rule. Refused as a
+    /// whole if fewer than `replicas_min` would stay.
     fn victims(&self, n: usize, names: &[ReplicaName]) -> Result<Vec<ReplicaId>, ScaleError> {
         if self.state.keeper == Keeper::Others {
             return Err(ScaleError::Static);
@@ -257,7 +258,7 @@ impl Supervisor {
         let state = &self.state;
         // Drawn anew for each generation, so that a dry run draws the same.
         let seed = self.settings.seed.rotate_left(16) ^ state.desired.generation().0;
-        Ok(victim::choose(
+        let chosen = victim::choose(
             self.settings.victim,
             &state.desired,
             n,
@@ -265,7 +266,13 @@ impl Supervisor {
             |id| state.admitted(id).is_some(),
             &state.in_flight,
             &mut StdRng::seed_from_u64(seed),
-        ))
+        );
+        let (leave, have) = (chosen.len(), state.desired.replicas().len());
+        let least = state.limits.replicas_min;
+        if leave > 0 && have.saturating_sub(leave) < least {
+            return Err(ScaleError::TooFew { leave, have, least });
+        }
+        Ok(chosen)
     }
 
     /// A replica by its committed name, or by the name of an instance that is to follow.
@@ -464,30 +471,6 @@ impl Supervisor {
             }
         };
         self.answer(answer.0, answer.1);
-    }
-
-    /// `server_<6 random digits>`, free as far as is known.
-    pub(super) fn draw_name(&mut self) -> ReplicaName {
-        self.draw_name_beside(&[])
-    }
-
-    fn draw_name_beside(&mut self, reserved: &[ReplicaName]) -> ReplicaName {
-        let is_free = |state: &State, name: &ReplicaName| {
-            !state.is_name_taken(name) && !reserved.contains(name)
-        };
-        while let Some(name) = self.chance.undrawn.pop_front() {
-            if is_free(&self.state, &name) {
-                return name;
-            }
-        }
-        // A million numbers and at most some thousand names: a free one comes up at once.
-        for _ in 0..1_000 {
-            let name = ReplicaName::numbered(self.chance.names.random_range(100_000..1_000_000));
-            if is_free(&self.state, &name) {
-                return name;
-            }
-        }
-        ReplicaName::numbered(self.chance.names.random_range(1_000_000..u32::MAX))
     }
 }
 

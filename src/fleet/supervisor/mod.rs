@@ -7,6 +7,7 @@
 mod commands;
 mod events;
 mod listing;
+mod names;
 mod rolling;
 mod steps;
 #[cfg(test)]

@@ -136,10 +136,10 @@ impl Supervisor {
         if self.state.is_roll_stopped() {
             let revision = self.state.desired.revision().cloned();
             self.state.desired = self.state.desired.clone().made_from(revision, None);
-            self.state.roll.start_over();
             self.state.writing.stale = true;
             self.note(Note::RollRetried);
         }
+        self.state.roll.start_over();
         self.state.backoffs.clear();
         Ok(waits)
     }

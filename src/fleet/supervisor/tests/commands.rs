@@ -170,6 +170,47 @@ fn drawn_names_keep_clear_of_given_and_foreign_ones() {
 }
 
 #[test]
+fn no_removal_leaves_fewer_than_the_configured_least() {
+    let settings = |least| {
+        let mut settings = settings(3);
+        settings.limits.replicas_min = least;
+        settings
+    };
+    let booted = |least| {
+        let mut world = World::before_boot(settings(least), None, Vec::new());
+        world.wait(100);
+        world
+    };
+    // The least, how many are to go, and how many stay.
+    for (least, n, stay) in
+        [(0, 3, 0), (0, 9, 0), (1, 2, 1), (1, 3, 3), (2, 1, 2), (2, 9, 3), (3, 1, 3)]
+    {
+        let mut world = booted(least);
+        let before = world.supervisor.state().desired.clone();
+        let tried = world.ask(ScaleCommand::remove(n, Vec::new()).unwrap(), true);
+        let would = world.full_answer(tried).clone();
+        let asked = world.rm(n, &[]);
+        world.wait(20_000);
+        assert_eq!(world.rep().len(), stay, "{least} {n}");
+        let refused = world.full_answer(asked).clone().err();
+        assert_eq!(would.err(), refused, "a dry run says the same: {least} {n}");
+        let expected = ScaleError::TooFew { leave: n.min(3), have: 3, least };
+        assert_eq!(refused, (stay == 3).then_some(expected), "{least} {n}");
+        let unchanged = world.supervisor.state().desired == before;
+        assert_eq!(unchanged, stay == 3, "{least} {n}");
+    }
+    // By name just the same; and after an addition one may go.
+    let mut world = booted(3);
+    let refused = world.rm(1, &["server_2"]);
+    let added = world.add(1, &[]);
+    let allowed = world.rm(1, &["server_2"]);
+    world.wait(20_000);
+    assert!(world.answer(refused).unwrap().unwrap_err().contains("`replicas_min`"));
+    assert!(world.answer(added).unwrap().is_ok() && world.answer(allowed).unwrap().is_ok());
+    assert_eq!(world.rep().len(), 3);
+}
+
+#[test]
 fn a_dry_run_changes_nothing_and_is_exact() {
     let commands = [
         ScaleCommand::add(3, vec![name("S5")], 1).unwrap(),
