@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 
 use super::Supervisor;
 use crate::fleet::{
@@ -13,7 +13,7 @@ use crate::fleet::{
     notes::{Cause, Note, StartCause},
     observed::of_replica,
     operation::{AddStage, Change, ChangeStage, Operation, RemoveStage},
-    state::{Boot, Engine, Keeper, State},
+    state::{Boot, Engine, Keeper},
     victim,
 };
 use crate::ring::RingOptions;
