@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::names::NameRule;
 use crate::ring::{MEMBERS_MAX, RingSettings};
 
 /// The bounds of a fleet's supervision. Defaults are those of the documentation.
@@ -42,10 +43,14 @@ pub struct Limits {
     pub stable_after: Duration,
     /// Until a failed write of the state is tried again.
     pub persist_retry: Duration,
+    /// When a write of the state that has not ended is taken as lost.
+    pub persist_deadline: Duration,
     /// Commands that may wait for the running one.
     pub commands_waiting: usize,
     /// Replicas at most; the ring may hold fewer.
     pub replicas_max: usize,
+    /// Names that users may give to replicas.
+    pub names: NameRule,
 }
 
 impl Default for Limits {
@@ -68,8 +73,10 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(60),
             stable_after: Duration::from_secs(10),
             persist_retry: Duration::from_secs(1),
+            persist_deadline: Duration::from_secs(5),
             commands_waiting: 16,
             replicas_max: MEMBERS_MAX,
+            names: NameRule::Docker,
         }
     }
 }

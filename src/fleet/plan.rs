@@ -25,6 +25,8 @@ pub enum Step {
     List,
     /// Write the committed state again: names or incarnations have changed.
     Persist,
+    /// The result of a write is lost: go on as if it had failed.
+    ForgetWrite,
     /// Put a passing instance into the table; `instead_of` drains.
     Admit {
         /// Who enters.
@@ -119,6 +121,11 @@ fn list_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
 }
 
 fn persist_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    if let Some(under_way) = state.writing.under_way
+        && clock.is_due(under_way.asked + state.limits.persist_deadline)
+    {
+        steps.push(Step::ForgetWrite);
+    }
     let wanted = state.writing.stale && state.writing.under_way.is_none();
     // A step of this plan may be about to write; it will write the names and incarnations too.
     let busy = steps.contains(&Step::CommitCommand);

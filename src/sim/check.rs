@@ -205,6 +205,8 @@ impl Checker {
             }
             return Ok(());
         }
+        // A disk that does not answer is no reason to serve nobody.
+        self.has_written |= turn.notes.iter().any(|n| matches!(n, Note::PersistFailed { .. }));
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;
         table_is_derived(supervisor)?;

@@ -4,12 +4,14 @@
 //! `events` says what an event changes, [`super::plan`] what follows from the new state, and
 //! `steps` how a step changes the state and which action it becomes.
 
+mod addresses;
 mod commands;
 mod events;
 mod listing;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -118,6 +120,7 @@ impl Supervisor {
                 stale: changed,
                 not_before: now,
                 is_first: false,
+                hangs: false,
             },
             operation: None,
             queue: VecDeque::new(),

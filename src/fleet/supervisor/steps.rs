@@ -3,7 +3,7 @@
 use super::Supervisor;
 use crate::fleet::{
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
-    message::{Action, StartRequest, StopManner, WriteId},
+    message::{Action, StartRequest, StopManner},
     notes::{Note, StartCause},
     observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress},
     plan::Step,
@@ -24,8 +24,9 @@ impl Supervisor {
             Step::Persist => {
                 let desired = self.state.desired.clone();
                 self.state.writing.stale = false;
-                self.write(desired);
+                self.write(desired, now);
             }
+            Step::ForgetWrite => self.forget_write(now),
             Step::Admit { instance, instead_of } => {
                 if let Some(old) = instead_of {
                     self.drain(old, now);
@@ -41,7 +42,7 @@ impl Supervisor {
             Step::ForgetStart(id) => self.forget_start(id, now),
             Step::Start(replica, cause) => self.start_next(replica, cause, now),
             Step::BeginCommand => self.begin_command(now),
-            Step::CommitCommand => self.commit_command(),
+            Step::CommitCommand => self.commit_command(now),
             Step::FailCommand => self.fail_overdue(now),
             Step::FinishCommand => self.finish_command(),
         }
@@ -58,14 +59,6 @@ impl Supervisor {
         let suspect = matches!(instance.probing, Probing::Idle { suspect: true, .. });
         instance.probing = Probing::Waiting { sent: now, suspect };
         self.act(Action::Probe { instance: id, address, deadline });
-    }
-
-    pub(super) fn write(&mut self, desired: crate::fleet::desired::Desired) -> WriteId {
-        let write = self.state.writing.next;
-        self.state.writing.next = WriteId(write.0 + 1);
-        self.state.writing.under_way = Some(write);
-        self.act(Action::Persist { write, desired });
-        write
     }
 
     pub(super) fn admit(&mut self, id: InstanceId, now: Moment) {

@@ -5,3 +5,4 @@ mod commands;
 mod health;
 mod restart;
 mod world;
+mod writing;
