@@ -1,9 +1,14 @@
 //! Configuration: file, environment and flags become one checked [`Config`], once. Flags beat the
 //! environment, which beats the file. Every limit that can be set is in it.
 
+mod docker;
+mod log;
+mod machine;
 mod options;
+mod ports;
 mod proxy;
 mod ring;
+mod upstreams;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -14,11 +19,13 @@ use std::{
 use crate::{
     control::prober::Prober,
     driver::fixed::Upstream,
-    fleet::{limits::Limits, victim::VictimRule},
+    fleet::{limits::Limits, names::NameRule, victim::VictimRule},
     proxy::ProxyConfig,
     ring::RingSettings,
 };
 
+pub use log::log_filter;
+pub use machine::{meet, program, resolve};
 pub use options::Options;
 pub use proxy::SCALING_PATHS;
 
@@ -41,6 +48,17 @@ pub enum DriverKind {
     Process,
     /// Addresses that somebody else keeps.
     Static,
+}
+
+impl DriverKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Process => "process",
+            Self::Static => "static",
+        }
+    }
 }
 
 /// A text that is never shown.
@@ -104,10 +122,10 @@ impl Config {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn check(options: Options, docker_is_here: bool) -> Checked<Self> {
-        let limits = limits_of(&options)?;
         let driver = driver_of(&options, docker_is_here)?;
+        let limits = Limits { names: names_of(driver), ..limits_of(&options)? };
         let replicas = options.replicas.unwrap_or(3);
-        let upstreams = upstreams_of(&options, driver)?;
+        let upstreams = upstreams::upstreams_of(&options, driver)?;
         let (ring, notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
@@ -116,6 +134,9 @@ impl Config {
             return wrong("replicas", why);
         }
         ring::room_for(&upstreams, &ring)?;
+        let proxy = proxy::proxy_of(&options, &limits)?;
+        let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
+        ports::differ(proxy.listen, admin)?;
         let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
             fleet: fleet_of(&options)?,
@@ -125,14 +146,14 @@ impl Config {
             port: port_of(&options)?,
             env: env_of(&options)?,
             command: command_of(&options)?,
-            network: options.network.clone(),
+            network: network_of(&options)?,
             upstreams,
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
-            admin: address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?,
+            admin,
             admin_token: options.admin_token.clone().filter(|t| !t.is_empty()).map(Secret),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
             prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
-            proxy: proxy::proxy_of(&options, &limits)?,
+            proxy,
             victim: victim_of(&options)?,
             notices,
             ring,
@@ -239,8 +260,21 @@ fn fleet_of(options: &Options) -> Checked<String> {
 fn image_of(options: &Options) -> Checked<String> {
     match options.image.as_deref().map(str::trim) {
         Some("") => wrong("image", "must not be empty"),
-        Some(image) => Ok(image.to_owned()),
+        Some(image) => docker::image(image).map(|()| image.to_owned()),
         None => Ok("ringmaster-server".to_owned()),
+    }
+}
+
+fn network_of(options: &Options) -> Checked<Option<String>> {
+    let network = options.network.as_deref().filter(|network| !network.is_empty());
+    network.map(|name| docker::network(name).map(|()| name.to_owned())).transpose()
+}
+
+/// What the driver's engine asks of names.
+fn names_of(driver: DriverKind) -> NameRule {
+    match driver {
+        DriverKind::Docker => NameRule::Docker,
+        DriverKind::Process | DriverKind::Static => NameRule::Hostname,
     }
 }
 
@@ -268,30 +302,6 @@ fn command_of(options: &Options) -> Checked<Option<Vec<String>>> {
     match shlex::split(text) {
         Some(words) => Ok(Some(words)),
         None => wrong("command", format!("'{text}' has a quote that does not end")),
-    }
-}
-
-fn upstreams_of(options: &Options, driver: DriverKind) -> Checked<Vec<Upstream>> {
-    let texts: Vec<&String> = options.upstream.iter().flatten().filter(|t| !t.is_empty()).collect();
-    match (driver, texts.is_empty()) {
-        (DriverKind::Static, true) => {
-            return wrong("upstream", "the driver `static` needs at least one NAME=HOST:PORT");
-        }
-        (DriverKind::Docker | DriverKind::Process, false) => {
-            return wrong("upstream", "only the driver `static` takes upstreams");
-        }
-        _ => {}
-    }
-    let upstreams: Vec<Upstream> = texts
-        .into_iter()
-        .map(|text| text.parse::<Upstream>().or_else(|error| wrong("upstream", error.to_string())))
-        .collect::<Checked<_>>()?;
-    let twice = upstreams.iter().enumerate().find(|(at, upstream)| {
-        upstreams[..*at].iter().any(|earlier| earlier.name == upstream.name)
-    });
-    match twice {
-        Some((_, upstream)) => wrong("upstream", format!("'{}' is named twice", upstream.name)),
-        None => Ok(upstreams),
     }
 }
 
@@ -376,6 +386,9 @@ mod tests {
             ("env = [\"novalue\"]", "`env`"),
             ("port = 0", "`port`"),
             ("image = \" \"", "`image`"),
+            ("image = \"My-Image\"", "`image`: 'My-Image' is not an image"),
+            ("network = \"a/b\"", "`network`: 'a/b'"),
+            ("listen = \"0.0.0.0:9090\"", "`admin`: 127.0.0.1:9090 and `listen` (0.0.0.0:9090)"),
             ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: 1 upstreams with weights of 57"),
             ("fleet = \"a b\"", "`fleet`"),
             ("driver = \"static\"", "`upstream`"),

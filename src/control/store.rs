@@ -2,6 +2,7 @@
 //! that a crash at any moment leaves either the old state or the new one.
 
 pub(crate) mod fuzzing;
+mod inspect;
 mod writer;
 
 use std::{
