@@ -27,7 +27,7 @@ impl NameRule {
         }
         if let Some(id) = aliased(name) {
             return Err(format!(
-                "'{name}' is the network alias of the replica with the ring identity {id}: whoever asks for it would reach either of the two"
+                "'{name}' is the network alias of the replica with the ring identity {id}: a request to it could reach either of the two"
             ));
         }
         Ok(())

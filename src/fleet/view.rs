@@ -96,7 +96,7 @@ impl InstanceView {
 }
 
 impl FleetView {
-    /// How well it serves. Before the first list nobody is known to.
+    /// How well it serves. Before the first list it counts as down.
     pub fn health(&self) -> Health {
         match self.serving_well() {
             _ if !self.is_booted => Health::Down,

@@ -205,7 +205,7 @@ impl Checker {
             }
             return Ok(());
         }
-        // A disk that does not answer is no reason to serve nobody.
+        // A disk that does not answer does not keep a first fleet from starting.
         self.has_written |= turn.notes.iter().any(|n| matches!(n, Note::PersistFailed { .. }));
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;

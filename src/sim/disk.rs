@@ -1,5 +1,5 @@
-//! The disk and the store before it: writes end one after the other, some long after anybody waits
-//! for them, and of some nobody ever hears.
+//! The disk and the store before it: writes end one after the other, some long after
+//! their deadline, and the results of some are never delivered.
 
 use rand::RngExt;
 
@@ -67,7 +67,7 @@ impl World {
             self.disk.file = Some(desired);
             Ok(())
         };
-        // Nobody ever says what came of it.
+        // The result is lost.
         if self.is_trouble() && self.rng.random_bool(0.03) {
             return;
         }

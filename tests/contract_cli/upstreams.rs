@@ -70,8 +70,8 @@ fn an_empty_fleet_is_well_and_names_of_one_character_are_hostnames() {
     assert_eq!(why, "replica 'A' already exists: 'a' is the same hostname");
     assert_eq!(balancer.rm(r#"{"n":1,"hostnames":["a"]}"#)["removed"], json!(["a"]));
     // A balancer that is not there is not a fleet that is down.
-    let nobody = format!("http://{}", free_address());
-    one_line(&home.ringmaster(&["status", "--url", &nobody]), 1, &nobody);
+    let absent = format!("http://{}", free_address());
+    one_line(&home.ringmaster(&["status", "--url", &absent]), 1, &absent);
 }
 
 /// `serve` whose names are those of a file, which may change while it runs.

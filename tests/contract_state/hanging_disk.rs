@@ -1,4 +1,4 @@
-//! A disk that does not answer. Opening a FIFO that nobody reads hangs just like it.
+//! A disk that does not answer. Opening a FIFO without a reader hangs in the same way.
 
 use std::{
     fs::{self, File},

@@ -46,7 +46,7 @@ impl Writer {
         let (ended, result) = oneshot::channel();
         let must_begin = {
             let mut shared = self.lock();
-            // The one that waited is dropped, which tells whoever asked for it.
+            // The one that waited is dropped; its future sees the closed channel.
             shared.waiting = Some(Job { work, ended });
             !std::mem::replace(&mut shared.is_busy, true)
         };
@@ -61,7 +61,7 @@ impl Writer {
             let writer = self.clone();
             let is_overtaken = move || writer.lock().waiting.is_some();
             let result = tokio::task::spawn_blocking(move || work(&is_overtaken)).await;
-            // Whoever asked may have ended meanwhile.
+            // The receiver is gone when its task was aborted at shutdown.
             drop(ended.send(result.unwrap_or_else(|panic| Err(io::Error::other(panic)))));
         }
     }

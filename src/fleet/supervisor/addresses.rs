@@ -1,6 +1,6 @@
 //! Who holds an address. Engines give one to one instance at a time; where somebody else keeps the
 //! replicas, two names may come to mean one address. Then the first in the order of the
-//! configuration keeps it: whichever way it came about, nobody takes turns.
+//! configuration keeps it: the order decides, not who came first, so the two never take turns.
 
 use std::net::SocketAddr;
 

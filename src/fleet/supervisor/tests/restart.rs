@@ -276,7 +276,7 @@ fn said_taken(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn of_two_names_for_one_address_the_first_serves_and_nobody_takes_turns() {
+fn of_two_names_for_one_address_the_first_serves_and_they_never_take_turns() {
     let left = |one: u8, other: u8| {
         vec![found("S1", (1, 1), "S1", running(one)), found("S2", (2, 1), "S2", running(other))]
     };
@@ -296,7 +296,7 @@ fn of_two_names_for_one_address_the_first_serves_and_nobody_takes_turns() {
         let instances = view.replicas.iter().flat_map(|replica| &replica.instances);
         let second = instances.clone().find(|one| one.id == instance).unwrap();
         assert_eq!((second.phase, second.reason), ("ejected", Some("address_taken")));
-        // The first may fail: whoever is asked at this address fails.
+        // The first may fail: both names mean the server that fails.
         world.sicken("S1", no_answer());
         world.wait(20_000);
         assert_eq!(world.rep(), ["S1"], "kept as the last");
