@@ -79,7 +79,10 @@ fn run_check(asked: Serve, as_json: bool) -> ExitCode {
         Err(error) => return finish(Err(error.into())),
     };
     let log = std::env::var_os(LOG);
-    match runtime.block_on(check::check(asked, log.as_deref())) {
+    let checked = runtime.block_on(check::check(asked, log.as_deref()));
+    // A resolver that was given up may still wait for its server.
+    runtime.shutdown_background();
+    match checked {
         Ok(report) => finish(Ok(if as_json { report.json() } else { report.text() })),
         Err(error) => {
             if as_json {
