@@ -1,12 +1,13 @@
 //! The command line: what can be asked for, and how the answers of a running balancer are shown.
 
+pub mod check;
 pub mod simulate;
 
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Parser, Subcommand, parser::ValueSource};
 
-use crate::config::{Options, Secret};
+use crate::config::{ConfigError, Options, Secret};
 
 /// Keeps N replicas of a container alive on Docker and sends every key to the same one.
 #[derive(Debug, Parser)]
@@ -52,6 +53,17 @@ pub struct Serve {
     /// All other settings.
     #[command(flatten)]
     pub options: Options,
+}
+
+impl Serve {
+    /// The settings of flags and environment, and behind them those of the file.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn options(self) -> Result<Options, ConfigError> {
+        let file = self.config.as_deref().map(Options::from_file).transpose()?;
+        self.options.or(file.unwrap_or_default()).with_token_of_file()
+    }
 }
 
 /// How a running balancer is reached.

@@ -2,10 +2,15 @@
 //! environment, which beats the file. Every limit that can be set is in it.
 
 mod access;
+mod docker;
 mod healing;
+mod log;
+mod machine;
 mod options;
+mod ports;
 mod proxy;
 mod ring;
+mod upstreams;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -16,12 +21,14 @@ use std::{
 use crate::{
     control::prober::Prober,
     driver::fixed::Upstream,
-    fleet::{limits::Limits, victim::VictimRule},
+    fleet::{limits::Limits, names::NameRule, victim::VictimRule},
     proxy::ProxyConfig,
     ring::RingSettings,
 };
 
 pub use access::{Access, Secret, token_from};
+pub use log::log_filter;
+pub use machine::{meet, program, resolve};
 pub use options::Options;
 pub use proxy::SCALING_PATHS;
 
@@ -44,6 +51,17 @@ pub enum DriverKind {
     Process,
     /// Addresses that somebody else keeps.
     Static,
+}
+
+impl DriverKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Process => "process",
+            Self::Static => "static",
+        }
+    }
 }
 
 /// Checked settings of `ringmaster serve`.
@@ -97,10 +115,11 @@ impl Config {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn check(options: Options, docker_is_here: bool) -> Checked<Self> {
-        let limits = healing::healing_of(&options, limits_of(&options)?)?;
         let driver = driver_of(&options, docker_is_here)?;
+        let limits = Limits { names: names_of(driver), ..limits_of(&options)? };
+        let limits = healing::healing_of(&options, limits)?;
         let replicas = options.replicas.unwrap_or(3);
-        let upstreams = upstreams_of(&options, driver)?;
+        let upstreams = upstreams::upstreams_of(&options, driver)?;
         let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
@@ -113,8 +132,9 @@ impl Config {
             let (least, first) = (limits.replicas_min, replicas);
             return wrong("replicas_min", format!("{least} is more than `replicas` ({first})"));
         }
-        let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
         let proxy = proxy::proxy_of(&options, &limits)?;
+        let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
+        ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
         notices.extend(access.notice(proxy.listen, &proxy.mounts));
         let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
@@ -126,7 +146,7 @@ impl Config {
             port: port_of(&options)?,
             env: env_of(&options)?,
             command: command_of(&options)?,
-            network: options.network.clone(),
+            network: network_of(&options)?,
             upstreams,
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
             admin,
@@ -241,8 +261,21 @@ fn fleet_of(options: &Options) -> Checked<String> {
 fn image_of(options: &Options) -> Checked<String> {
     match options.image.as_deref().map(str::trim) {
         Some("") => wrong("image", "must not be empty"),
-        Some(image) => Ok(image.to_owned()),
+        Some(image) => docker::image(image).map(|()| image.to_owned()),
         None => Ok("ringmaster-server".to_owned()),
+    }
+}
+
+fn network_of(options: &Options) -> Checked<Option<String>> {
+    let network = options.network.as_deref().filter(|network| !network.is_empty());
+    network.map(|name| docker::network(name).map(|()| name.to_owned())).transpose()
+}
+
+/// What the driver's engine asks of names.
+fn names_of(driver: DriverKind) -> NameRule {
+    match driver {
+        DriverKind::Docker => NameRule::Docker,
+        DriverKind::Process | DriverKind::Static => NameRule::Hostname,
     }
 }
 
@@ -270,30 +303,6 @@ fn command_of(options: &Options) -> Checked<Option<Vec<String>>> {
     match shlex::split(text) {
         Some(words) => Ok(Some(words)),
         None => wrong("command", format!("'{text}' has a quote that does not end")),
-    }
-}
-
-fn upstreams_of(options: &Options, driver: DriverKind) -> Checked<Vec<Upstream>> {
-    let texts: Vec<&String> = options.upstream.iter().flatten().filter(|t| !t.is_empty()).collect();
-    match (driver, texts.is_empty()) {
-        (DriverKind::Static, true) => {
-            return wrong("upstream", "the driver `static` needs at least one NAME=HOST:PORT");
-        }
-        (DriverKind::Docker | DriverKind::Process, false) => {
-            return wrong("upstream", "only the driver `static` takes upstreams");
-        }
-        _ => {}
-    }
-    let upstreams: Vec<Upstream> = texts
-        .into_iter()
-        .map(|text| text.parse::<Upstream>().or_else(|error| wrong("upstream", error.to_string())))
-        .collect::<Checked<_>>()?;
-    let twice = upstreams.iter().enumerate().find(|(at, upstream)| {
-        upstreams[..*at].iter().any(|earlier| earlier.name == upstream.name)
-    });
-    match twice {
-        Some((_, upstream)) => wrong("upstream", format!("'{}' is named twice", upstream.name)),
-        None => Ok(upstreams),
     }
 }
 
@@ -378,6 +387,9 @@ mod tests {
             ("env = [\"novalue\"]", "`env`"),
             ("port = 0", "`port`"),
             ("image = \" \"", "`image`"),
+            ("image = \"My-Image\"", "`image`: 'My-Image' is not an image"),
+            ("network = \"a/b\"", "`network`: 'a/b'"),
+            ("listen = \"0.0.0.0:9090\"", "`admin`: 127.0.0.1:9090 and `listen` (0.0.0.0:9090)"),
             ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: 1 upstreams with weights of 57"),
             ("fleet = \"a b\"", "`fleet`"),
             ("driver = \"static\"", "`upstream`"),

@@ -1,21 +1,28 @@
 //! `ringmaster`: parses the command line, runs what was asked for, and turns the result into an
-//! exit code: 0 clean, 1 failed while running, 2 unusable flags or configuration.
+//! exit code: 0 clean, 1 failed while running, 2 unusable flags or configuration; of `status` 3 where
+//! the fleet is degraded, 4 where no replica passes.
 
 use std::{
     io::{self, IsTerminal, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 use ringmaster::{
     cli::{
-        self, Cli, Command, Serve,
+        self, Cli, Command, Serve, check,
         simulate::{self, Simulate},
     },
     client,
-    config::{Config, ConfigError, Options},
+    config::{Config, ConfigError, log_filter},
+    fleet::view::Health,
     serve,
 };
+use tracing_subscriber::EnvFilter;
+
+/// Which lines are logged.
+const LOG: &str = "RINGMASTER_LOG";
 
 /// Whoever says nothing at all is shown what there is.
 const MISSING_SUBCOMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
@@ -47,17 +54,11 @@ fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve(serve) => match config_of(serve, warning) {
-            Ok(config) => run_serve(config),
+        Command::Serve(asked) => match config_of(asked, warning) {
+            Ok((config, filter)) => run_serve(config, filter),
             Err(error) => unusable(&error),
         },
-        Command::Check(serve) => match config_of(serve, warning) {
-            Ok(config) => {
-                println!("{config:#?}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => unusable(&error),
-        },
+        Command::Check(asked) => run_check(asked, cli.json),
         Command::Simulate(asked) => run_simulate(&asked, cli.json),
         other => {
             if let Some(warning) = warning {
@@ -79,12 +80,32 @@ fn run_simulate(asked: &Simulate, as_json: bool) -> ExitCode {
     }
 }
 
-fn config_of(serve: Serve, warning: Option<String>) -> Result<Config, ConfigError> {
-    let file = serve.config.as_deref().map(Options::from_file).transpose()?;
-    let options = serve.options.or(file.unwrap_or_default()).with_token_of_file()?;
-    let mut config = Config::check(options, ringmaster::driver::docker::is_here())?;
+fn config_of(asked: Serve, warning: Option<String>) -> Result<(Config, EnvFilter), ConfigError> {
+    let filter = log_filter(std::env::var_os(LOG).as_deref())?;
+    let mut config = Config::check(asked.options()?, ringmaster::driver::docker::is_here())?;
     config.notices.extend(warning);
-    Ok(config)
+    Ok((config, filter))
+}
+
+fn run_check(asked: Serve, warning: Option<String>, as_json: bool) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    let log = std::env::var_os(LOG);
+    let checked = runtime.block_on(check::check(asked, warning, log.as_deref()));
+    // A resolver that was given up may still wait for its server.
+    runtime.shutdown_background();
+    match checked {
+        Ok(report) => finish(Ok(if as_json { report.json() } else { report.text() })),
+        Err(error) => {
+            if as_json {
+                print!("{}", check::refusal_json(&error));
+            }
+            unusable(&error)
+        }
+    }
 }
 
 fn unusable(error: &ConfigError) -> ExitCode {
@@ -92,10 +113,11 @@ fn unusable(error: &ConfigError) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn run_serve(config: Config) -> ExitCode {
+/// How long a write to a disk that hangs may keep the program from ending.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+fn run_serve(config: Config, filter: EnvFilter) -> ExitCode {
     raise_descriptor_limit();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("RINGMASTER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -108,7 +130,11 @@ fn run_serve(config: Config) -> ExitCode {
         .enable_all()
         .build();
     let served = match runtime {
-        Ok(runtime) => runtime.block_on(serve::serve(config)),
+        Ok(runtime) => {
+            let served = runtime.block_on(serve::serve(config));
+            runtime.shutdown_timeout(LAST_WRITE);
+            served
+        }
         Err(error) => Err(error.into()),
     };
     finish(served.map(|()| String::new()))
@@ -130,6 +156,19 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return finish(Err(error.into())),
     };
+    if let Command::Status(options) = &command {
+        return match runtime.block_on(client::status(options, as_json)) {
+            Ok((text, health)) => {
+                print!("{text}");
+                ExitCode::from(match health {
+                    Health::Ok => 0,
+                    Health::Degraded => 3,
+                    Health::Down => 4,
+                })
+            }
+            Err(error) => finish(Err(error)),
+        };
+    }
     finish(runtime.block_on(async {
         match &command {
             Command::Replicas(options) => client::replicas(options, as_json).await,
@@ -137,9 +176,8 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
             Command::Rm(scale) => client::rm(scale, as_json).await,
             Command::Ring(options) => client::ring(options, as_json).await,
             Command::Retry(options) => client::retry(options, as_json).await,
-            Command::Status(options) => client::status(options, as_json).await,
-            Command::Serve(_) | Command::Check(_) | Command::Simulate(_) => {
-                unreachable!("handled by main")
+            Command::Status(_) | Command::Serve(_) | Command::Check(_) | Command::Simulate(_) => {
+                unreachable!("handled before")
             }
         }
     }))
@@ -153,7 +191,7 @@ fn finish(result: anyhow::Result<String>) -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(1)
+            ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
         }
     }
 }

@@ -1,12 +1,6 @@
 //! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
 
-use std::{
-    io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use futures_util::future::{BoxFuture, join_all};
@@ -19,7 +13,7 @@ use tokio::{
 
 use crate::{
     api::{self, guard::HostNames},
-    config::{Config, DriverKind, Secret},
+    config::{self, Config, DriverKind, Secret},
     control::{
         self, Clock, Handle, Parts, Publisher,
         record::Record,
@@ -67,6 +61,9 @@ impl Publisher for Routes {
 /// A port that is taken, a state directory that cannot be used, another balancer of the fleet.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
+    for warning in config::resolve(&config).await? {
+        tracing::warn!("{warning}");
+    }
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
@@ -153,7 +150,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
             (Arc::clone(&docker) as Arc<dyn Driver>, Some(docker))
         }
         DriverKind::Process => {
-            let command = config.command.clone().map_or_else(bundled_server, Ok)?;
+            let command = config::program(config)?;
             let process = ProcessDriver::new(ProcessConfig {
                 env: env_of(config),
                 grace: config.limits.stop_grace,
@@ -168,16 +165,6 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
 /// The environment of the replicas, with its values.
 fn env_of(config: &Config) -> Vec<(String, String)> {
     config.env.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
-}
-
-/// The companion server beside our own program.
-fn bundled_server() -> anyhow::Result<Vec<String>> {
-    let own = std::env::current_exe().context("our own program cannot be found")?;
-    let server: PathBuf = own.with_file_name("ringmaster-server");
-    if !server.is_file() {
-        bail!("`command`: there is no '{}'; name a program to run", server.display());
-    }
-    Ok(vec![server.to_string_lossy().into_owned()])
 }
 
 fn open_store(config: &Config) -> anyhow::Result<(Option<Store>, Option<Desired>)> {

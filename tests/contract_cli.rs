@@ -4,9 +4,13 @@
 
 #[path = "contract_cli/access.rs"]
 mod access;
+#[path = "contract_cli/check.rs"]
+mod check;
 mod harness;
 #[path = "contract_cli/terminal.rs"]
 mod terminal;
+#[path = "contract_cli/upstreams.rs"]
+mod upstreams;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -133,10 +137,20 @@ fn flags_beat_the_environment_and_that_beats_the_file() {
             .env("RINGMASTER_ADMIN_TOKEN", "very-secret"),
     );
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
-    let shown =
-        ["replicas: 1", "drain: 3s", "attempts: 1", "policy: Bounded", "key_body_max: 65536"];
-    for shown in shown.into_iter().chain(["bounded_factor: 1.25", "\"sid\"", "10.0.0.0/8"]) {
-        assert!(run.out.contains(shown), "{shown}: {run:?}");
+    let lines: Vec<String> =
+        run.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for shown in [
+        "replicas = 1",
+        "drain = 3s",
+        "attempts = 1",
+        "policy = bounded",
+        "key_body_max = 65536 (default)",
+        "bounded_factor = 1.25 (default)",
+        "key = cookie:sid,body:/id",
+        "trusted_proxies = 10.0.0.0/8, ::1",
+        "admin_token = (hidden)",
+    ] {
+        assert!(lines.iter().any(|line| line == shown), "{shown}: {}", run.out);
     }
     assert!(!run.out.contains("very-secret"), "{run:?}");
 }
@@ -261,9 +275,9 @@ fn the_admin_port_shows_ring_status_decisions_and_metrics() {
     check_ring(&balancer.ring());
     let status = balancer.status();
     let keys: Vec<&String> = status.as_object().unwrap().keys().collect();
-    let expected =
-        ["N", "booted", "commands_waiting", "desired", "engine", "generation", "operation"];
-    assert_eq!(keys, [&expected[..], &["replicas", "version"]].concat());
+    let expected = ["N", "booted", "commands_waiting", "desired", "engine", "generation", "health"];
+    let rest = ["operation", "passing", "replicas", "version"];
+    assert_eq!(keys, [&expected[..], &rest].concat());
     assert_eq!(
         (&status["N"], &status["engine"], &status["booted"]),
         (&json!(3), &json!("up"), &json!(true))

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "contract_state/hanging_disk.rs"]
+mod hanging_disk;
 mod harness;
 
 use std::{

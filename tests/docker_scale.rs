@@ -151,6 +151,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         ("/add", r#"{"n":1,"hostnames":["server_2"]}"#, "already exists"),
         ("/add", r#"{"n":2,"hostnames":["a1","a1"]}"#, "duplicate"),
         ("/add", r#"{"n":1,"hostnames":["-a"]}"#, "not a valid name"),
+        ("/add", r#"{"n":1,"hostnames":["a"]}"#, "Docker's rule for names is 2 to 63"),
+        ("/add", r#"{"n":1,"hostnames":["replica-1"]}"#, "is the network alias of the replica"),
         ("/add", r#"{"n":60}"#, "raise `slots`"),
         ("/rm", r#"{"n":1,"hostnames":["server_1"]}"#, "not a replica"),
         ("/add", r#"{"n":0}"#, "at least 1"),

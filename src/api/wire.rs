@@ -201,6 +201,9 @@ pub(super) struct StatusWire {
     #[serde(rename = "N")]
     n: usize,
     desired: usize,
+    /// In service and passing: `N` counts one that is kept although it fails, too.
+    passing: usize,
+    health: &'static str,
     engine: String,
     operation: Option<&'static str>,
     commands_waiting: usize,
@@ -250,6 +253,9 @@ struct InstanceWire {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     outdated: bool,
+    /// In service although it fails, since no other passes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    kept: bool,
 }
 
 pub(super) fn status(view: &FleetView) -> StatusWire {
@@ -265,6 +271,8 @@ pub(super) fn status(view: &FleetView) -> StatusWire {
         generation: view.ring.generation.0,
         n: view.in_service.len(),
         desired: view.replicas.len(),
+        passing: view.serving_well(),
+        health: view.health().name(),
         engine: view.engine_error.clone().unwrap_or_else(|| "up".to_owned()),
         operation: view.operation,
         commands_waiting: view.commands_waiting,
@@ -282,5 +290,6 @@ fn instance(view: &InstanceView) -> InstanceWire {
         reason: view.reason,
         address: view.address.map(|address| address.to_string()),
         outdated: view.is_outdated,
+        kept: view.is_kept(),
     }
 }

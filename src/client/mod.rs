@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Add, Client, Remove, Reweigh, Ring, RingChange, Scale, SetRing},
     config::{Secret, token_from},
+    fleet::view::Health,
 };
 
 /// Longer than the slowest command: start deadline, drain, stop grace and some retries.
@@ -172,17 +173,28 @@ pub async fn retry(client: &Client, as_json: bool) -> anyhow::Result<String> {
     })
 }
 
-/// Shows all replicas and their instances.
+/// Shows all replicas and their instances, and says how well the fleet serves.
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
+pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, Health)> {
     let answer = ask(client, Method::GET, "/api/status", None).await?;
-    show(as_json, &answer, |status| {
+    let health = match answer["health"].as_str() {
+        Some("down") => Health::Down,
+        Some("degraded") => Health::Degraded,
+        // An older balancer does not say.
+        _ => Health::Ok,
+    };
+    let text = show(as_json, &answer, |status| {
         let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
         let mut text = format!(
-            "{} of {} replicas in service, generation {}, engine {}, command {} ({} waiting)\n",
-            status["N"],
+            "{}{} of {} replicas in service, generation {}, engine {}, command {} ({} waiting)\n",
+            match health {
+                Health::Ok => "",
+                Health::Degraded => "degraded: ",
+                Health::Down => "down: ",
+            },
+            if status["passing"].is_u64() { &status["passing"] } else { &status["N"] },
             status["desired"],
             status["generation"],
             word(&status["engine"]),
@@ -198,8 +210,11 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
         for replica in status["replicas"].as_array().into_iter().flatten() {
             let _ = writeln!(text, "replica {} ({})", replica["id"], word(&replica["name"]));
             for instance in replica["instances"].as_array().into_iter().flatten() {
-                let reason =
+                let mut reason =
                     instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
+                if instance["kept"] == true {
+                    reason.push_str(", kept in service although failing, as the last");
+                }
                 let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
                 let _ = writeln!(
                     text,
@@ -212,7 +227,8 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
             }
         }
         text
-    })
+    })?;
+    Ok((text, health))
 }
 
 fn roll_line(status: &Value) -> Option<String> {

@@ -64,10 +64,11 @@ impl Executor {
                 });
             }
             Action::Persist { write, desired } => {
-                let store = self.store.clone();
+                // Queued here: the tasks below may run in any order.
+                let saved = self.store.as_ref().map(|store| store.save(desired));
                 self.spawn(async move {
-                    let result = match store {
-                        Some(store) => store.save(desired).await,
+                    let result = match saved {
+                        Some(saved) => saved.await,
                         None => Ok(()),
                     };
                     let result = result.map_err(|error| error.to_string().into());

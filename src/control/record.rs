@@ -266,6 +266,10 @@ fn describe_instance(note: &Note) -> Option<Described> {
             (Warn, "kept_as_last", name, format!("{}, but no other passes", reason.name()))
         }
         Note::Ejected { name, reason, .. } => (Warn, "ejected", name, reason.name().to_owned()),
+        Note::AddressTaken { name, address, by, .. } => {
+            let detail = format!("{address} is the address of '{by}' too, which gets its requests");
+            (Warn, "address_taken", name, detail)
+        }
         Note::Died { name, exit_code, .. } => {
             let code = exit_code.map_or("unknown".to_owned(), |code| code.to_string());
             (Warn, "died", name, format!("exit code {code}"))

@@ -2,6 +2,8 @@
 //! that a crash at any moment leaves either the old state or the new one.
 
 pub(crate) mod fuzzing;
+mod inspect;
+mod writer;
 
 use std::{
     fs::{self, File},
@@ -11,6 +13,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+use writer::Writer;
 
 use crate::{
     fleet::{
@@ -30,6 +34,7 @@ const SIZE_MAX: u64 = 64 << 20;
 pub struct Store {
     directory: PathBuf,
     fleet: String,
+    writer: Writer,
     /// Held as long as any clone lives; the kernel releases it when the process ends.
     _lock: std::sync::Arc<File>,
 }
@@ -167,7 +172,8 @@ impl Store {
             Err(fs::TryLockError::Error(error)) => return Err(failed(&path, error)),
         }
         let directory = directory.to_path_buf();
-        Ok(Self { directory, fleet: fleet.to_owned(), _lock: lock.into() })
+        let writer = Writer::default();
+        Ok(Self { directory, fleet: fleet.to_owned(), writer, _lock: lock.into() })
     }
 
     fn path(&self) -> PathBuf {
@@ -217,17 +223,20 @@ impl Store {
         Ok(Loaded::SetAside { path: aside, why })
     }
 
-    /// Writes the state. When it returns `Ok`, the state is on the disk.
+    /// Writes the state, after what is being written. When it returns `Ok`, the state is on the disk.
+    /// The order is that of the calls, whenever the futures are polled.
     ///
     /// # Errors
-    /// The system's words; the old file is then still there.
-    pub async fn save(&self, desired: Desired) -> io::Result<()> {
+    /// The system's words, and the old file is then still there; or a later call has overtaken this
+    /// one while an earlier write hung.
+    pub fn save(&self, desired: Desired) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let store = self.clone();
-        let written = tokio::task::spawn_blocking(move || store.write(&desired)).await;
-        written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        self.writer.queue(Box::new(move |is_overtaken: &dyn Fn() -> bool| {
+            store.write(&desired, is_overtaken)
+        }))
     }
 
-    fn write(&self, desired: &Desired) -> io::Result<()> {
+    fn write(&self, desired: &Desired, is_overtaken: &dyn Fn() -> bool) -> io::Result<()> {
         let text = text_of(&self.fleet, desired)?;
         let temporary = self.directory.join("state.json.tmp");
         // It may hold the secret of a keyed hash.
@@ -236,6 +245,10 @@ impl Store {
             options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
+        // It may have hung for so long that a newer state waits: this one is no longer meant.
+        if is_overtaken() {
+            return Err(writer::overtaken());
+        }
         fs::rename(&temporary, self.path())?;
         // The rename itself is on disk only once the directory is.
         File::open(&self.directory)?.sync_all()
@@ -388,7 +401,19 @@ mod tests {
         let directory = Directory::new("roundtrip");
         let store = Store::open(&directory.0, "default").unwrap();
         assert!(matches!(store.load().unwrap(), Loaded::Nothing));
-        store.write(&some_state()).unwrap();
+        store.write(&some_state(), &|| false).unwrap();
+        let Loaded::State(read) = store.load().unwrap() else { panic!("not a state") };
+        assert_eq!(*read, some_state());
+    }
+
+    #[test]
+    fn a_state_that_was_overtaken_never_replaces_the_file() {
+        let directory = Directory::new("overtaken");
+        let store = Store::open(&directory.0, "default").unwrap();
+        store.write(&some_state(), &|| false).unwrap();
+        let newer = some_state().without(&[ReplicaId(1)]);
+        let error = store.write(&newer, &|| true).unwrap_err();
+        assert!(error.to_string().contains("a newer state"), "{error}");
         let Loaded::State(read) = store.load().unwrap() else { panic!("not a state") };
         assert_eq!(*read, some_state());
     }
@@ -413,7 +438,7 @@ mod tests {
             assert_eq!(names, ["server_1", "server_382796", "S5"]);
             assert_eq!(read.replicas()[1].incarnation, Incarnation(2));
             assert_eq!(read.revision().is_some(), version >= 3);
-            store.write(&read).unwrap();
+            store.write(&read, &|| false).unwrap();
             let written = fs::read_to_string(store.path()).unwrap();
             assert!(written.starts_with(&format!("{{\"version\":{VERSION},")), "{written}");
             let Loaded::State(again) = store.load().unwrap() else { panic!("version {version}") };
@@ -437,12 +462,9 @@ mod tests {
         // It said nothing of a hash, which was the placement's, nor of a configuration.
         assert_eq!(read.ring().settings().hash, hash::HashFunction::Polynomial);
         assert_eq!(read.configured(), read.ring().settings());
-        store.write(&read).unwrap();
-        assert!(
-            fs::read_to_string(store.path())
-                .unwrap()
-                .starts_with(&format!("{{\"version\":{VERSION},"))
-        );
+        store.write(&read, &|| false).unwrap();
+        let written = fs::read_to_string(store.path()).unwrap();
+        assert!(written.starts_with(&format!("{{\"version\":{VERSION},")), "{written}");
         let Loaded::State(again) = store.load().unwrap() else { panic!("not a state") };
         assert_eq!(again, read);
     }
@@ -451,7 +473,7 @@ mod tests {
     fn any_damage_is_noticed_and_set_aside() {
         let directory = Directory::new("corrupt");
         let store = Store::open(&directory.0, "default").unwrap();
-        store.write(&some_state()).unwrap();
+        store.write(&some_state(), &|| false).unwrap();
         let good = fs::read(store.path()).unwrap();
         for (index, _) in good.iter().enumerate().step_by(7) {
             let mut bad = good.clone();
@@ -473,7 +495,7 @@ mod tests {
     fn a_directory_serves_one_balancer_and_one_fleet() {
         let directory = Directory::new("lock");
         let store = Store::open(&directory.0, "blue").unwrap();
-        store.write(&some_state()).unwrap();
+        store.write(&some_state(), &|| false).unwrap();
         let second = Store::open(&directory.0, "blue");
         assert!(matches!(second, Err(StoreError::InUse(_))), "{second:?}");
         drop(store);

@@ -30,6 +30,19 @@ pub struct Upstream {
     pub weight: u32,
 }
 
+impl Upstream {
+    /// `HOST:PORT`, as it is written.
+    pub fn place(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+/// Where upstreams are found now, in their order; `None` where a host has no address.
+pub async fn resolve_all(upstreams: &[Upstream]) -> Vec<Option<SocketAddr>> {
+    join_all(upstreams.iter().map(resolve)).await
+}
+
 /// Why a text is no [`Upstream`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not NAME=HOST:PORT[,weight=W]: {reason}")]
@@ -187,8 +200,11 @@ mod tests {
         assert_eq!(plain.name.as_str(), "server1");
         assert_eq!((plain.host.as_str(), plain.port), ("10.0.0.1", 5001));
         assert_eq!(plain.weight, 1);
+        assert_eq!(plain.place(), "10.0.0.1:5001");
+        assert_eq!(upstream("x=host:1").name.as_str(), "x");
         let six = upstream("S6=[fd00::1]:80,weight=7");
         assert_eq!((six.host.as_str(), six.port, six.weight), ("fd00::1", 80, 7));
+        assert_eq!(six.place(), "[fd00::1]:80");
         assert_eq!(upstream("db=my_host.lan:1").host, "my_host.lan");
     }
 
@@ -196,7 +212,7 @@ mod tests {
     fn errors_say_what_is_wrong() {
         for (text, reason) in [
             ("server1", "there is no '='"),
-            ("x=h:1", "not a valid name"),
+            ("-x=h:1", "not a valid name"),
             ("server1=host", "there is no ':'"),
             ("server1=host:", "the port ''"),
             ("server1=host:0", "the port '0'"),

@@ -86,8 +86,18 @@ fn check(n: usize, names: &[ReplicaName]) -> Result<(), ScaleError> {
     if names.len() > n {
         return Err(ScaleError::MoreNames { adding: false });
     }
-    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
-    twice.map_or(Ok(()), |(_, name)| Err(ScaleError::Duplicate(name.clone())))
+    for (at, name) in names.iter().enumerate() {
+        let earlier = names[..at].iter().find(|earlier| earlier.is_same_host(name));
+        match earlier {
+            Some(earlier) if earlier == name => return Err(ScaleError::Duplicate(name.clone())),
+            Some(earlier) => {
+                let (name, other) = (name.clone(), earlier.clone());
+                return Err(ScaleError::DuplicateHost { name, other });
+            }
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// What a command led to.
@@ -176,6 +186,25 @@ pub enum ScaleError {
     /// An addition of a name in service.
     #[error("replica '{0}' already exists")]
     Exists(ReplicaName),
+    /// A name given twice, but for upper and lower case.
+    #[error("duplicate hostname '{name}': '{other}' is the same hostname")]
+    DuplicateHost {
+        /// The later one.
+        name: ReplicaName,
+        /// The earlier one.
+        other: ReplicaName,
+    },
+    /// An addition of a name in service, but for upper and lower case.
+    #[error("replica '{name}' already exists: '{other}' is the same hostname")]
+    HostExists {
+        /// As it was given.
+        name: ReplicaName,
+        /// In service.
+        other: ReplicaName,
+    },
+    /// A name that the engine does not allow.
+    #[error("{0}")]
+    BadName(String),
     /// A name of somebody else's container.
     #[error("'{0}' is the name of another container")]
     Foreign(ReplicaName),
@@ -230,6 +259,9 @@ impl ScaleError {
             | Self::MoreNames { .. }
             | Self::Duplicate(_)
             | Self::Exists(_)
+            | Self::DuplicateHost { .. }
+            | Self::HostExists { .. }
+            | Self::BadName(_)
             | Self::Foreign(_)
             | Self::Unknown(_)
             | Self::NoRoom(_)

@@ -58,14 +58,15 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
-/// The name of a replica's current instance, without the fleet: `[A-Za-z0-9][A-Za-z0-9_.-]{1,62}`.
+/// The name of a replica's current instance, without the fleet: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`.
+/// An engine may ask for more; see [`NameRule`](super::names::NameRule).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaName(Arc<str>);
 
-/// A name that no container could bear.
+/// A name that no replica could bear.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is not a valid name: 2 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"
+    "'{0}' is not a valid name: 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit"
 )]
 pub struct NameError(String);
 
@@ -77,11 +78,16 @@ impl ReplicaName {
     pub fn new(name: &str) -> Result<Self, NameError> {
         let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         let first_fits = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        if (2..=63).contains(&name.len()) && first_fits && name.bytes().all(inner) {
+        if (1..=63).contains(&name.len()) && first_fits && name.bytes().all(inner) {
             Ok(Self(name.into()))
         } else {
             Err(NameError(name.chars().take(80).collect()))
         }
+    }
+
+    /// Whether it is the same hostname: upper and lower case make no difference there.
+    pub fn is_same_host(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
     }
 
     /// `server_<number>`: the names that the balancer gives by itself.
@@ -132,10 +138,10 @@ mod tests {
 
     #[test]
     fn names_are_hostnames() {
-        for good in ["S5", "server_1", "a.b-c_d", "0x", &"a".repeat(63)] {
+        for good in ["a", "S5", "server_1", "a.b-c_d", "0x", &"a".repeat(63)] {
             assert_eq!(ReplicaName::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", "a", "-ab", ".ab", "_ab", "a b", "a/b", "ä2", "a\n", &"a".repeat(64)] {
+        for bad in ["", "-", "-ab", ".ab", "_ab", "a b", "a/b", "ä2", "a\n", &"a".repeat(64)] {
             assert!(ReplicaName::new(bad).is_err(), "{bad:?}");
         }
     }

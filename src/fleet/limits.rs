@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::names::NameRule;
 use crate::ring::{MEMBERS_MAX, RingSettings};
 
 /// The bounds of a fleet's supervision. Defaults are those of the documentation.
@@ -58,12 +59,16 @@ pub struct Limits {
     pub stable_after: Duration,
     /// Until a failed write of the state is tried again.
     pub persist_retry: Duration,
+    /// When a write of the state that has not ended is taken as lost.
+    pub persist_deadline: Duration,
     /// Commands that may wait for the running one.
     pub commands_waiting: usize,
     /// Replicas at most; the ring may hold fewer.
     pub replicas_max: usize,
     /// Replicas that a removal leaves at least.
     pub replicas_min: usize,
+    /// Names that users may give to replicas.
+    pub names: NameRule,
 }
 
 /// What is done about a living instance that fails.
@@ -172,9 +177,11 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(60),
             stable_after: Duration::from_secs(10),
             persist_retry: Duration::from_secs(1),
+            persist_deadline: Duration::from_secs(5),
             commands_waiting: 16,
             replicas_max: MEMBERS_MAX,
             replicas_min: 0,
+            names: NameRule::Docker,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod desired;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod names;
 pub mod notes;
 pub mod observed;
 pub mod operation;

@@ -34,6 +34,8 @@ pub enum Note {
     KeptAsLast { instance: InstanceId, name: ReplicaName, reason: EjectReason },
     /// Out of the table, alive.
     Ejected { instance: InstanceId, name: ReplicaName, reason: EjectReason },
+    /// Of two replicas that somebody else keeps at one address, the later one gets no requests.
+    AddressTaken { instance: InstanceId, name: ReplicaName, address: SocketAddr, by: ReplicaName },
     /// It ended by itself, or was ended by somebody else.
     Died { instance: InstanceId, name: ReplicaName, exit_code: Option<i64>, admitted: bool },
     /// The kernel killed one of its processes for memory.

@@ -173,12 +173,15 @@ pub enum EjectReason {
     Disconnected,
     /// Its address is another instance's now.
     AddressReused,
+    /// Its address is that of a replica before it, which gets all its requests. Only of replicas
+    /// that somebody else keeps.
+    AddressTaken,
 }
 
 impl EjectReason {
     /// Whether it can answer requests that it already has.
     pub fn can_finish(self) -> bool {
-        self == Self::Failing
+        matches!(self, Self::Failing | Self::AddressTaken)
     }
 
     /// Whether only heartbeats speak against it, so that heartbeats can speak for it again.
@@ -200,6 +203,7 @@ impl EjectReason {
             Self::Paused => "paused",
             Self::Disconnected => "disconnected",
             Self::AddressReused => "address_reused",
+            Self::AddressTaken => "address_taken",
         }
     }
 }

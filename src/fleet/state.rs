@@ -115,7 +115,7 @@ pub struct ListSchedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteSchedule {
     /// The write under way.
-    pub under_way: Option<WriteId>,
+    pub under_way: Option<WriteUnderWay>,
     /// The number of the next.
     pub next: WriteId,
     /// Whether the file lags behind the committed state (names and incarnations only).
@@ -125,6 +125,18 @@ pub struct WriteSchedule {
     /// Whether a fleet that had no file waits for its first write: killed before that, it would be
     /// rebuilt from the labels of what had been started so far.
     pub is_first: bool,
+    /// Whether the last write was taken as lost, and none has ended since. Commands are refused
+    /// meanwhile: each would wait for its whole deadline.
+    pub hangs: bool,
+}
+
+/// A write whose end has not been reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteUnderWay {
+    /// Which.
+    pub write: WriteId,
+    /// When it was asked for.
+    pub asked: Moment,
 }
 
 impl State {

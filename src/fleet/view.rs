@@ -6,7 +6,7 @@ use super::{
     command::RingView,
     desired::Replica,
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
-    observed::{Health, Instance, Phase, of_replica},
+    observed::{self, Instance, Phase, of_replica},
     operation::{Change, Operation},
     state::{Boot, Engine, State},
 };
@@ -79,7 +79,57 @@ pub struct InstanceView {
     pub is_outdated: bool,
 }
 
+/// How well a fleet serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Each desired replica is in service and passes.
+    Ok,
+    /// Some do.
+    Degraded,
+    /// None does, though some are desired.
+    Down,
+}
+
+impl Health {
+    /// One word for machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl InstanceView {
+    /// Whether it is in the table and passes: not kept there although it fails.
+    pub fn serves_well(&self) -> bool {
+        self.phase == "admitted" && self.reason.is_none()
+    }
+
+    /// Whether it is in the table although it fails, since no other passes.
+    pub fn is_kept(&self) -> bool {
+        self.phase == "admitted" && self.reason.is_some()
+    }
+}
+
 impl FleetView {
+    /// How well it serves. Before the first list it counts as down.
+    pub fn health(&self) -> Health {
+        match self.serving_well() {
+            _ if !self.is_booted => Health::Down,
+            well if well == self.replicas.len() => Health::Ok,
+            0 => Health::Down,
+            _ => Health::Degraded,
+        }
+    }
+
+    /// Replicas in service that pass.
+    pub fn serving_well(&self) -> usize {
+        let serves = |replica: &&ReplicaView| replica.instances.iter().any(|i| i.serves_well());
+        self.replicas.iter().filter(serves).count()
+    }
+
     /// Derives the view.
     pub fn of(state: &State) -> Self {
         let replicas = state.desired.replicas().iter().map(|replica| ReplicaView {
@@ -146,10 +196,10 @@ fn instance_view(state: &State, id: InstanceId, instance: &Instance) -> Instance
     let (phase, reason, since) = match &instance.phase {
         Phase::Starting { since, .. } => ("starting", None, Some(*since)),
         Phase::Warming { since, .. } => ("warming", None, Some(*since)),
-        Phase::Admitted { since, health: Health::Passing { .. }, .. } => {
+        Phase::Admitted { since, health: observed::Health::Passing { .. }, .. } => {
             ("admitted", None, Some(*since))
         }
-        Phase::Admitted { since, health: Health::Failing { reason, .. }, .. } => {
+        Phase::Admitted { since, health: observed::Health::Failing { reason, .. }, .. } => {
             ("admitted", Some(reason.name()), Some(*since))
         }
         Phase::Ejected { since, reason, .. } => ("ejected", Some(reason.name()), Some(*since)),

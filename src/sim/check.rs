@@ -29,13 +29,13 @@
 //! | moves between those who stay | a removal swaps positions of others |
 //! | more than the minimum moves | the minimum computed a tenth too small |
 //! | another fleet after a restart | placing anew at each start; reading labels in spite of a state file |
-//! | added before it was on disk | a commit takes effect at once |
+//! | added before it was on disk | a commit takes effect at once, or by the result of a lost write |
 //! | removed before it was gone | `Removed` in spite of what is left |
 //! | given up early | a removal is finished at once |
 //! | a ring that is not on disk | a change takes effect when it is accepted |
 //! | changed who there is | a weight of 3 drops its replica |
 //! | answered twice | answering twice |
-//! | a command is stuck, never answered | a rollback is never finished |
+//! | a command is stuck, never answered | a rollback is never finished; a lost write is waited for |
 //! | no wake-up was asked for | `Clock::is_due` remembers the last deadline only, or none |
 //! | planning again gives steps | one round of planning only |
 //! | not silent | persisting, or noting, at every list; `stale` never cleared |
@@ -221,6 +221,8 @@ impl Checker {
             }
             return Ok(());
         }
+        // A disk that does not answer does not keep a first fleet from starting.
+        self.has_written |= turn.notes.iter().any(|n| matches!(n, Note::PersistFailed { .. }));
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;
         table_is_derived(supervisor)?;

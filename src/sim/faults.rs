@@ -35,6 +35,7 @@ pub(super) enum Fault {
     BalancerLosesState,
     KilledBetweenActions,
     DiskFills,
+    DiskHangs,
     DiskEmpties,
     ImageChanges,
     BadBuild,
@@ -72,6 +73,7 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::BalancerLosesState, 2),
     (Fault::KilledBetweenActions, 8),
     (Fault::DiskFills, 2),
+    (Fault::DiskHangs, 2),
     (Fault::ImageChanges, 2),
     (Fault::BadBuild, 2),
     (Fault::Retries, 1),
@@ -120,11 +122,15 @@ impl World {
             }
             Fault::StreamBreaks => self.deliver(0, Event::StreamChanged),
             Fault::DiskFills => {
-                self.disk_is_full = true;
+                self.disk.is_full = true;
                 let later = self.rng.random_range(100..30_000);
                 self.after(later, Occurrence::Fault(Fault::DiskEmpties));
             }
-            Fault::DiskEmpties => self.disk_is_full = false,
+            Fault::DiskHangs => {
+                let later = self.now.0 + self.rng.random_range(2_000..60_000);
+                self.disk.hangs_until = Moment(later);
+            }
+            Fault::DiskEmpties => self.disk.is_full = false,
             Fault::ImageChanges => {
                 let build = self.rng.random_range(1..1_000u32).to_string();
                 self.engine.image = ImageId(build.into());

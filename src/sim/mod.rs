@@ -7,6 +7,7 @@
 //! same seed gives the same trace.
 
 mod check;
+mod disk;
 mod effects;
 mod engine;
 mod faults;

@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use super::{
     Scenario,
     check::Checker,
+    disk::Disk,
     engine::{Conduct, Engine},
     faults::Fault,
     trace::Brief,
@@ -46,8 +47,8 @@ pub(super) enum Occurrence {
     Remove { handle: Handle },
     /// The engine takes the list; it is delivered later.
     TakeList { epoch: u32, asked: Moment, deliver_in: u64 },
-    /// The state reaches the disk.
-    WriteDisk { epoch: u32, write: WriteId, desired: Box<Desired>, deliver_in: u64 },
+    /// A write of the state ends, and may have reached the disk.
+    WriteEnds { epoch: u32, write: WriteId, desired: Box<Desired> },
     /// A fault, or a user's command.
     Fault(Fault),
 }
@@ -84,9 +85,7 @@ pub struct World {
     pub(super) now: Moment,
     pub(super) rng: StdRng,
     pub(super) engine: Engine,
-    /// The state file.
-    pub(super) disk: Option<Desired>,
-    pub(super) disk_is_full: bool,
+    pub(super) disk: Disk,
     /// Containers that are created end by themselves.
     pub(super) image_is_bad: bool,
     pub(super) supervisor: Supervisor,
@@ -158,8 +157,7 @@ impl World {
             checker: Checker::new(settings),
             rng,
             engine,
-            disk: None,
-            disk_is_full: false,
+            disk: Disk::default(),
             image_is_bad: false,
             supervisor,
             epoch: 0,
@@ -282,24 +280,8 @@ impl World {
                 self.after(deliver_in, Occurrence::Deliver { epoch, event });
                 Ok(())
             }
-            // A killed process writes no more, unlike an engine that goes on with what it was told.
-            Occurrence::WriteDisk { epoch, .. } if epoch != self.epoch => Ok(()),
-            Occurrence::WriteDisk { epoch, write, desired, deliver_in } => {
-                let result = match self.disk_is_full {
-                    true => {
-                        // What was refused may be there nevertheless.
-                        if self.rng.random_bool(0.3) {
-                            self.disk = Some(*desired);
-                        }
-                        Err("no space left on device".into())
-                    }
-                    false => {
-                        self.disk = Some(*desired);
-                        Ok(())
-                    }
-                };
-                let event = Event::Persisted { write, result };
-                self.after(deliver_in, Occurrence::Deliver { epoch, event });
+            Occurrence::WriteEnds { epoch, write, desired } => {
+                self.write_ends(epoch, write, *desired);
                 Ok(())
             }
             Occurrence::Fault(fault) => self.inflict(fault),
@@ -368,13 +350,7 @@ impl World {
             Action::Reap { handle } => {
                 self.begin_reap(handle);
             }
-            Action::Persist { write, desired } => {
-                let slow = if self.is_trouble() { 3_000 } else { 5 };
-                let (delay, deliver_in) =
-                    (self.rng.random_range(0..slow), self.rng.random_range(0..slow));
-                let desired = Box::new(desired);
-                self.after(delay, Occurrence::WriteDisk { epoch, write, desired, deliver_in });
-            }
+            Action::Persist { write, desired } => self.begin_write(write, desired),
             Action::Answer(command, answer) => self.answered(command, &answer)?,
         }
         Ok(())
@@ -387,7 +363,7 @@ impl World {
             Err(_) => self.report.commands_refused += 1,
         }
         let state = self.supervisor.state();
-        self.checker.answered(command, answer, self.disk.as_ref(), state, self.now)
+        self.checker.answered(command, answer, self.disk.file.as_ref(), state, self.now)
     }
 
     pub(super) fn is_trouble(&mut self) -> bool {
@@ -398,18 +374,17 @@ impl World {
     pub(super) fn restart_balancer(&mut self, loses_state: bool) -> Result<(), String> {
         self.epoch += 1;
         self.report.epochs += 1;
+        self.disk.writer_is_gone(self.now);
         if loses_state {
-            self.disk = None;
+            self.disk.file = None;
         }
-        self.remember(format!(
-            "== restart, state {:?}",
-            self.disk.as_ref().map(|d| d.generation())
-        ));
+        let generation = self.disk.file.as_ref().map(|desired| desired.generation());
+        self.remember(format!("== restart, state {generation:?}"));
         let mut settings = self.checker.settings().clone();
         // A new run draws other names.
         settings.seed = self.rng.random();
-        self.supervisor = start(&settings, self.disk.clone(), self.now);
-        self.checker.restarted(self.disk.as_ref());
+        self.supervisor = start(&settings, self.disk.file.clone(), self.now);
+        self.checker.restarted(self.disk.file.as_ref());
         self.wish_to_wake(self.now);
         Ok(())
     }
@@ -423,7 +398,7 @@ impl World {
     pub fn make_peace(&mut self) {
         self.remember("== peace".into());
         self.trouble = 0.0;
-        self.disk_is_full = false;
+        self.disk.is_full = false;
         self.image_is_bad = false;
         self.engine.bad.clear();
         self.engine.is_up = true;
@@ -451,7 +426,7 @@ impl World {
     /// What is not as it should be.
     pub fn check_converged(&self) -> Result<(), String> {
         self.checker
-            .check_converged(&self.supervisor, &self.engine, self.disk.as_ref())
+            .check_converged(&self.supervisor, &self.engine, self.disk.file.as_ref())
             .map_err(|broken| self.explain(&format!("not converged: {broken}")))
     }
 

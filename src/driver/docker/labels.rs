@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(blue.bare("/blue-server_1"), Some(name.clone()));
         assert_eq!(blue.bare("/server_1"), None);
         assert_eq!(bare.bare("/server_1"), Some(name));
-        assert_eq!(bare.bare("/x"), None);
+        assert_eq!(bare.bare("/-x"), None);
     }
 
     #[test]

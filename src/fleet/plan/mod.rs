@@ -72,6 +72,11 @@ fn list_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
 }
 
 fn persist_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    if let Some(under_way) = state.writing.under_way
+        && clock.is_due(under_way.asked + state.limits.persist_deadline)
+    {
+        steps.push(Step::ForgetWrite);
+    }
     let wanted = state.writing.stale && state.writing.under_way.is_none();
     // A step of this plan may be about to write; it will write the names and incarnations too.
     let busy = steps.contains(&Step::CommitCommand);

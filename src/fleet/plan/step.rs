@@ -15,6 +15,8 @@ pub enum Step {
     List,
     /// Write the committed state again: names or incarnations have changed.
     Persist,
+    /// The result of a write is lost: go on as if it had failed.
+    ForgetWrite,
     /// Put a passing instance into the table; `instead_of` drains.
     Admit {
         /// Who enters.

@@ -1,7 +1,5 @@
 //! Scale commands: checked against the desired replicas, carried out one at a time, all or nothing.
 
-use std::sync::Arc;
-
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::Supervisor;
@@ -9,7 +7,7 @@ use crate::fleet::{
     command::{Answer, CommandId, Done, Request, ScaleCommand, ScaleError},
     desired::{Desired, Newcomer},
     ids::{InstanceId, Moment, ReplicaId, ReplicaName},
-    message::{Action, StartError, WriteId},
+    message::{Action, StartError},
     notes::{Cause, Note, StartCause},
     observed::of_replica,
     operation::{AddStage, Change, ChangeStage, Operation, RemoveStage},
@@ -42,7 +40,7 @@ impl Supervisor {
         self.state.queue.push_back((id, request));
     }
 
-    fn answer(&mut self, id: CommandId, answer: Answer) {
+    pub(super) fn answer(&mut self, id: CommandId, answer: Answer) {
         self.act(Action::Answer(id, answer));
     }
 
@@ -81,6 +79,10 @@ impl Supervisor {
         if dry_run {
             let answer = self.preview(&command, now);
             return self.answer(id, answer);
+        }
+        if self.state.writing.hangs {
+            let why = self.disk_hangs().to_string();
+            return self.answer(id, Err(ScaleError::NotPersisted(why)));
         }
         let begun = match command {
             ScaleCommand::Add { n, names, weight } => self.begin_add(id, n, &names, weight, now),
@@ -208,8 +210,13 @@ impl Supervisor {
             if self.state.foreign_names.contains(name) {
                 return Err(ScaleError::Foreign(name.clone()));
             }
-            if self.is_in_use(name) {
-                return Err(ScaleError::Exists(name.clone()));
+            match self.bearer_of(name) {
+                Some(other) if other == name => return Err(ScaleError::Exists(name.clone())),
+                Some(other) => {
+                    let (name, other) = (name.clone(), other.clone());
+                    return Err(ScaleError::HostExists { name, other });
+                }
+                None => self.state.limits.names.check(name).map_err(ScaleError::BadName)?,
             }
         }
         let (have, most) = (self.state.desired.replicas().len(), self.state.replicas_max());
@@ -230,15 +237,18 @@ impl Supervisor {
         Ok(newcomers.collect())
     }
 
-    /// Whether a living replica bears a name. One that is on its way out does not count: its
-    /// container is removed when the name is used again.
-    fn is_in_use(&self, name: &ReplicaName) -> bool {
-        self.state.desired.replicas().iter().any(|replica| &replica.name == name)
-            || self
-                .state
-                .instances
-                .iter()
-                .any(|(id, instance)| &instance.name == name && self.state.is_desired(id.replica))
+    /// The name of a living replica that is the same hostname. One that is on its way out does not
+    /// count: its container is removed when the name is used again.
+    fn bearer_of(&self, name: &ReplicaName) -> Option<&ReplicaName> {
+        let instances = self.state.instances.iter();
+        let living = instances.filter(|(id, _)| self.state.is_desired(id.replica));
+        let living = living.map(|(_, instance)| &instance.name);
+        let committed = self.state.desired.replicas().iter().map(|replica| &replica.name);
+        let same = |other: &&ReplicaName| other.is_same_host(name);
+        // The exact one first: its refusal is the plainer one.
+        let mut all = committed.chain(living).filter(same).peekable();
+        let first = all.peek().copied();
+        all.find(|other| *other == name).or(first)
     }
 
     /// Who would leave: the named ones, then those not in service, then by the rule. Refused as a
@@ -335,7 +345,7 @@ impl Supervisor {
         );
     }
 
-    fn roll_back(&mut self, error: ScaleError, now: Moment) {
+    pub(super) fn roll_back(&mut self, error: ScaleError, now: Moment) {
         if let Some(Operation::Adding { stage, .. }) = &mut self.state.operation {
             let deadline = now + ROLL_BACK_DEADLINE;
             *stage = AddStage::RollingBack { error: error.clone(), deadline };
@@ -368,11 +378,11 @@ impl Supervisor {
         })
     }
 
-    pub(super) fn commit_command(&mut self) {
+    pub(super) fn commit_command(&mut self, now: Moment) {
         let Some(Ok(Outcome { after, .. })) = self.outcome() else {
             return;
         };
-        let write = self.write(after);
+        let write = self.write(after, now);
         match &mut self.state.operation {
             Some(Operation::Adding { stage, .. }) => *stage = AddStage::Writing(write),
             Some(Operation::Removing { stage, .. }) => *stage = RemoveStage::Writing(write),
@@ -381,43 +391,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn persisted(&mut self, write: WriteId, result: Result<(), Arc<str>>, now: Moment) {
-        if self.state.writing.under_way != Some(write) {
-            return;
-        }
-        self.state.writing.under_way = None;
-        self.state.writing.is_first = false;
-        if let Err(error) = &result {
-            // Whether the file holds the old state or the new one is not known: write it again.
-            self.state.writing.stale = true;
-            self.state.writing.not_before = now + self.state.limits.persist_retry;
-            self.note(Note::PersistFailed { error: Arc::clone(error) });
-        }
-        if self.state.operation.as_ref().and_then(Operation::write) != Some(write) {
-            return;
-        }
-        match result {
-            Ok(()) => self.take_effect(now),
-            Err(error) => self.not_persisted(&error, now),
-        }
-    }
-
-    fn not_persisted(&mut self, error: &str, now: Moment) {
-        let error = ScaleError::NotPersisted(error.to_owned());
-        match &self.state.operation {
-            Some(Operation::Adding { .. }) => self.roll_back(error, now),
-            Some(Operation::Removing { command, .. } | Operation::Changing { command, .. }) => {
-                let command = *command;
-                self.state.operation = None;
-                self.note(Note::RolledBack { error: error.to_string() });
-                self.answer(command, Err(error));
-            }
-            None => {}
-        }
-    }
-
     /// The one step that moves keys.
-    fn take_effect(&mut self, now: Moment) {
+    pub(super) fn take_effect(&mut self, now: Moment) {
         let Some(Ok(Outcome { cause, names, after })) = self.outcome() else {
             return;
         };

@@ -192,14 +192,7 @@ impl Supervisor {
 
     /// Engines give a dead container's address to the next one at once; whoever held it is gone.
     pub(super) fn evict_holders(&mut self, address: SocketAddr, newcomer: InstanceId, now: Moment) {
-        let holders: Vec<InstanceId> = self
-            .state
-            .instances
-            .iter()
-            .filter(|(id, instance)| **id != newcomer && instance.address() == Some(address))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in holders {
+        for id in self.holders(address, newcomer) {
             self.eject(id, EjectReason::AddressReused, now);
             self.forget_address(id);
             self.state.list_soon(now);

@@ -154,7 +154,9 @@ impl Supervisor {
         };
         let phase = match found.state {
             FoundState::Running(Some(address)) => {
-                self.evict_holders(address, id, now);
+                if by_us {
+                    self.evict_holders(address, id, now);
+                }
                 Phase::Warming { address, since: now, passes: Passes::Untested }
             }
             FoundState::Running(None) if !by_us => ejected(None, EjectReason::Disconnected),
@@ -174,6 +176,9 @@ impl Supervisor {
             suspicion: Suspicion::default(),
         };
         self.state.instances.insert(id, instance);
+        if let (false, FoundState::Running(Some(address))) = (by_us, found.state) {
+            self.wins_address(id, address, now);
+        }
         true
     }
 
@@ -248,7 +253,8 @@ impl Supervisor {
                 // Whoever got this address after the list was asked for is right about it.
                 let mut holders = self.state.instances.values();
                 let is_old = holders.any(|i| i.address() == Some(address) && i.known_at >= asked);
-                if is_elsewhere && !is_old {
+                let by_us = self.state.keeper == Keeper::Ringmaster;
+                if is_elsewhere && !is_old && (by_us || self.wins_address(id, address, now)) {
                     self.moved(id, address, now);
                 }
             }

@@ -4,6 +4,7 @@
 //! `events` says what an event changes, [`super::plan`] what follows from the new state, and
 //! `steps` how a step changes the state and which action it becomes.
 
+mod addresses;
 mod commands;
 mod events;
 mod listing;
@@ -12,6 +13,7 @@ mod rolling;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -138,6 +140,7 @@ impl Supervisor {
                 stale: changed,
                 not_before: now,
                 is_first: false,
+                hangs: false,
             },
             operation: None,
             queue: VecDeque::new(),

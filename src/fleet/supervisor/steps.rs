@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Supervisor;
 use crate::fleet::{
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
-    message::{Action, StartRequest, StopManner, WriteId},
+    message::{Action, StartRequest, StopManner},
     notes::{Note, StartCause},
     observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress, Suspicion},
     plan::Step,
@@ -26,8 +26,9 @@ impl Supervisor {
             Step::Persist => {
                 let desired = self.state.desired.clone();
                 self.state.writing.stale = false;
-                self.write(desired);
+                self.write(desired, now);
             }
+            Step::ForgetWrite => self.forget_write(now),
             Step::Admit { instance, instead_of } => {
                 if let Some(old) = instead_of {
                     self.drain(old, now);
@@ -56,7 +57,7 @@ impl Supervisor {
             }
             Step::CompleteRoll => self.complete_roll(),
             Step::BeginCommand => self.begin_command(now),
-            Step::CommitCommand => self.commit_command(),
+            Step::CommitCommand => self.commit_command(now),
             Step::FailCommand => self.fail_overdue(now),
             Step::FinishCommand => self.finish_command(),
         }
@@ -73,14 +74,6 @@ impl Supervisor {
         let suspect = matches!(instance.probing, Probing::Idle { suspect: true, .. });
         instance.probing = Probing::Waiting { sent: now, suspect };
         self.act(Action::Probe { instance: id, address, deadline });
-    }
-
-    pub(super) fn write(&mut self, desired: crate::fleet::desired::Desired) -> WriteId {
-        let write = self.state.writing.next;
-        self.state.writing.next = WriteId(write.0 + 1);
-        self.state.writing.under_way = Some(write);
-        self.act(Action::Persist { write, desired });
-        write
     }
 
     pub(super) fn admit(&mut self, id: InstanceId, now: Moment) {

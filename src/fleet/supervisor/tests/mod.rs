@@ -7,3 +7,4 @@ mod panic;
 mod restart;
 mod rolls;
 mod world;
+mod writing;

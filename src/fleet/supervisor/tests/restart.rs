@@ -8,6 +8,7 @@ use crate::fleet::{
     notes::{BootSource, Note},
     state::Keeper,
     supervisor::Settings,
+    view::FleetView,
 };
 use crate::ring::RingSettings;
 
@@ -263,6 +264,50 @@ fn addresses_kept_by_others_may_move_and_are_not_scaled() {
     let refused = [world.add(1, &[]), world.rm(1, &[])];
     for id in refused {
         assert!(world.answer(id).unwrap().unwrap_err().contains("static"));
+    }
+}
+
+/// How often it was said that an address is taken, and of whom.
+fn said_taken(world: &World) -> Vec<String> {
+    let taken = world.notes.iter().filter_map(|note| match note {
+        Note::AddressTaken { name, by, .. } => Some(format!("{name} by {by}")),
+        _ => None,
+    });
+    taken.collect()
+}
+
+#[test]
+fn of_two_names_for_one_address_the_first_serves_and_they_never_take_turns() {
+    let left = |one: u8, other: u8| {
+        vec![found("S1", (1, 1), "S1", running(one)), found("S2", (2, 1), "S2", running(other))]
+    };
+    // At the start, and whichever comes to the other's address later.
+    for (before, after) in [((5, 5), (5, 5)), ((5, 6), (5, 5)), ((5, 6), (6, 6))] {
+        let mut world = kept_by_others(left(before.0, before.1));
+        world.containers = left(after.0, after.1);
+        world.wait(60_000);
+        assert_eq!(world.rep(), ["S1"], "{before:?} {after:?}");
+        assert_eq!(said_taken(&world), ["S2 by S1"], "{before:?} {after:?}");
+        let target = |world: &World, at: usize| {
+            world.supervisor.table().targets[at].as_ref().map(|target| target.address)
+        };
+        assert_eq!((target(&world, 0), target(&world, 1)), (Some(address(after.0)), None));
+        let instance = world.instance_of("S2");
+        let view = FleetView::of(world.supervisor.state());
+        let instances = view.replicas.iter().flat_map(|replica| &replica.instances);
+        let second = instances.clone().find(|one| one.id == instance).unwrap();
+        assert_eq!((second.phase, second.reason), ("ejected", Some("address_taken")));
+        // The first may fail: both names mean the server that fails.
+        world.sicken("S1", no_answer());
+        world.wait(20_000);
+        assert_eq!(world.rep(), ["S1"], "kept as the last");
+        world.heal("S1");
+        // An address of its own ends it.
+        world.forget();
+        world.containers = left(5, 77);
+        world.wait(12_000);
+        assert_eq!(world.rep(), ["S1", "S2"]);
+        assert!(said_taken(&world).is_empty());
     }
 }
 

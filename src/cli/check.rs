@@ -1,0 +1,304 @@
+//! `ringmaster check`: what a configuration means, and what it meets on this machine. Settings are
+//! shown as they were given, or with their default; what is secret never is.
+
+use std::{ffi::OsStr, fmt::Write};
+
+use clap::{Arg, Args, Command};
+use serde_json::{Map, Value, json};
+
+use super::Serve;
+use crate::{
+    config::{self, Config, ConfigError, DriverKind, Options},
+    driver::docker,
+};
+
+/// Where each group begins, in the order of [`Options`].
+const GROUPS: [(&str, &str); 7] = [
+    ("listen", "Ports"),
+    ("driver", "Replicas"),
+    ("key", "Keys and policy"),
+    ("workers", "Balancer"),
+    ("slots", "Ring"),
+    ("heartbeat_interval", "Health and scaling"),
+    ("replica_in_flight_max", "Traffic"),
+];
+const HIDDEN: &str = "(hidden)";
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Report {
+    settings: Vec<Setting>,
+    notices: Vec<String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Setting {
+    key: String,
+    value: Value,
+    is_default: bool,
+}
+
+/// Checks all that `serve` would refuse and that can be seen without changing anything. `log`: the
+/// variable `RINGMASTER_LOG`. `warning`: what is to be said of the command line itself.
+///
+/// # Errors
+/// The first setting that cannot be used.
+pub async fn check(
+    asked: Serve,
+    warning: Option<String>,
+    log: Option<&OsStr>,
+) -> Result<Report, ConfigError> {
+    config::log_filter(log)?;
+    let options = asked.options()?;
+    let config = Config::check(options.clone(), docker::is_here())?;
+    let mut warnings = config::meet(&config).await?;
+    warnings.extend(warning);
+    if config.driver == DriverKind::Docker && !docker::is_here() {
+        warnings.push("there is no Docker socket yet; `serve` waits for it".to_owned());
+    }
+    Ok(Report { settings: settings(&options, &config), notices: config.notices, warnings })
+}
+
+fn settings(options: &Options, config: &Config) -> Vec<Setting> {
+    let given = serde_json::to_value(options).unwrap_or_default();
+    let command = Options::augment_args(Command::new("settings"));
+    let setting = |argument: &Arg| {
+        let key = argument.get_id().to_string();
+        let is_default = given[&key].is_null();
+        let value = match is_default {
+            true => effective(&key, config).unwrap_or_else(|| default_of(argument)),
+            // Their names are no secrets, their values may be.
+            false if key == "env" => {
+                config.env.iter().map(|(name, _)| format!("{name}={HIDDEN}")).collect()
+            }
+            false => without_secrets(argument, &given[&key]),
+        };
+        Setting { key, value, is_default }
+    };
+    command.get_arguments().map(setting).collect()
+}
+
+/// Defaults that follow from other settings, or from what there is.
+fn effective(key: &str, config: &Config) -> Option<Value> {
+    Some(match key {
+        "driver" => config.driver.name().into(),
+        "algorithm" => config.ring.algorithm.name().into(),
+        "replicas_max" => config.limits.replicas_max.min(config.ring.replicas_max()).into(),
+        "network" => match config.fleet.as_str() {
+            "default" => "net1".into(),
+            fleet => format!("{fleet}-net").into(),
+        },
+        _ => return None,
+    })
+}
+
+/// The default as the help tells it.
+fn default_of(argument: &Arg) -> Value {
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let told = help.rsplit_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
+    let is_list = argument.get_value_delimiter().is_some();
+    let is_switch = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
+    match told {
+        None | Some("none") if is_list => json!([]),
+        Some(told) if is_list => json!([told]),
+        Some("none") => Value::Null,
+        Some(told) => {
+            let number = told.parse::<u64>().map(Value::from);
+            number.or_else(|_| told.parse::<f64>().map(Value::from)).unwrap_or_else(|_| told.into())
+        }
+        None if is_switch => false.into(),
+        None => Value::Null,
+    }
+}
+
+/// A value as it was given, but for what the help hides too.
+fn without_secrets(argument: &Arg, value: &Value) -> Value {
+    if argument.is_hide_env_values_set() {
+        return HIDDEN.into();
+    }
+    let Value::Array(list) = value else { return value.clone() };
+    let texts = list.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
+    texts.collect()
+}
+
+impl Report {
+    /// For people: groups of `key = value`, and then what is to be said.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let width = self.settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
+        for Setting { key, value, is_default } in &self.settings {
+            if let Some((first, title)) = GROUPS.iter().find(|(first, _)| first == key) {
+                let lead = if *first == GROUPS[0].0 { "" } else { "\n" };
+                let _ = writeln!(text, "{lead}{title}");
+            }
+            let mark = if *is_default { "  (default)" } else { "" };
+            let _ = writeln!(text, "  {key:<width$} = {}{mark}", plain(value));
+        }
+        let said = [("notice", &self.notices), ("warning", &self.warnings)];
+        for (index, (kind, line)) in
+            said.iter().flat_map(|(kind, lines)| lines.iter().map(move |l| (kind, l))).enumerate()
+        {
+            let lead = if index == 0 { "\n" } else { "" };
+            let _ = writeln!(text, "{lead}{kind}: {line}");
+        }
+        text
+    }
+
+    /// For machines: `{"ok":true,"settings":{KEY:{"value":..,"default":..}},"notices":[..],"warnings":[..]}`.
+    pub fn json(&self) -> String {
+        let settings: Map<String, Value> = self
+            .settings
+            .iter()
+            .map(|one| (one.key.clone(), json!({ "value": one.value, "default": one.is_default })))
+            .collect();
+        pretty(&json!({
+            "ok": true,
+            "settings": settings,
+            "notices": self.notices,
+            "warnings": self.warnings,
+        }))
+    }
+}
+
+/// The same for a configuration that cannot be used: `{"ok":false,"error":{"key":..,"why":..}}`.
+pub fn refusal_json(error: &ConfigError) -> String {
+    pretty(&json!({ "ok": false, "error": { "key": error.key, "why": error.why } }))
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) if text.is_empty() => "(empty)".to_owned(),
+        Value::String(text) => {
+            text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
+        }
+        Value::Array(list) if list.is_empty() => "none".to_owned(),
+        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command as Subcommand};
+
+    /// As from a command line, with a Docker socket.
+    fn options(arguments: &[&str]) -> Options {
+        let words = [&["ringmaster", "check"], arguments].concat();
+        let Subcommand::Check(asked) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("it is `check`")
+        };
+        asked.options().unwrap()
+    }
+
+    fn report(arguments: &[&str]) -> Report {
+        let options = options(arguments);
+        let config = Config::check(options.clone(), true).unwrap();
+        Report {
+            settings: settings(&options, &config),
+            notices: config.notices,
+            warnings: vec!["a warning".into()],
+        }
+    }
+
+    fn line(text: &str, key: &str) -> String {
+        let is_it = |line: &&str| line.trim_start().split(' ').next() == Some(key);
+        let line = text.lines().find(is_it).unwrap_or_else(|| panic!("no {key}: {text}"));
+        line.trim_start().split_once('=').unwrap().1.trim().to_owned()
+    }
+
+    #[test]
+    fn what_was_given_and_what_is_default_is_told_apart() {
+        let text = report(&["--drain", "3s", "--trusted-proxies", "::1,10.0.0.0/8"]).text();
+        assert!(text.starts_with("Ports\n  listen "), "{text}");
+        for (key, shown) in [
+            ("listen", "0.0.0.0:5000  (default)"),
+            ("drain", "3s"),
+            ("trusted_proxies", "::1, 10.0.0.0/8"),
+            ("env", "none  (default)"),
+            ("driver", "docker  (default)"),
+            ("replicas_max", "56  (default)"),
+            ("hedge", "false  (default)"),
+            ("network", "net1  (default)"),
+        ] {
+            assert_eq!(line(&text, key), shown, "{text}");
+        }
+        assert!(text.ends_with("\n\nwarning: a warning\n"), "{text}");
+        for (_, title) in GROUPS {
+            assert!(text.lines().any(|line| line == title), "{title}: {text}");
+        }
+        let text = report(&["--slots", "4096", "--replicas", "65", "--fleet", "b"]).text();
+        assert_eq!(line(&text, "algorithm"), "slots  (default)");
+        assert_eq!(line(&text, "network"), "b-net  (default)");
+        assert!(text.contains("\n\nnotice: 65 replicas of weight 65"), "{text}");
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let key = "00112233445566778899aabbccddeeff";
+        let secret = ["--env", "PASSWORD=s3cret=x", "--admin-token", "s3cret"];
+        let report = report(&[&secret[..], &["--hash", "siphash", "--hash-key", key]].concat());
+        for shown in [report.text(), report.json(), format!("{:?}", report.settings)] {
+            assert!(!shown.contains("s3cret") && !shown.contains(key), "{shown}");
+        }
+        assert_eq!(line(&report.text(), "env"), "PASSWORD=(hidden)");
+        assert_eq!(line(&report.text(), "admin_token"), "(hidden)");
+    }
+
+    #[test]
+    fn machines_find_each_setting_under_its_key() {
+        let read: Value = serde_json::from_str(&report(&["--attempts", "2"]).json()).unwrap();
+        let settings = read["settings"].as_object().unwrap();
+        let all = serde_json::to_value(Options::default()).unwrap();
+        let keys = |object: &Map<String, Value>| object.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(settings), keys(all.as_object().unwrap()));
+        assert_eq!(settings["attempts"], json!({"value": 2, "default": false}));
+        assert_eq!(settings["queue_max"], json!({"value": 128, "default": true}));
+        assert_eq!((&read["ok"], &read["warnings"]), (&json!(true), &json!(["a warning"])));
+    }
+
+    /// The help is where the defaults are shown from: giving one changes nothing.
+    #[test]
+    fn the_defaults_of_the_help_are_those_that_are_used() {
+        // What is said in words, and what is an error beside other defaults.
+        let in_words = [
+            "driver",
+            "replicas_max",
+            "network",
+            "key",
+            "algorithm",
+            "queue_max",
+            "queue_timeout",
+            "mounts",
+        ];
+        let shown = |config: Result<Config, ConfigError>| format!("{:?}", config.unwrap());
+        let usual = shown(Config::check(Options::default(), true));
+        let command = Options::augment_args(Command::new("settings"));
+        let mut tried = 0;
+        for argument in command.get_arguments() {
+            let key = argument.get_id().as_str();
+            let default = match default_of(argument) {
+                Value::String(text) if !text.contains(' ') => text,
+                Value::Number(number) => number.to_string(),
+                Value::Bool(is_on) => is_on.to_string(),
+                _ => continue,
+            };
+            if in_words.contains(&key) {
+                continue;
+            }
+            tried += 1;
+            let flag = format!("--{}={default}", key.replace('_', "-"));
+            let same = shown(Config::check(options(&[&flag]), true));
+            assert_eq!(same, usual, "{flag}");
+        }
+        assert!(tried > 45, "only {tried} defaults were found");
+    }
+}

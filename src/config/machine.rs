@@ -1,0 +1,60 @@
+//! What a configuration meets on this machine, as far as it can be seen without changing anything:
+//! what `serve` would refuse, or work badly with, some seconds later.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{Checked, Config, ConfigError, DriverKind, upstreams, wrong};
+use crate::{control::store::Store, driver::fixed};
+
+/// Looks at all of it, and says what may surprise, each in a sentence.
+///
+/// # Errors
+/// What `serve` would refuse.
+pub async fn meet(config: &Config) -> Checked<Vec<String>> {
+    let mut warnings = resolve(config).await?;
+    if config.driver == DriverKind::Process {
+        program(config)?;
+    }
+    if config.driver != DriverKind::Static {
+        let found = Store::inspect(&config.state_dir, &config.fleet);
+        let found = found.map_err(|error| ConfigError { key: "state_dir", why: error.to_string() });
+        warnings.extend(found?);
+    }
+    Ok(warnings)
+}
+
+/// Looks up the upstreams, and says which have no address.
+///
+/// # Errors
+/// Two that are at one address.
+pub async fn resolve(config: &Config) -> Checked<Vec<String>> {
+    let addresses = fixed::resolve_all(&config.upstreams).await;
+    upstreams::addresses_differ(&config.upstreams, &addresses)?;
+    let unknown = |(upstream, address): (&fixed::Upstream, &Option<SocketAddr>)| {
+        let (name, place) = (&upstream.name, upstream.place());
+        let why = "cannot be resolved now; it gets no requests until it can";
+        address.is_none().then(|| format!("the upstream '{name}' ({place}) {why}"))
+    };
+    Ok(config.upstreams.iter().zip(&addresses).filter_map(unknown).collect())
+}
+
+/// The command of a replica of the driver `process`: the companion server beside our own program,
+/// unless another is named.
+///
+/// # Errors
+/// There is none.
+pub fn program(config: &Config) -> Checked<Vec<String>> {
+    if let Some(command) = &config.command {
+        return Ok(command.clone());
+    }
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(error) => return wrong("command", format!("our own program is not found: {error}")),
+    };
+    let server: PathBuf = own.with_file_name("ringmaster-server");
+    if !server.is_file() {
+        let why = format!("there is no '{}'; name a program to run", server.display());
+        return wrong("command", why);
+    }
+    Ok(vec![server.to_string_lossy().into_owned()])
+}
