@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             Ok((config, filter)) => run_serve(config, filter),
             Err(error) => unusable(&error),
         },
-        Command::Check(asked) => run_check(asked, cli.json),
+        Command::Check(asked) => run_check(asked, warning, cli.json),
         Command::Simulate(asked) => run_simulate(&asked, cli.json),
         other => {
             if let Some(warning) = warning {
