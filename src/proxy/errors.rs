@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, Method, Response, StatusCode,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 
@@ -33,8 +33,9 @@ pub(crate) enum Failure {
     Ambiguous(&'static str),
     /// A tunnel was asked for.
     Tunnel,
-    /// The replica does not know this path, and `not_found_as_400` is on.
-    NotFound(String),
+    /// The replica does not know this path, at least not with this method, and `not_found_as_400` is
+    /// on.
+    NotFound(Method, String),
 }
 
 impl Failure {
@@ -46,7 +47,7 @@ impl Failure {
             Failure::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Failure::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::LongUri => StatusCode::URI_TOO_LONG,
-            Failure::BrokenBody | Failure::Ambiguous(_) | Failure::NotFound(_) => {
+            Failure::BrokenBody | Failure::Ambiguous(_) | Failure::NotFound(..) => {
                 StatusCode::BAD_REQUEST
             }
             Failure::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
@@ -79,8 +80,12 @@ impl Failure {
             Failure::LongUri => "<Error> The target of the request is too long".into(),
             Failure::Ambiguous(what) => format!("<Error> {what}"),
             Failure::Tunnel => "<Error> CONNECT is not supported".into(),
-            Failure::NotFound(path) => {
+            // A path that one cannot read does not exist, whatever may be sent to it.
+            Failure::NotFound(Method::GET | Method::HEAD, path) => {
                 format!("<Error> '{path}' endpoint does not exist in server replicas")
+            }
+            Failure::NotFound(method, path) => {
+                format!("<Error> '{method} {path}' endpoint does not exist in server replicas")
             }
         }
     }
@@ -134,11 +139,17 @@ mod tests {
 
     #[test]
     fn the_missing_endpoint_is_quoted_as_it_is() {
-        let failure = Failure::NotFound("/other\"x".into());
+        let failure = |method| Failure::NotFound(method, "/other\"x".into());
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(
+                failure(method).message(),
+                "<Error> '/other\"x' endpoint does not exist in server replicas"
+            );
+        }
         assert_eq!(
-            failure.message(),
-            "<Error> '/other\"x' endpoint does not exist in server replicas"
+            failure(Method::POST).message(),
+            "<Error> 'POST /other\"x' endpoint does not exist in server replicas"
         );
-        assert_eq!(failure.into_response().status(), 400);
+        assert_eq!(failure(Method::POST).into_response().status(), 400);
     }
 }

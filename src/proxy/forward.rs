@@ -106,7 +106,7 @@ async fn forward(
     let slot = worker.slot_of(&worker.asked(&parts, downstream, opening.for_key()));
     let asked = Asked {
         is_head: parts.method == Method::HEAD,
-        uri: worker.config.not_found_as_400.then(|| parts.uri.clone()),
+        line: worker.config.not_found_as_400.then(|| (parts.method.clone(), parts.uri.clone())),
         upgrade: tunnel::asked_for(parts.version, &parts.headers, !body.is_end_stream()),
         may_splice: body.is_end_stream()
             && !downstream.is_stream()
@@ -165,7 +165,7 @@ fn check_limits(config: &ProxyConfig, uri: &Uri, body: &Incoming) -> Result<(), 
 struct Asked {
     is_head: bool,
     /// Only where a 404 may have to name it.
-    uri: Option<Uri>,
+    line: Option<(Method, Uri)>,
     /// The protocol that the client wants to change to.
     upgrade: Option<HeaderValue>,
     /// Whether the connection's state is simple enough to take it from hyper and give it back.
@@ -182,7 +182,10 @@ impl Asked {
     ) -> Result<Response<Answer>, Failure> {
         let Answered { response, carrier, in_flight, attempts, route } = answered;
         let (mut parts, incoming) = response.into_parts();
-        if !headers::is_plainly_chunked(&parts.headers) {
+        let has_body = !self.is_head && !incoming.is_end_stream();
+        let is_ambiguous = has_body && headers::has_two_lengths(&parts.headers);
+        if is_ambiguous || !headers::is_plainly_chunked(&parts.headers) {
+            // The connection is dropped with the carrier: where the next answer begins is not known.
             return Err(Failure::BadAnswer);
         }
         if worker.config.attempts_header {
@@ -229,9 +232,9 @@ impl Asked {
             entry: None,
             plan: None,
         };
-        if let Some(uri) = self.uri.filter(|_| is_own_404) {
+        if let Some((method, uri)) = self.line.filter(|_| is_own_404) {
             worker.discard(streamed);
-            return Err(Failure::NotFound(uri.path().to_owned()));
+            return Err(Failure::NotFound(method, uri.path().to_owned()));
         }
         if streamed.incoming.is_end_stream() {
             return Ok(Response::from_parts(parts, Answer::Full(None)));

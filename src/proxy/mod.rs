@@ -24,6 +24,7 @@ mod access_log;
 mod body;
 mod budget;
 mod call;
+mod claims;
 mod config;
 mod converse;
 mod downstream;

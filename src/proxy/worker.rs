@@ -364,7 +364,7 @@ impl Worker {
             Failure::LargeBody => self.counters.bodies_too_large.bump(),
             Failure::LongUri => self.counters.uris_too_long.bump(),
             // Counted where it is known why.
-            Failure::Overloaded | Failure::NotFound(_) => {}
+            Failure::Overloaded | Failure::NotFound(..) => {}
             _ => self.counters.refused_requests.bump(),
         }
     }
