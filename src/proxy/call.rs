@@ -244,13 +244,11 @@ impl Call<'_> {
     }
 
     /// One instance over HTTP/2. A request that a connection refused without looking at it is sent
-    /// on a fresh one.
+    /// on a fresh one. It is translated when there is a connection, and whoever gets it back gets it
+    /// as it was.
     async fn attempt_h2(&self, in_flight: &InFlight, mut request: Request<Upload>) -> Outcome {
         let (counters, pool) = (&self.worker.counters, in_flight.pool());
         let kept = self.is_repeatable.then(|| h2::Kept::of(&request)).flatten();
-        h2::translate(&mut request);
-        // Over HTTP/2 a body that is not wanted is refused in the middle.
-        self.downstream.release_body();
         let mut open = pool.h2.take();
         loop {
             let is_reused = open.is_some();
@@ -268,11 +266,17 @@ impl Call<'_> {
                     }
                 }
             };
+            // Over HTTP/2 a body that is not wanted is refused in the middle.
+            self.downstream.release_body();
+            let original = h2::translate(&mut request);
             let exchange = connection.exchange(request, self.downstream, &self.worker.clock);
-            let loss = match exchange.await {
+            let mut loss = match exchange.await {
                 Ok((response, streaming)) => return Ok((response, Carrier::H2(streaming))),
                 Err(loss) => loss,
             };
+            if let Loss::NotSent(whole) = &mut loss {
+                original.restore(whole);
+            }
             match loss {
                 Loss::NotSent(whole) if is_reused => {
                     counters.stale.bump();

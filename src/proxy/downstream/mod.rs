@@ -93,15 +93,15 @@ pub(crate) enum Verdict {
     TimedOut,
 }
 
-/// What a connection is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a connection is told; what comes later here outweighs what comes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
     /// End after the request at hand, at once if there is none.
     Finish,
-    /// End now.
-    Close,
     /// End now, saying that the request took too long to come.
     TooSlow,
+    /// End now.
+    Close,
 }
 
 /// See the module.
@@ -427,8 +427,9 @@ impl Downstream {
         }
     }
 
+    /// Leaves an order, unless a stronger one has not been seen yet.
     fn tell(&self, order: Order) {
-        self.order.set(Some(order));
+        self.order.set(self.order.get().max(Some(order)));
         self.wake();
     }
 
@@ -440,6 +441,34 @@ impl Downstream {
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn downstream() -> Downstream {
+        let peer = SocketAddr::from(([10, 0, 0, 9], 4711));
+        Downstream::new(peer, false, &Rc::new(Clock::start()))
+    }
+
+    #[test]
+    fn a_weaker_order_does_not_replace_one_that_was_not_seen() {
+        for (first, second, expected) in [
+            (Order::Close, Order::Finish, Order::Close),
+            (Order::Close, Order::TooSlow, Order::Close),
+            (Order::TooSlow, Order::Finish, Order::TooSlow),
+            (Order::Finish, Order::Close, Order::Close),
+            (Order::Finish, Order::TooSlow, Order::TooSlow),
+        ] {
+            let downstream = downstream();
+            downstream.tell(first);
+            downstream.tell(second);
+            assert_eq!(downstream.take_order(), Some(expected), "{first:?}, {second:?}");
+            downstream.tell(Order::Finish);
+            assert_eq!(downstream.take_order(), Some(Order::Finish), "it was seen");
         }
     }
 }
