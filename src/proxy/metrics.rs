@@ -111,7 +111,7 @@ counters! {
     error_runs: "Runs of error answers after which a replica was suspected.",
     bad_answers: "Answers of replicas that are not HTTP.",
     cut_short: "Answers that broke off in the middle.",
-    log_dropped: "Lines of the access log that nobody had room for.",
+    log_dropped: "Lines of the access log that were dropped: too many waited, or the file took none.",
     failures_dropped: "Failure reports that nobody had room for.",
     bytes_up: "Bytes of request bodies sent to replicas.",
     bytes_down: "Bytes of answers' bodies received from replicas.",

@@ -38,6 +38,7 @@ mod histogram;
 mod interim;
 mod key;
 mod link;
+mod log_writer;
 mod metrics;
 mod owner;
 mod pick;

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
         mpsc as std_mpsc,
     },
@@ -43,7 +43,9 @@ pub struct Workers {
     stop: watch::Sender<Option<Instant>>,
     /// Each resolves (with an error) when its thread ends, however it ends.
     running: Vec<oneshot::Receiver<()>>,
-    /// The same of the thread that writes the access log.
+    /// The access log, which ends with the last worker.
+    log: Weak<AccessLog>,
+    /// Resolves when the thread that writes it ends.
     log_ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -72,20 +74,23 @@ impl Workers {
         let sockets = bind(wanted, config.worker_count()).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
         })?;
+        // Those of the access log's thread come first.
+        let counters = Arc::<CachePadded<Counters>>::default();
         let (log, log_ended) = match &config.access_log {
             None => (None, None),
             Some(settings) => {
-                let (log, ended) = AccessLog::open(settings)?;
+                let (log, ended) = AccessLog::open(settings, Arc::clone(&counters))?;
                 (Some(log), Some(ended))
             }
         };
         let mut workers = Self {
             local_addr: sockets[0].local_addr()?,
             routes: routes.clone(),
-            counters: Vec::new(),
+            counters: vec![counters],
             open: Arc::default(),
             stop: watch::Sender::new(None),
             running: Vec::new(),
+            log: log.as_ref().map_or_else(Weak::new, Arc::downgrade),
             log_ended,
         };
         let common = Common { config: Arc::new(config), routes, failures, control, log };
@@ -148,6 +153,14 @@ impl Workers {
     /// Client connections that are open now.
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Lets the access log be opened anew by its path, for instance after it was moved away. Lines
+    /// that wait are written to the old file or to the new one, and none is lost. Never waits.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = self.log.upgrade() {
+            log.reopen();
+        }
     }
 
     /// What all workers have counted since the start.
