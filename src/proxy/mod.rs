@@ -30,6 +30,7 @@ mod converse;
 mod downstream;
 mod errors;
 mod forward;
+mod frames;
 pub(crate) mod fuzzing;
 mod h2;
 mod headers;

@@ -5,10 +5,12 @@
 //! deadlines, a new table, a shutdown) walks over all connections of the worker, leaves a word in
 //! the cell and wakes the task; so no request has a timer or a subscription of its own.
 
+mod http2;
+mod pace;
 mod registry;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io,
     net::SocketAddr,
     rc::Rc,
@@ -19,6 +21,7 @@ use std::{
 use http::HeaderValue;
 
 pub(crate) use self::registry::{Deadlines, Registry};
+use self::{http2::Http2, pace::Pace};
 use super::{
     interim::{self, Gate},
     splice::Splice,
@@ -131,8 +134,13 @@ pub(crate) struct Downstream {
     waker: RefCell<Option<Waker>>,
     /// Whether it is one stream of an HTTP/2 connection.
     is_stream: bool,
-    /// Streams of an HTTP/2 connection.
-    streams: Cell<usize>,
+    /// If it is an HTTP/2 connection as a whole.
+    http2: OnceCell<Box<Http2>>,
+    /// Bytes of the client's body so far.
+    body_bytes: Cell<u64>,
+    pace: Cell<Pace>,
+    /// Whether the client's body comes more slowly than it may.
+    slow_body: Cell<bool>,
     /// Interim answers for the client, to be written when hyper has written all of its own.
     interim: RefCell<Vec<u8>>,
     /// Whether the client understands interim answers, and we can send it some.
@@ -178,7 +186,10 @@ impl Downstream {
             overdue: Cell::new(false),
             waker: RefCell::new(None),
             is_stream: false,
-            streams: Cell::new(0),
+            http2: OnceCell::new(),
+            body_bytes: Cell::new(0),
+            pace: Cell::default(),
+            slow_body: Cell::new(false),
             interim: RefCell::new(Vec::new()),
             takes_interim: Cell::new(false),
             gate: RefCell::new(None),
@@ -199,13 +210,43 @@ impl Downstream {
 
     /// Streams come from now on.
     pub(crate) fn begin_streams(&self) {
+        // The preface is told apart only once.
+        let http2 = Http2::new(self.began.get(), self.clock.now());
+        let _ = self.http2.set(Box::new(http2));
         self.enter(State::NoStreams);
     }
 
     fn count_stream(&self, change: isize) {
-        let streams = self.streams.get().saturating_add_signed(change);
-        self.streams.set(streams);
-        self.enter(if streams == 0 { State::NoStreams } else { State::Streams });
+        let has_streams = self.http2.get().is_some_and(|http2| http2.count_stream(change));
+        self.enter(if has_streams { State::Streams } else { State::NoStreams });
+    }
+
+    /// The answer of one more (or one less) of its streams is on its way.
+    pub(crate) fn count_answer(&self, change: isize) {
+        if let Some(http2) = self.http2.get() {
+            http2.count_answer(change);
+        }
+    }
+
+    /// Writes what of a question for a sign of life is to be written: where `torn`, only the rest of
+    /// one that is half written.
+    pub(crate) fn write_ping(
+        &self,
+        torn: bool,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        let Some(http2) = self.http2.get() else { return Poll::Ready(Ok(())) };
+        if torn && !http2.is_ping_torn() {
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(rest) = http2.ping_rest() {
+            let written = ready!(write(rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            http2.wrote_ping(written, self.clock.now());
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Whether interim answers of the request at hand can be sent.
@@ -309,11 +350,19 @@ impl Downstream {
         self.starved.set(false);
     }
 
-    /// Bytes came from the client.
-    pub(crate) fn bytes_came(&self) {
+    /// Bytes came from the client; of HTTP/2 some are changed.
+    pub(crate) fn bytes_came(&self, bytes: &mut [u8]) {
         if matches!(self.state.get(), State::Fresh | State::Idle) {
             self.enter(State::Head);
         }
+        if let Some(http2) = self.http2.get() {
+            http2.came(bytes, self.clock.now());
+        }
+    }
+
+    /// Bytes of the client's body came.
+    pub(crate) fn body_came(&self, length: u64) {
+        self.body_bytes.set(self.body_bytes.get().saturating_add(length));
     }
 
     /// A body moved.
@@ -327,6 +376,9 @@ impl Downstream {
         self.began.set(self.since.get());
         self.too_large.set(false);
         self.overdue.set(false);
+        self.body_bytes.set(0);
+        self.pace.set(Pace::default());
+        self.slow_body.set(false);
         self.gate.take();
     }
 
@@ -363,8 +415,27 @@ impl Downstream {
         self.starved.set(starved);
     }
 
+    /// Whether it is the client that is waited for.
     pub(crate) fn is_starved(&self) -> bool {
-        self.starved.get()
+        self.starved.get() || self.slow_body.get()
+    }
+
+    /// So many milliseconds have passed; the client's body must come at so many bytes per second at
+    /// least.
+    fn keep_pace(&self, millis: u64, least: u64) {
+        if !self.starved.get() {
+            return;
+        }
+        let mut pace = self.pace.get();
+        let is_slow = pace.waited(millis, self.body_bytes.get(), least);
+        self.pace.set(pace);
+        if is_slow {
+            self.slow_body.set(true);
+            self.judge(Verdict::TimedOut);
+            if self.state.get() == State::Response {
+                self.tell(Order::Close);
+            }
+        }
     }
 
     /// The request at hand waits for an instance from now on. That another one was ejected does not
@@ -429,6 +500,9 @@ impl Downstream {
 
     /// Leaves an order, unless a stronger one has not been seen yet.
     fn tell(&self, order: Order) {
+        if let Some(http2) = self.http2.get() {
+            http2.finish(self.clock.now());
+        }
         self.order.set(self.order.get().max(Some(order)));
         self.wake();
     }
