@@ -214,7 +214,8 @@ fn a_body_that_trickles_is_408_where_a_rate_is_asked_for() {
         let slow = |head, most| last_status(&mut trickle(head, &"x".repeat(50), most));
         let streamed = scope.spawn(move || slow("POST", 1_000_000));
         let kept = scope.spawn(move || slow("PUT", 10_000));
-        let quick = scope.spawn(|| trickle("POST", &"x".repeat(400), 24_000).reply().text().to_owned());
+        let quick =
+            scope.spawn(|| trickle("POST", &"x".repeat(400), 24_000).reply().text().to_owned());
         assert_eq!((streamed.join().unwrap(), kept.join().unwrap()), (408, 408));
         assert_eq!(quick.join().unwrap(), "24000");
     });

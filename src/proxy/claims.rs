@@ -1,19 +1,17 @@
 //! The fields in which a request says who its client is. Applications believe them, so only a proxy
 //! that is trusted may send them; those of anybody else do not reach a replica.
 
-/// Names that say where a request comes from, beside all that begin with `x-forwarded`.
-const NAMES: [&str; 10] = [
+/// Names that say where a request comes from, beside all that begin or end with these.
+const NAMES: [&str; 6] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
-    "fastly-client-ip",
     "forwarded",
     "forwarded-for",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
     "x-original-forwarded-for",
     "x-real-ip",
 ];
+/// As in `True-Client-IP` and `X-Client-IP`.
+const SUFFIX: &str = "-client-ip";
 const PREFIX: &str = "x-forwarded";
 
 /// Whether a field of this name (in lower case) says who the client is. An underscore counts as a
@@ -28,7 +26,10 @@ pub(crate) fn is_claim(name: &str) -> bool {
         Some((begin, rest)) if folds_to(begin, PREFIX) => {
             matches!(rest.first(), None | Some(b'-' | b'_'))
         }
-        _ => NAMES.iter().any(|known| folds_to(bytes, known)),
+        _ => {
+            let end = bytes.len().saturating_sub(SUFFIX.len());
+            folds_to(&bytes[end..], SUFFIX) || NAMES.iter().any(|known| folds_to(bytes, known))
+        }
     }
 }
 
@@ -43,7 +44,8 @@ mod tests {
 
     #[test]
     fn claims_are_known_by_name_and_by_prefix() {
-        for claim in NAMES {
+        let clients = ["true-client-ip", "x-client-ip", "fastly-client-ip", "x-a-client-ip"];
+        for claim in NAMES.into_iter().chain(clients) {
             assert!(is_claim(claim) && is_claim(&claim.replace('-', "_")), "{claim}");
         }
         for rest in ["", "-for", "-proto", "-host", "-port", "-prefix", "-server", "-ssl", "-user"]
@@ -51,7 +53,8 @@ mod tests {
             let claim = format!("{PREFIX}{rest}");
             assert!(is_claim(&claim) && is_claim(&claim.replace('-', "_")), "{claim}");
         }
-        for other in ["", "x", "x-forwardedfor", "x-forward", "x-real-ips", "host", "true", "cookie"]
+        for other in
+            ["", "x", "x-forwardedfor", "x-forward", "x-real-ips", "host", "true", "cookie"]
         {
             assert!(!is_claim(other), "{other}");
         }

@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     NoReplica,
     /// The replica has as much to do as it may, and others wait already, or for too long.
     Overloaded,
+    /// The process has no descriptor left for a connection to a replica.
+    Exhausted,
     /// All that were tried could not be reached or went away.
     Unanswered,
     /// A replica's answer was not HTTP, or nothing that can be passed on.
@@ -41,7 +43,9 @@ pub(crate) enum Failure {
 impl Failure {
     fn status(&self) -> StatusCode {
         match self {
-            Failure::NoReplica | Failure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoReplica | Failure::Overloaded | Failure::Exhausted => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Failure::Unanswered | Failure::BadAnswer => StatusCode::BAD_GATEWAY,
             Failure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Failure::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -71,6 +75,7 @@ impl Failure {
         match self {
             Failure::NoReplica => "<Error> No replica is in service".into(),
             Failure::Overloaded => "<Error> The replica has too many requests in flight".into(),
+            Failure::Exhausted => "<Error> Too many connections are open".into(),
             Failure::Unanswered => "<Error> No replica answered".into(),
             Failure::BadAnswer => "<Error> The replica's answer could not be understood".into(),
             Failure::TimedOut => "<Error> The replica did not answer in time".into(),
@@ -96,7 +101,7 @@ impl Failure {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if matches!(self, Failure::NoReplica | Failure::Overloaded) {
+        if matches!(self, Failure::NoReplica | Failure::Overloaded | Failure::Exhausted) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self == Failure::Tunnel {

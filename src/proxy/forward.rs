@@ -3,7 +3,9 @@
 use std::{future::poll_fn, rc::Rc, task::Context};
 
 use axum::extract::ConnectInfo;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
@@ -173,6 +175,12 @@ struct Asked {
 }
 
 impl Asked {
+    /// Whether the body of an answer can be read in one way only.
+    fn is_understood(&self, headers: &HeaderMap, incoming: &Incoming) -> bool {
+        let has_body = !self.is_head && !incoming.is_end_stream();
+        headers::is_plainly_chunked(headers) && !(has_body && headers::has_two_lengths(headers))
+    }
+
     /// Makes the client's answer of a replica's.
     fn pass_on(
         self,
@@ -182,9 +190,7 @@ impl Asked {
     ) -> Result<Response<Answer>, Failure> {
         let Answered { response, carrier, in_flight, attempts, route } = answered;
         let (mut parts, incoming) = response.into_parts();
-        let has_body = !self.is_head && !incoming.is_end_stream();
-        let is_ambiguous = has_body && headers::has_two_lengths(&parts.headers);
-        if is_ambiguous || !headers::is_plainly_chunked(&parts.headers) {
+        if !self.is_understood(&parts.headers, &incoming) {
             // The connection is dropped with the carrier: where the next answer begins is not known.
             return Err(Failure::BadAnswer);
         }

@@ -155,8 +155,10 @@ mod tests {
             let mut bytes = [START, &frame(4, 0, &[]), answer, &frame(1, 5, b"abc")].concat();
             let before = bytes.clone();
             Frames::default().take(&mut bytes, all);
-            let changed: Vec<_> =
-                (0..bytes.len()).filter(|&at| before[at] != bytes[at]).map(|at| bytes[at]).collect();
+            let changed: Vec<_> = (0..bytes.len())
+                .filter(|&at| before[at] != bytes[at])
+                .map(|at| bytes[at])
+                .collect();
             changed
         };
         assert_eq!(taken(&ours, false), [UNKNOWN]);

@@ -29,6 +29,7 @@ use tokio::{
 
 use super::{
     body::Upload,
+    descriptors::Held,
     downstream::{Clock, Downstream},
     link::Loss,
 };
@@ -133,12 +134,14 @@ impl Connections {
         &self,
         address: SocketAddr,
         http: &http2::Builder<BesideExecutor>,
+        held: Held,
     ) -> io::Result<Rc<Connection>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) =
             http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         spawn_local(async move {
+            let _held = held;
             // How it ends is seen by its streams.
             let _ = connection.await;
         });
@@ -238,8 +241,7 @@ pub(crate) fn translate(request: &mut Request<Upload>) -> Original {
     let uri = request.uri().clone();
     // Each has one value at most: we have set them.
     let fields = UNTRANSLATED.map(|name| request.headers_mut().remove(name));
-    let authority =
-        fields[0].as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let authority = fields[0].as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut parts = uri.clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = authority.or(Some(Authority::from_static("localhost")));

@@ -83,6 +83,7 @@ counters! {
     answered_4xx: "Answers to clients with a status of 400 to 499.",
     answered_5xx: "Answers to clients with a status of 500 and above.",
     no_replica: "Requests answered 503 because no replica was admitted.",
+    exhausted: "Requests answered 503 because no descriptor was left for a connection.",
     unanswered: "Requests answered 502.",
     timed_out: "Requests answered 504.",
     uris_too_long: "Requests answered 414.",

@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     access_log::AccessLog,
     config::ProxyConfig,
+    descriptors::Descriptors,
     metrics::{Counters, Totals},
     routes::Routes,
     worker::{self, Parts},
@@ -56,6 +57,7 @@ struct Common {
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
     control: axum::Router,
     log: Option<Arc<AccessLog>>,
+    descriptors: Arc<Descriptors>,
 }
 
 impl Workers {
@@ -93,7 +95,17 @@ impl Workers {
             log: log.as_ref().map_or_else(Weak::new, Arc::downgrade),
             log_ended,
         };
-        let common = Common { config: Arc::new(config), routes, failures, control, log };
+        let descriptors = Arc::new(Descriptors::of_process());
+        let clients_max = descriptors.clients_max();
+        if clients_max < config.connections_max {
+            tracing::warn!(
+                "the limit of open files leaves room for {clients_max} client connections, \
+                 not for {} (`connections_max`)",
+                config.connections_max
+            );
+        }
+        let config = Arc::new(config);
+        let common = Common { config, routes, failures, control, log, descriptors };
         for (number, socket) in sockets.into_iter().enumerate() {
             workers.start_one(number, socket, &common)?;
         }
@@ -110,6 +122,7 @@ impl Workers {
             counters: Arc::clone(&counters),
             log: common.log.clone(),
             open: Arc::clone(&self.open),
+            descriptors: Arc::clone(&common.descriptors),
         };
         let (running, ended) = oneshot::channel();
         let (ready, is_ready) = std_mpsc::sync_channel(1);

@@ -116,8 +116,10 @@ fn sixty_silent_connections_of_each_kind_shut_nobody_out_for_long() {
             .into_iter()
             .map(|(name, bytes)| (name, scope.spawn(move || one(name, bytes))))
             .collect();
-        let failed: Vec<_> =
-            running.into_iter().filter_map(|(name, one)| one.join().is_err().then_some(name)).collect();
+        let failed: Vec<_> = running
+            .into_iter()
+            .filter_map(|(name, one)| one.join().is_err().then_some(name))
+            .collect();
         assert!(failed.is_empty(), "{failed:?}");
     });
 }
@@ -127,7 +129,9 @@ fn a_header_block_that_trickles_ends_the_connection_in_time() {
     let replica = replica();
     let proxy = proxy(&replica, |_| {});
     let mut client = proxy.client();
-    client.send([PREFACE.as_bytes(), &frame(4, 0, 0, &[]), &frame(1, 1, 1, &block("GET", "/"))].concat());
+    client.send(
+        [PREFACE.as_bytes(), &frame(4, 0, 0, &[]), &frame(1, 1, 1, &block("GET", "/"))].concat(),
+    );
     let began = Instant::now();
     while proxy.workers.open_connections() > 0 || began.elapsed() < HEADER_READ / 2 {
         client.send(frame(9, 0, 1, b""));

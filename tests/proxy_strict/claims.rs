@@ -61,8 +61,12 @@ fn a_stranger_says_nothing_about_itself() {
         client.send(claiming(spelling));
         assert_eq!(client.reply().status(), 200);
     }
-    let fields: Vec<(&str, &str)> =
-        CLAIMS.iter().chain(&REPLACED).map(|name| (*name, CLAIM)).chain([("x-kept", CLAIM)]).collect();
+    let fields: Vec<(&str, &str)> = CLAIMS
+        .iter()
+        .chain(&REPLACED)
+        .map(|name| (*name, CLAIM))
+        .chain([("x-kept", CLAIM)])
+        .collect();
     assert_eq!(over_http2(&proxy, &fields, None).as_deref(), Some("200"));
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 3);

@@ -1,9 +1,16 @@
 //! An HTTP/2 connection as a whole: what is open on it, what is unfinished, and whether the client is
 //! still there. Its streams have cells of their own.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    task::{Poll, ready},
+};
 
-use super::super::frames::{Frames, PING_FRAME};
+use super::{
+    super::frames::{Frames, PING_FRAME},
+    Downstream, State,
+};
 
 /// How long a connection that was told to end may take, in milliseconds, if it has served nobody. A
 /// client that understands closes at once.
@@ -178,6 +185,49 @@ impl Http2 {
             // What was sent before is not read.
             Ping::Due { since, .. } => (age(since) > limits.body_idle).then_some(Step::Close),
         }
+    }
+}
+
+impl Downstream {
+    /// Streams come from now on.
+    pub(crate) fn begin_streams(&self) {
+        // The preface is told apart only once.
+        let http2 = Http2::new(self.began.get(), self.clock.now());
+        let _ = self.http2.set(Box::new(http2));
+        self.enter(State::NoStreams);
+    }
+
+    pub(super) fn count_stream(&self, change: isize) {
+        let has_streams = self.http2.get().is_some_and(|http2| http2.count_stream(change));
+        self.enter(if has_streams { State::Streams } else { State::NoStreams });
+    }
+
+    /// The answer of one more (or one less) of its streams is on its way.
+    pub(crate) fn count_answer(&self, change: isize) {
+        if let Some(http2) = self.http2.get() {
+            http2.count_answer(change);
+        }
+    }
+
+    /// Writes what of a question for a sign of life is to be written: where `torn`, only the rest of
+    /// one that is half written.
+    pub(crate) fn write_ping(
+        &self,
+        torn: bool,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        let Some(http2) = self.http2.get() else { return Poll::Ready(Ok(())) };
+        if torn && !http2.is_ping_torn() {
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(rest) = http2.ping_rest() {
+            let written = ready!(write(rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            http2.wrote_ping(written, self.clock.now());
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

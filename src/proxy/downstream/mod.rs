@@ -5,6 +5,7 @@
 //! deadlines, a new table, a shutdown) walks over all connections of the worker, leaves a word in
 //! the cell and wakes the task; so no request has a timer or a subscription of its own.
 
+mod clock;
 mod http2;
 mod pace;
 mod registry;
@@ -15,12 +16,15 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     task::{Poll, Waker, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::HeaderValue;
 
-pub(crate) use self::registry::{Deadlines, Registry};
+pub(crate) use self::{
+    clock::Clock,
+    registry::{Deadlines, Registry},
+};
 use self::{http2::Http2, pace::Pace};
 use super::{
     interim::{self, Gate},
@@ -31,29 +35,6 @@ use crate::fleet::ids::InstanceId;
 
 /// How often deadlines are looked at, and so how exact they are.
 pub(crate) const SWEEP: Duration = Duration::from_millis(100);
-
-/// The time of a worker in milliseconds, as exact as its sweep is frequent.
-#[derive(Debug)]
-pub(crate) struct Clock {
-    started: Instant,
-    now: Cell<u64>,
-}
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), now: Cell::new(0) }
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.now.get()
-    }
-
-    pub(crate) fn advance(&self) -> u64 {
-        let millis = self.started.elapsed().as_millis();
-        self.now.set(u64::try_from(millis).unwrap_or(u64::MAX));
-        self.now.get()
-    }
-}
 
 /// What a client connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,47 +187,6 @@ impl Downstream {
             is_stream: true,
             ..Self::with(self.peer, forwarded_for, self.is_trusted, &self.clock)
         }
-    }
-
-    /// Streams come from now on.
-    pub(crate) fn begin_streams(&self) {
-        // The preface is told apart only once.
-        let http2 = Http2::new(self.began.get(), self.clock.now());
-        let _ = self.http2.set(Box::new(http2));
-        self.enter(State::NoStreams);
-    }
-
-    fn count_stream(&self, change: isize) {
-        let has_streams = self.http2.get().is_some_and(|http2| http2.count_stream(change));
-        self.enter(if has_streams { State::Streams } else { State::NoStreams });
-    }
-
-    /// The answer of one more (or one less) of its streams is on its way.
-    pub(crate) fn count_answer(&self, change: isize) {
-        if let Some(http2) = self.http2.get() {
-            http2.count_answer(change);
-        }
-    }
-
-    /// Writes what of a question for a sign of life is to be written: where `torn`, only the rest of
-    /// one that is half written.
-    pub(crate) fn write_ping(
-        &self,
-        torn: bool,
-        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<()>> {
-        let Some(http2) = self.http2.get() else { return Poll::Ready(Ok(())) };
-        if torn && !http2.is_ping_torn() {
-            return Poll::Ready(Ok(()));
-        }
-        while let Some(rest) = http2.ping_rest() {
-            let written = ready!(write(rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            http2.wrote_ping(written, self.clock.now());
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Whether interim answers of the request at hand can be sent.
