@@ -369,6 +369,7 @@ mod tests {
             ("uri_max = 0", "`uri_max`"),
             ("streams_max = 0", "`streams_max`"),
             ("requests_per_connection = 0", "`requests_per_connection`"),
+            ("body_rate_min = 0", "`body_rate_min`"),
             ("victim = \"odd\"", "`victim`: 'odd' is not one of newest, oldest, least_loaded"),
             ("drain = \"soon\"", "`drain`: 'soon' is not a time"),
             ("heartbeat_interval = \"0s\"", "`heartbeat_interval`"),

@@ -4,6 +4,9 @@
 
 mod harness;
 
+#[path = "contract_traffic/descriptors.rs"]
+mod descriptors;
+
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
@@ -102,9 +105,9 @@ fn not_found_as_400_names_the_path_and_keeps_what_is_about_data() {
     for (method, target, path) in [
         ("GET", "/other", "/other"),
         ("GET", "/other?x=1", "/other"),
-        ("POST", "/other", "/other"),
+        ("POST", "/other", "POST /other"),
         ("GET", "/rep/", "/rep/"),
-        ("PUT", "/home", "/home"),
+        ("PUT", "/home", "PUT /home"),
         ("GET", "/a%20b", "/a%20b"),
     ] {
         let answer = ask(balancer.traffic, method, target, "");

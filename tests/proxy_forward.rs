@@ -374,6 +374,9 @@ fn a_replicas_404_becomes_a_400_where_that_is_wanted() {
         );
         assert_eq!(reply.text(), expected);
     }
+    let reply = client.post("POST", "/other", "body");
+    let expected = r#"{"message":"<Error> 'POST /other' endpoint does not exist in server replicas","status":"failure"}"#;
+    assert_eq!((reply.status(), reply.text()), (400, expected));
     let reply = client.get("/own");
     assert_eq!((reply.status(), reply.text()), (404, "own"));
     assert!(reply.field("ringmaster-keep-status").is_empty());

@@ -4,6 +4,9 @@
 
 mod proxy_support;
 
+#[path = "proxy_h2/silent.rs"]
+mod silent;
+
 use std::{
     io::Write as _,
     net::SocketAddr,

@@ -23,7 +23,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proxy_support::{PATIENCE, Proxy, Replica, eventually, instance, table};
+use proxy_support::{PATIENCE, Proxy, Replica, eventually, instance, refusing, table};
 use ringmaster::proxy::{ProxyConfig, UpstreamProtocol};
 use tokio::{net::TcpStream, sync::mpsc};
 
@@ -250,6 +250,63 @@ fn a_replica_that_does_not_speak_it_gives_no_answer() {
     let reply = proxy.get(&format!("/a?{}", proxy.query_of(0)));
     assert_eq!(reply.status(), 200, "it is tried on the next: {}", reply.head);
     assert!(reply.field("x-line")[0].ends_with("HTTP/2.0"));
+}
+
+/// Asks the first replica of a key, which refuses connections, for a path; over both protocols.
+fn asks(proxy: &Proxy, path: &str) -> Vec<(StatusCode, String)> {
+    let target = format!("{path}?{}", proxy.query_of(0));
+    let mut client = proxy.client();
+    client.send(format!("POST {target} HTTP/1.1\r\nHost: shop:81\r\nContent-Length: 1\r\n\r\nx"));
+    let reply = client.reply();
+    let line = |lines: Vec<&str>| lines.first().copied().unwrap_or("none").to_owned();
+    let one = (StatusCode::from_u16(reply.status()).unwrap(), line(reply.field("x-line")));
+    let two = run(async {
+        let mut sender = connect(proxy.address).await;
+        let request = Request::post(format!("http://shop:81{target}")).body(full("x")).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let field = response.headers().get("x-line");
+        (response.status(), line(field.map(|field| field.to_str().unwrap()).into_iter().collect()))
+    });
+    vec![one, two]
+}
+
+#[test]
+fn the_next_replica_is_asked_for_the_same_host() {
+    let replica = H2Replica::start();
+    for protocol in [UpstreamProtocol::H2c, UpstreamProtocol::Auto] {
+        let proxy = proxy(protocol, &[refusing(), replica.address]);
+        for (status, line) in asks(&proxy, "/a") {
+            let expected = format!("http://shop:81/a?{} HTTP/2.0", proxy.query_of(0));
+            assert_eq!((status, line), (StatusCode::OK, expected), "{protocol:?}");
+        }
+    }
+}
+
+#[test]
+fn the_next_replica_may_speak_another_protocol() {
+    // The first is known to speak HTTP/2 when it goes away; the second speaks only HTTP/1.1.
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let first = listener.local_addr().unwrap();
+    let probed = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut preface = [0; 33];
+        stream.read_exact(&mut preface).unwrap();
+        drop(listener);
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+    });
+    let second = Replica::answering(|request| {
+        let host = request.field("host").join("|");
+        let line = request.head.lines().next().unwrap();
+        let odd = request.field("te").len() + request.field("transfer-encoding").len();
+        format!("HTTP/1.1 200 OK\r\nX-Line: {line} {host} {odd}\r\nContent-Length: 0\r\n\r\n")
+    });
+    let proxy = proxy(UpstreamProtocol::Auto, &[first, second.address]);
+    let expected = format!("POST /a?{} HTTP/1.1 shop:81 0", proxy.query_of(0));
+    for (status, line) in asks(&proxy, "/a") {
+        assert_eq!((status, line), (StatusCode::OK, expected.clone()));
+    }
+    probed.join().unwrap();
 }
 
 #[test]

@@ -184,3 +184,48 @@ fn a_client_that_does_not_read_holds_only_its_own_connection() {
     let read = proxy.workers.metrics().bytes_down;
     assert!(read < LARGE as u64 / 4, "{read} bytes were read for nobody");
 }
+
+#[test]
+fn a_body_that_trickles_is_408_where_a_rate_is_asked_for() {
+    let replica = Replica::start(|mut conversation, _| {
+        while let Some(message) = conversation.message() {
+            conversation.answer(&message.body.len().to_string());
+        }
+    });
+    let rate = |config: &mut ProxyConfig| config.body_rate_min = Some(1_000);
+    let proxy = Proxy::with(&[replica.address], rate, axum::Router::new());
+    // Sends so many bytes ten times a second until there is an answer.
+    let trickle = |head: &str, piece: &str, most: usize| {
+        let mut client = proxy.client();
+        client.send(format!("{head} / HTTP/1.1\r\nHost: h\r\nContent-Length: {most}\r\n\r\n"));
+        let began = Instant::now();
+        client.0.reader.get_ref().set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while sent < most && client.0.reader.get_ref().peek(&mut [0]).is_err() {
+            client.send(&piece[..piece.len().min(most - sent)]);
+            sent += piece.len();
+            assert!(began.elapsed() < Duration::from_secs(9), "no end of {head}");
+            thread::sleep(Duration::from_millis(100));
+        }
+        client.0.reader.get_ref().set_nonblocking(false).unwrap();
+        client
+    };
+    thread::scope(|scope| {
+        let slow = |head, most| last_status(&mut trickle(head, &"x".repeat(50), most));
+        let streamed = scope.spawn(move || slow("POST", 1_000_000));
+        let kept = scope.spawn(move || slow("PUT", 10_000));
+        let quick =
+            scope.spawn(|| trickle("POST", &"x".repeat(400), 24_000).reply().text().to_owned());
+        assert_eq!((streamed.join().unwrap(), kept.join().unwrap()), (408, 408));
+        assert_eq!(quick.join().unwrap(), "24000");
+    });
+    // One whose replica takes its time is not slow.
+    let late = Replica::start(|mut conversation, _| {
+        let head = conversation.head().unwrap();
+        thread::sleep(Duration::from_millis(6_000));
+        conversation.body(head, false).unwrap();
+        conversation.answer("late");
+    });
+    let proxy = Proxy::with(&[late.address], rate, axum::Router::new());
+    assert_eq!(proxy.client().post("POST", "/", &"x".repeat(8 << 20)).text(), "late");
+}

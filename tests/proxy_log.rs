@@ -139,6 +139,82 @@ fn a_sample_is_a_part_and_a_shutdown_loses_no_line() {
 }
 
 #[test]
+fn a_log_on_a_full_disk_drops_its_lines_and_resumes() {
+    let (file, replica) = (LogFile::new(), Replica::echo("a"));
+    std::os::unix::fs::symlink("/dev/full", &file.0).unwrap();
+    let mut proxy = logging(&file, LogFormat::Json, 1.0, &[replica.address]);
+    let mut client = proxy.client();
+    for number in 1..=50 {
+        assert_eq!(client.get(&format!("/full/{number}")).status(), 200);
+    }
+    eventually("the lines are counted", || proxy.workers.metrics().log_dropped == 50);
+    std::fs::remove_file(&file.0).unwrap();
+    proxy.workers.reopen_logs();
+    assert_eq!(client.get("/room").status(), 200);
+    let line = file.wait_for(1).remove(0);
+    assert!(line.contains("/room"), "{line}");
+    drop(client);
+    proxy.shutdown(Duration::from_secs(5));
+    assert_eq!(proxy.workers.metrics().log_dropped, 50);
+}
+
+#[test]
+fn a_log_that_was_moved_away_is_opened_anew() {
+    let (file, replica) = (LogFile::new(), Replica::echo("a"));
+    let proxy = logging(&file, LogFormat::Common, 1.0, &[replica.address]);
+    let mut client = proxy.client();
+    client.get("/one");
+    file.wait_for(1);
+    let moved = LogFile(file.0.with_extension("log.1"));
+    std::fs::rename(&file.0, &moved.0).unwrap();
+    client.get("/two");
+    assert!(moved.wait_for(2)[1].contains("/two"), "it goes on in the file that it has");
+    proxy.workers.reopen_logs();
+    client.get("/three");
+    assert!(file.wait_for(1)[0].contains("/three"));
+    // A folder is no file: the log stays where it is, and says nothing to the traffic.
+    let again = LogFile(file.0.with_extension("log.2"));
+    std::fs::rename(&file.0, &again.0).unwrap();
+    std::fs::create_dir(&file.0).unwrap();
+    proxy.workers.reopen_logs();
+    client.get("/four");
+    assert!(again.wait_for(2)[1].contains("/four"));
+    std::fs::remove_dir(&file.0).unwrap();
+    eventually("it is tried again", || {
+        client.get("/five");
+        !file.lines().is_empty()
+    });
+    assert_eq!(proxy.workers.metrics().log_dropped, 0);
+}
+
+#[test]
+fn a_log_that_hangs_holds_nobody_up() {
+    let (file, replica) = (LogFile::new(), Replica::echo("a"));
+    let made = std::process::Command::new("mkfifo").arg(&file.0).status().unwrap();
+    assert!(made.success());
+    // Opened for both, since a pipe cannot be opened for writing without a reader.
+    let both = std::fs::File::options().read(true).write(true).open(&file.0).unwrap();
+    let proxy = logging(&file, LogFormat::Json, 1.0, &[replica.address]);
+    let mut client = proxy.client();
+    // The pipe takes 64 KiB, the queue 8,192 lines.
+    let target = format!("/{}", "x".repeat(60));
+    let mut asked = 0;
+    while proxy.workers.metrics().log_dropped == 0 {
+        assert_eq!(client.get(&target).status(), 200);
+        asked += 1;
+        assert!(asked < 20_000, "nothing is ever dropped");
+    }
+    let mut pipe = std::io::BufReader::new(both);
+    let mut line = String::new();
+    for _ in 0..5_000 {
+        line.clear();
+        std::io::BufRead::read_line(&mut pipe, &mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["target"], target);
+    }
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_is_a_reason_not_to_start() {
     let settings = AccessLogSettings {
         format: LogFormat::Json,

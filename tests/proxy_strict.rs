@@ -7,6 +7,11 @@
 
 mod proxy_support;
 
+#[path = "proxy_strict/answers.rs"]
+mod answers;
+#[path = "proxy_strict/claims.rs"]
+mod claims;
+
 use std::sync::{Arc, Mutex};
 
 use proxy_support::{Client, Proxy, Replica, eventually};

@@ -240,6 +240,9 @@ pub struct Options {
     /// How long a body may stand still, in either direction [default: 5m]
     #[arg(long, env = "RINGMASTER_BODY_IDLE", value_name = "TIME")]
     pub body_idle: Option<String>,
+    /// Bytes per second at which the body of a request comes at least, over five seconds [default: no limit]
+    #[arg(long, env = "RINGMASTER_BODY_RATE_MIN", value_name = "BYTES")]
+    pub body_rate_min: Option<u64>,
     /// How long nothing may pass through an upgraded connection [default: 1h]
     #[arg(long, env = "RINGMASTER_UPGRADE_IDLE", value_name = "TIME")]
     pub upgrade_idle: Option<String>,
@@ -348,6 +351,7 @@ macro_rules! every_option {
             header_read,
             client_idle,
             body_idle,
+            body_rate_min,
             upgrade_idle,
             request_timeout,
             uri_max,

@@ -63,6 +63,10 @@ fn limits_of(options: &Options, proxy: ProxyConfig) -> Checked<ProxyConfig> {
         header_read: time("header_read", options.header_read.as_ref(), proxy.header_read)?,
         client_idle: time("client_idle", options.client_idle.as_ref(), proxy.client_idle)?,
         body_idle: time("body_idle", options.body_idle.as_ref(), proxy.body_idle)?,
+        body_rate_min: match options.body_rate_min {
+            Some(0) => return wrong("body_rate_min", "must be at least 1 byte per second"),
+            other => other.or(proxy.body_rate_min),
+        },
         upgrade_idle: time("upgrade_idle", options.upgrade_idle.as_ref(), proxy.upgrade_idle)?,
         request_timeout: Some(request_timeout).filter(|timeout| *timeout != off),
         uri_max: count("uri_max", options.uri_max, proxy.uri_max)?,

@@ -1,15 +1,16 @@
 //! The access log: one line for each request, written by a thread of its own.
 //!
-//! A worker never waits for it: a line that finds too many others waiting is dropped and counted.
+//! A worker never waits for it: a line that finds too many others waiting, or no room on the disk, is
+//! dropped and counted.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
+    io,
     path::PathBuf,
     str::FromStr,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     thread,
     time::{Instant, SystemTime},
@@ -19,7 +20,10 @@ use crossbeam_utils::CachePadded;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use tokio::sync::oneshot;
 
-use super::metrics::Counters;
+use super::{
+    log_writer::{Sink, write_lines},
+    metrics::Counters,
+};
 use crate::fleet::ids::ReplicaName;
 
 /// Lines that may wait to be written.
@@ -70,47 +74,37 @@ pub(crate) struct AccessLog {
     pub(super) lines: SyncSender<Vec<u8>>,
     pub(super) format: LogFormat,
     pub(crate) sample: f64,
+    /// Whether the writer is to open its file anew.
+    pub(super) reopen: Arc<AtomicBool>,
 }
 
 impl AccessLog {
-    /// Opens the log. The receiver resolves (with an error) when everything has been written, after
-    /// the last worker has let go of the log.
+    /// Opens the log; lines that cannot be written are counted in `counters`, which belong to its
+    /// thread. The receiver resolves (with an error) when everything has been written, after the last
+    /// worker has let go of the log.
     pub(crate) fn open(
         settings: &AccessLogSettings,
+        counters: Arc<CachePadded<Counters>>,
     ) -> io::Result<(Arc<Self>, oneshot::Receiver<()>)> {
-        let mut out: Box<dyn Write + Send> = match &settings.file {
-            None => Box::new(io::stdout()),
-            Some(path) => {
-                let opened = File::options().append(true).create(true).open(path);
-                Box::new(opened.map_err(|error| {
-                    let path = path.display();
-                    io::Error::new(error.kind(), format!("cannot write to '{path}': {error}"))
-                })?)
-            }
-        };
+        let sink = Sink::open(settings.file.clone())?;
         let (lines, waiting) = sync_channel(WAITING_MAX);
         let (running, ended) = oneshot::channel::<()>();
+        let reopen = Arc::<AtomicBool>::default();
+        let is_asked = Arc::clone(&reopen);
         thread::Builder::new().name("access-log".into()).spawn(move || {
             let _running = running;
-            if let Err(error) = write_all(&waiting, &mut BufWriter::new(&mut out)) {
-                tracing::warn!(%error, "the access log ends here");
-            }
+            write_lines(&waiting, sink, &is_asked, &counters);
         })?;
-        let log = Self { lines, format: settings.format, sample: settings.sample };
+        let log = Self { lines, format: settings.format, sample: settings.sample, reopen };
         Ok((Arc::new(log), ended))
     }
-}
 
-/// Until the last sender is gone. What waits is written together.
-fn write_all(waiting: &Receiver<Vec<u8>>, out: &mut impl Write) -> io::Result<()> {
-    while let Ok(line) = waiting.recv() {
-        out.write_all(&line)?;
-        while let Ok(line) = waiting.try_recv() {
-            out.write_all(&line)?;
-        }
-        out.flush()?;
+    /// Lets the file be opened anew by its path before the next line is written.
+    pub(crate) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+        // Wakes the writer. If it has no room for this it is awake.
+        let _ = self.lines.try_send(Vec::new());
     }
-    Ok(())
 }
 
 /// How a request found its answer.

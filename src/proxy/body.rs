@@ -124,6 +124,7 @@ impl FromClient {
                 return Poll::Ready(Some(Err(UploadError::TooLarge)));
             };
             self.left = left;
+            self.downstream.body_came(length);
             self.counters.bytes_up.add(length);
             if let Some(replica) = &self.replica {
                 replica.bytes_up.add(length);

@@ -1,13 +1,6 @@
 //! The search for an answer: whom to ask, on which connection, and what a failure means.
 
-use std::{
-    future::{Future, poll_fn},
-    io::{self, ErrorKind},
-    pin::pin,
-    rc::Rc,
-    task::Poll,
-    time::Instant,
-};
+use std::{rc::Rc, time::Instant};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -97,8 +90,10 @@ pub(crate) type Asked = (Attempt, Outcome);
 pub(crate) enum Cause {
     Refused,
     ConnectTimeout,
-    /// Our own side could not connect: no ports or descriptors are left.
+    /// Our own side could not connect: no ports are left, or it may not.
     Local,
+    /// Nothing is left to connect to anybody with.
+    Exhausted,
     /// The connection was lost; `is_news` unless the replica had just closed an idle one.
     Lost {
         is_news: bool,
@@ -230,27 +225,12 @@ impl Call<'_> {
         }
     }
 
-    async fn speaks_h2(&self, in_flight: &InFlight) -> Result<bool, Cause> {
-        let pool = in_flight.pool();
-        if self.worker.config.upstream_protocol == UpstreamProtocol::H2c {
-            return Ok(true);
-        }
-        if let Some(known) = pool.speaks_h2() {
-            return Ok(known);
-        }
-        let speaks = self.in_time(h2::is_spoken_at(pool.address())).await?;
-        pool.set_speaks_h2(speaks);
-        Ok(speaks)
-    }
-
     /// One instance over HTTP/2. A request that a connection refused without looking at it is sent
-    /// on a fresh one.
+    /// on a fresh one. It is translated when there is a connection, and whoever gets it back gets it
+    /// as it was.
     async fn attempt_h2(&self, in_flight: &InFlight, mut request: Request<Upload>) -> Outcome {
         let (counters, pool) = (&self.worker.counters, in_flight.pool());
         let kept = self.is_repeatable.then(|| h2::Kept::of(&request)).flatten();
-        h2::translate(&mut request);
-        // Over HTTP/2 a body that is not wanted is refused in the middle.
-        self.downstream.release_body();
         let mut open = pool.h2.take();
         loop {
             let is_reused = open.is_some();
@@ -259,20 +239,22 @@ impl Call<'_> {
                     counters.reused.bump();
                     connection
                 }
-                None => {
-                    counters.connects.bump();
-                    let connect = pool.h2.connect(pool.address(), &self.worker.upstream_http2);
-                    match self.in_time(connect).await {
-                        Ok(connection) => connection,
-                        Err(cause) => return Err(Miss { cause, request: Some(request) }),
-                    }
-                }
+                None => match Box::pin(self.connect_h2(pool)).await {
+                    Ok(connection) => connection,
+                    Err(cause) => return Err(Miss { cause, request: Some(request) }),
+                },
             };
+            // Over HTTP/2 a body that is not wanted is refused in the middle.
+            self.downstream.release_body();
+            let original = h2::translate(&mut request);
             let exchange = connection.exchange(request, self.downstream, &self.worker.clock);
-            let loss = match exchange.await {
+            let mut loss = match exchange.await {
                 Ok((response, streaming)) => return Ok((response, Carrier::H2(streaming))),
                 Err(loss) => loss,
             };
+            if let Loss::NotSent(whole) = &mut loss {
+                original.restore(whole);
+            }
             match loss {
                 Loss::NotSent(whole) if is_reused => {
                     counters.stale.bump();
@@ -319,36 +301,6 @@ impl Call<'_> {
         }
     }
 
-    /// A fresh connection.
-    async fn connect(&self, in_flight: &InFlight) -> Result<Box<Link>, Cause> {
-        self.worker.counters.connects.bump();
-        let address = in_flight.pool().address();
-        self.in_time(Link::connect(address, &self.worker.upstream_http)).await
-    }
-
-    /// What connecting leads to within its deadline, and unless the request is told otherwise.
-    async fn in_time<T>(
-        &self,
-        connecting: impl Future<Output = io::Result<T>>,
-    ) -> Result<T, Cause> {
-        let limited = tokio::time::timeout(self.worker.config.connect, connecting);
-        let mut limited = pin!(limited);
-        let result = poll_fn(|cx| match self.downstream.verdict() {
-            Some(Verdict::Ejected) => Poll::Ready(Err(Cause::Ejected)),
-            Some(Verdict::TimedOut) => Poll::Ready(Err(Cause::TimedOut)),
-            None => limited.as_mut().poll(cx).map(|result| match result {
-                Ok(Ok(connected)) => Ok(connected),
-                Ok(Err(error)) => Err(connect_cause(error.kind())),
-                Err(_) => Err(Cause::ConnectTimeout),
-            }),
-        })
-        .await;
-        if result.is_err() {
-            self.worker.counters.connects_failed.bump();
-        }
-        result
-    }
-
     /// All that follows from a miss; gives the request back if it can be sent to the next.
     pub(crate) fn missed(&self, attempt: &Attempt, miss: Miss) -> Result<Request<Upload>, Failure> {
         self.remember(&attempt.in_flight, miss.cause, attempt.began);
@@ -369,13 +321,15 @@ impl Call<'_> {
         if let Some(kind) = kind {
             worker.report(pool.instance(), kind);
         }
-        if !matches!(miss.cause, Cause::ClientBody | Cause::Local) {
+        if !matches!(miss.cause, Cause::ClientBody | Cause::Local | Cause::Exhausted) {
             pool.counters.errors.bump();
         }
         match miss.cause {
             Cause::TimedOut if starved => Err(Failure::SlowBody),
             Cause::TimedOut => Err(Failure::TimedOut),
             Cause::BadAnswer => Err(Failure::BadAnswer),
+            // The next replica would need as much.
+            Cause::Exhausted => Err(Failure::Exhausted),
             Cause::ClientBody if self.downstream.is_too_large() => Err(Failure::LargeBody),
             Cause::ClientBody => Err(Failure::BrokenBody),
             Cause::Ejected => {
@@ -393,7 +347,7 @@ impl Call<'_> {
     /// A miss that is the instance's own counts against it.
     fn remember(&self, in_flight: &InFlight, cause: Cause, began: Instant) {
         let is_own = match cause {
-            Cause::Local | Cause::ClientBody => false,
+            Cause::Local | Cause::Exhausted | Cause::ClientBody => false,
             Cause::TimedOut => !self.downstream.is_starved(),
             _ => true,
         };
@@ -460,16 +414,4 @@ fn into_miss(loss: Loss, spare: Option<Request<Upload>>, is_reused: bool) -> Mis
         },
     };
     Miss { cause, request }
-}
-
-fn connect_cause(kind: ErrorKind) -> Cause {
-    match kind {
-        ErrorKind::TimedOut => Cause::ConnectTimeout,
-        ErrorKind::ConnectionRefused
-        | ErrorKind::ConnectionReset
-        | ErrorKind::ConnectionAborted
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable => Cause::Refused,
-        _ => Cause::Local,
-    }
 }

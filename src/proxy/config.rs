@@ -52,6 +52,9 @@ pub struct ProxyConfig {
     pub first_byte: Duration,
     /// How long a body may stand still, in either direction.
     pub body_idle: Duration,
+    /// Bytes per second at which the body of a request comes at least while it is waited for, taken
+    /// over five seconds of waiting; `None`: as slowly as `body_idle` allows.
+    pub body_rate_min: Option<u64>,
     /// How long nothing may pass through a tunnel.
     pub upgrade_idle: Duration,
     /// Streams that a client may have open on one HTTP/2 connection.
@@ -122,6 +125,7 @@ impl Default for ProxyConfig {
             connect: Duration::from_millis(250),
             first_byte: Duration::from_secs(30),
             body_idle: Duration::from_secs(300),
+            body_rate_min: None,
             upgrade_idle: Duration::from_secs(3_600),
             request_timeout: None,
             streams_max: 128,

@@ -129,7 +129,7 @@ async fn http2(worker: &Rc<Worker>, wire: Wire, downstream: &Rc<Downstream>) {
             // In a box, so that the task is small when it is handed on.
             let mut response = Box::pin(forward::answer(worker, cell, request)).await;
             if let Answer::Streamed(streamed) = response.body_mut() {
-                streamed.stream = Some(stream);
+                streamed.stream = Some(stream.with_answer());
             }
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -154,6 +154,8 @@ pub(crate) struct Stream {
     connection: Rc<Downstream>,
     id: u64,
     cell: Rc<Downstream>,
+    /// Whether its answer is on its way.
+    has_answer: bool,
 }
 
 impl Stream {
@@ -161,12 +163,27 @@ impl Stream {
         let (id, cell) = worker.registry.open_stream(connection);
         worker.executor.0.replace(Some(Rc::clone(&cell)));
         worker.wear(connection);
-        Self { worker: Rc::clone(worker), connection: Rc::clone(connection), id, cell }
+        Self {
+            worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
+            id,
+            cell,
+            has_answer: false,
+        }
+    }
+
+    fn with_answer(mut self) -> Self {
+        self.connection.count_answer(1);
+        self.has_answer = true;
+        self
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.has_answer {
+            self.connection.count_answer(-1);
+        }
         self.worker.registry.close_stream(self.id, &self.connection);
     }
 }
@@ -210,6 +227,11 @@ impl Wire {
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
+
+    fn poll_ping(&mut self, cx: &mut Context<'_>, torn: bool) -> Poll<io::Result<()>> {
+        let stream = &mut self.stream;
+        self.downstream.write_ping(torn, |bytes| Pin::new(&mut *stream).poll_write(cx, bytes))
+    }
 }
 
 impl AsyncRead for Wire {
@@ -219,16 +241,16 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buf.filled().len();
         if !this.read.is_empty() {
             let length = this.read.len().min(buf.remaining());
             buf.put_slice(&this.read.split_to(length));
-            this.downstream.bytes_came();
+            this.downstream.bytes_came(&mut buf.filled_mut()[before..]);
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            this.downstream.bytes_came();
+            this.downstream.bytes_came(&mut buf.filled_mut()[before..]);
         }
         polled
     }
@@ -240,7 +262,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        ready!(this.poll_ping(cx, true))?;
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -248,7 +272,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+        let this = self.get_mut();
+        ready!(this.poll_ping(cx, true))?;
+        Pin::new(&mut this.stream).poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -263,6 +289,8 @@ impl AsyncWrite for Wire {
             let write = |bytes: &[u8]| Pin::new(&mut this.stream).poll_write(cx, bytes);
             ready!(this.downstream.write_interim(write))?;
         }
+        // Here one frame ends, and the next has not begun.
+        ready!(this.poll_ping(cx, false))?;
         this.downstream.flushed();
         Pin::new(&mut this.stream).poll_flush(cx)
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, Method, Response, StatusCode,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 
@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     NoReplica,
     /// The replica has as much to do as it may, and others wait already, or for too long.
     Overloaded,
+    /// The process has no descriptor left for a connection to a replica.
+    Exhausted,
     /// All that were tried could not be reached or went away.
     Unanswered,
     /// A replica's answer was not HTTP, or nothing that can be passed on.
@@ -33,20 +35,23 @@ pub(crate) enum Failure {
     Ambiguous(&'static str),
     /// A tunnel was asked for.
     Tunnel,
-    /// The replica does not know this path, and `not_found_as_400` is on.
-    NotFound(String),
+    /// The replica does not know this path, at least not with this method, and `not_found_as_400` is
+    /// on.
+    NotFound(Method, String),
 }
 
 impl Failure {
     fn status(&self) -> StatusCode {
         match self {
-            Failure::NoReplica | Failure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoReplica | Failure::Overloaded | Failure::Exhausted => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Failure::Unanswered | Failure::BadAnswer => StatusCode::BAD_GATEWAY,
             Failure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Failure::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Failure::LargeBody => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::LongUri => StatusCode::URI_TOO_LONG,
-            Failure::BrokenBody | Failure::Ambiguous(_) | Failure::NotFound(_) => {
+            Failure::BrokenBody | Failure::Ambiguous(_) | Failure::NotFound(..) => {
                 StatusCode::BAD_REQUEST
             }
             Failure::Tunnel => StatusCode::METHOD_NOT_ALLOWED,
@@ -70,6 +75,7 @@ impl Failure {
         match self {
             Failure::NoReplica => "<Error> No replica is in service".into(),
             Failure::Overloaded => "<Error> The replica has too many requests in flight".into(),
+            Failure::Exhausted => "<Error> Too many connections are open".into(),
             Failure::Unanswered => "<Error> No replica answered".into(),
             Failure::BadAnswer => "<Error> The replica's answer could not be understood".into(),
             Failure::TimedOut => "<Error> The replica did not answer in time".into(),
@@ -79,8 +85,12 @@ impl Failure {
             Failure::LongUri => "<Error> The target of the request is too long".into(),
             Failure::Ambiguous(what) => format!("<Error> {what}"),
             Failure::Tunnel => "<Error> CONNECT is not supported".into(),
-            Failure::NotFound(path) => {
+            // A path that one cannot read does not exist, whatever may be sent to it.
+            Failure::NotFound(Method::GET | Method::HEAD, path) => {
                 format!("<Error> '{path}' endpoint does not exist in server replicas")
+            }
+            Failure::NotFound(method, path) => {
+                format!("<Error> '{method} {path}' endpoint does not exist in server replicas")
             }
         }
     }
@@ -91,7 +101,7 @@ impl Failure {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if matches!(self, Failure::NoReplica | Failure::Overloaded) {
+        if matches!(self, Failure::NoReplica | Failure::Overloaded | Failure::Exhausted) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self == Failure::Tunnel {
@@ -134,11 +144,17 @@ mod tests {
 
     #[test]
     fn the_missing_endpoint_is_quoted_as_it_is() {
-        let failure = Failure::NotFound("/other\"x".into());
+        let failure = |method| Failure::NotFound(method, "/other\"x".into());
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(
+                failure(method).message(),
+                "<Error> '/other\"x' endpoint does not exist in server replicas"
+            );
+        }
         assert_eq!(
-            failure.message(),
-            "<Error> '/other\"x' endpoint does not exist in server replicas"
+            failure(Method::POST).message(),
+            "<Error> 'POST /other\"x' endpoint does not exist in server replicas"
         );
-        assert_eq!(failure.into_response().status(), 400);
+        assert_eq!(failure(Method::POST).into_response().status(), 400);
     }
 }

@@ -3,7 +3,9 @@
 use std::{future::poll_fn, rc::Rc, task::Context};
 
 use axum::extract::ConnectInfo;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
@@ -106,7 +108,7 @@ async fn forward(
     let slot = worker.slot_of(&worker.asked(&parts, downstream, opening.for_key()));
     let asked = Asked {
         is_head: parts.method == Method::HEAD,
-        uri: worker.config.not_found_as_400.then(|| parts.uri.clone()),
+        line: worker.config.not_found_as_400.then(|| (parts.method.clone(), parts.uri.clone())),
         upgrade: tunnel::asked_for(parts.version, &parts.headers, !body.is_end_stream()),
         may_splice: body.is_end_stream()
             && !downstream.is_stream()
@@ -165,7 +167,7 @@ fn check_limits(config: &ProxyConfig, uri: &Uri, body: &Incoming) -> Result<(), 
 struct Asked {
     is_head: bool,
     /// Only where a 404 may have to name it.
-    uri: Option<Uri>,
+    line: Option<(Method, Uri)>,
     /// The protocol that the client wants to change to.
     upgrade: Option<HeaderValue>,
     /// Whether the connection's state is simple enough to take it from hyper and give it back.
@@ -173,6 +175,12 @@ struct Asked {
 }
 
 impl Asked {
+    /// Whether the body of an answer can be read in one way only.
+    fn is_understood(&self, headers: &HeaderMap, incoming: &Incoming) -> bool {
+        let has_body = !self.is_head && !incoming.is_end_stream();
+        headers::is_plainly_chunked(headers) && !(has_body && headers::has_two_lengths(headers))
+    }
+
     /// Makes the client's answer of a replica's.
     fn pass_on(
         self,
@@ -182,7 +190,8 @@ impl Asked {
     ) -> Result<Response<Answer>, Failure> {
         let Answered { response, carrier, in_flight, attempts, route } = answered;
         let (mut parts, incoming) = response.into_parts();
-        if !headers::is_plainly_chunked(&parts.headers) {
+        if !self.is_understood(&parts.headers, &incoming) {
+            // The connection is dropped with the carrier: where the next answer begins is not known.
             return Err(Failure::BadAnswer);
         }
         if worker.config.attempts_header {
@@ -229,9 +238,9 @@ impl Asked {
             entry: None,
             plan: None,
         };
-        if let Some(uri) = self.uri.filter(|_| is_own_404) {
+        if let Some((method, uri)) = self.line.filter(|_| is_own_404) {
             worker.discard(streamed);
-            return Err(Failure::NotFound(uri.path().to_owned()));
+            return Err(Failure::NotFound(method, uri.path().to_owned()));
         }
         if streamed.incoming.is_end_stream() {
             return Ok(Response::from_parts(parts, Answer::Full(None)));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, Method, Request, Response, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
     header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -29,6 +29,7 @@ use tokio::{
 
 use super::{
     body::Upload,
+    descriptors::Held,
     downstream::{Clock, Downstream},
     link::Loss,
 };
@@ -133,12 +134,14 @@ impl Connections {
         &self,
         address: SocketAddr,
         http: &http2::Builder<BesideExecutor>,
+        held: Held,
     ) -> io::Result<Rc<Connection>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) =
             http.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         spawn_local(async move {
+            let _held = held;
             // How it ends is seen by its streams.
             let _ = connection.await;
         });
@@ -209,12 +212,37 @@ impl Drop for Streaming {
     }
 }
 
+/// Fields that the head of a request in HTTP/2 does not have.
+const UNTRANSLATED: [HeaderName; 4] = [HOST, CONNECTION, TRANSFER_ENCODING, EXPECT];
+
+/// What a head says otherwise, or not at all, once it is translated for HTTP/2. A request that was not
+/// sent gets it back: the next replica may be told in HTTP/1.1, and needs its host in any case.
+pub(crate) struct Original {
+    uri: Uri,
+    fields: [Option<HeaderValue>; 4],
+}
+
+impl Original {
+    /// Makes the request again what it was before it was translated.
+    pub(crate) fn restore(self, request: &mut Request<Upload>) {
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = Version::HTTP_11;
+        for (name, value) in UNTRANSLATED.into_iter().zip(self.fields) {
+            if let Some(value) = value {
+                request.headers_mut().insert(name, value);
+            }
+        }
+    }
+}
+
 /// The head of a request as HTTP/2 wants it: where it goes is in the target, and nothing is about
-/// one connection.
-pub(crate) fn translate(request: &mut Request<Upload>) {
-    let authority = request.headers_mut().remove(HOST);
-    let authority = authority.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+/// one connection. Nothing of it is copied.
+pub(crate) fn translate(request: &mut Request<Upload>) -> Original {
+    let uri = request.uri().clone();
+    // Each has one value at most: we have set them.
+    let fields = UNTRANSLATED.map(|name| request.headers_mut().remove(name));
+    let authority = fields[0].as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = uri.clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = authority.or(Some(Authority::from_static("localhost")));
     parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
@@ -223,9 +251,7 @@ pub(crate) fn translate(request: &mut Request<Upload>) {
         *request.uri_mut() = uri;
     }
     *request.version_mut() = Version::HTTP_2;
-    request.headers_mut().remove(CONNECTION);
-    request.headers_mut().remove(TRANSFER_ENCODING);
-    request.headers_mut().remove(EXPECT);
+    Original { uri, fields }
 }
 
 /// What a request is sent with, kept to send it again.
@@ -271,11 +297,15 @@ mod tests {
         }
         let kept = Kept::of(&request).unwrap().into_request();
         assert_eq!((kept.uri(), kept.headers()), (request.uri(), request.headers()));
-        translate(&mut request);
+        let (uri, headers) = (request.uri().clone(), request.headers().clone());
+        let original = translate(&mut request);
         assert_eq!(*request.uri(), "http://shop:81/a?b=c");
         let mut names: Vec<_> = request.headers().keys().map(http::HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["te", "x"]);
+        original.restore(&mut request);
+        assert_eq!((request.uri(), request.headers()), (&uri, &headers));
+        assert_eq!(request.version(), Version::HTTP_11);
         let mut bare = Request::new(Upload::Kept(None));
         *bare.uri_mut() = Uri::from_static("*");
         translate(&mut bare);

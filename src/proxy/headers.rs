@@ -12,7 +12,7 @@ use http::{
     uri::PathAndQuery,
 };
 
-use super::{errors::Failure, trusted::FORWARDED_FOR};
+use super::{claims::is_claim, errors::Failure, trusted::FORWARDED_FOR};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -91,7 +91,7 @@ pub(crate) fn is_plainly_chunked(headers: &HeaderMap) -> bool {
 /// Removes from trailers what nobody may say behind a body: framing, routing, who somebody is, and how
 /// the body is to be read (RFC 9110, 6.5.1).
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
-    const FORBIDDEN: [HeaderName; 19] = [
+    const FORBIDDEN: [HeaderName; 18] = [
         AUTHORIZATION,
         CACHE_CONTROL,
         CONNECTION,
@@ -101,7 +101,6 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
         CONTENT_TYPE,
         COOKIE,
         EXPECT,
-        FORWARDED,
         HOST,
         PROXY_AUTHORIZATION,
         RANGE,
@@ -118,7 +117,7 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &REQUEST_ID, &KEEP_STATUS, &ATTEMPTS] {
         trailers.remove(name);
     }
-    remove_forwarded(trailers);
+    remove_claims(trailers);
 }
 
 /// What replaces the client's own claims.
@@ -243,14 +242,28 @@ fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
     headers.insert(FORWARDED_FOR, list);
 }
 
+/// Whether an answer in HTTP/1.1 says twice how long its body is, so that its readers may disagree
+/// (RFC 9112, 6.3).
+pub(crate) fn has_two_lengths(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+}
+
 /// Prepares the head of an answer for the client. `sized` says that the body's length is known from
 /// the message itself, so that the header is not needed and cannot contradict it.
 pub(crate) fn to_client(headers: &mut HeaderMap, version: Version, sized: bool) {
     strip(headers, Sender::Replica);
-    if sized || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+    if sized || !has_one_length(headers) {
         headers.remove(CONTENT_LENGTH);
     }
     headers.append(VIA, via(version));
+}
+
+/// Whether there is no length, or one that all readers understand alike.
+fn has_one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return true };
+    let is_number = length.as_bytes().iter().all(u8::is_ascii_digit) && !length.is_empty();
+    is_number && lengths.next().is_none()
 }
 
 fn via(version: Version) -> HeaderValue {
@@ -281,10 +294,9 @@ fn strip(headers: &mut HeaderMap, sender: Sender) {
             TE => found |= 1 << 2,
             UPGRADE => found |= 1 << 3,
             EXPECT if request => found |= 1 << 4,
-            FORWARDED if request => found |= 1 << 5,
-            _ if *name == KEEP_ALIVE => found |= 1 << 6,
-            _ if *name == PROXY_CONNECTION => found |= 1 << 7,
-            _ if claims && name.as_str().starts_with("x-forwarded-") => found |= 1 << 8,
+            _ if *name == KEEP_ALIVE => found |= 1 << 5,
+            _ if *name == PROXY_CONNECTION => found |= 1 << 6,
+            _ if claims && is_claim(name.as_str()) => found |= 1 << 7,
             _ => {}
         }
     }
@@ -294,15 +306,15 @@ fn strip(headers: &mut HeaderMap, sender: Sender) {
     if found & 1 != 0 {
         remove_named(headers);
     }
-    const PLAIN: [HeaderName; 7] =
-        [TRANSFER_ENCODING, TE, UPGRADE, EXPECT, FORWARDED, KEEP_ALIVE, PROXY_CONNECTION];
+    const PLAIN: [HeaderName; 6] =
+        [TRANSFER_ENCODING, TE, UPGRADE, EXPECT, KEEP_ALIVE, PROXY_CONNECTION];
     for (bit, name) in PLAIN.iter().enumerate() {
         if found & (1 << (bit + 1)) != 0 {
             headers.remove(name);
         }
     }
-    if found & 1 << 8 != 0 {
-        remove_forwarded(headers);
+    if found & 1 << 7 != 0 {
+        remove_claims(headers);
     }
 }
 
@@ -315,7 +327,7 @@ fn remove_named(headers: &mut HeaderMap) {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
         .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH))
-        .filter(|name| !name.as_str().starts_with("x-forwarded-"))
+        .filter(|name| !is_claim(name.as_str()))
         .collect();
     headers.remove(CONNECTION);
     for name in named {
@@ -323,9 +335,9 @@ fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
-fn remove_forwarded(headers: &mut HeaderMap) {
+fn remove_claims(headers: &mut HeaderMap) {
     let claimed: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
+        headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
     for name in claimed {
         headers.remove(name);
     }
@@ -447,6 +459,12 @@ mod tests {
                 ("x-forwarded-host", "evil"),
                 ("x-forwarded-port", "1"),
                 ("x-forwarded-proto", "https"),
+                ("x-forwarded-user", "root"),
+                ("x_forwarded_for", "6.6.6.6"),
+                ("x-real-ip", "6.6.6.6"),
+                ("true-client-ip", "6.6.6.6"),
+                ("cf-connecting-ip", "6.6.6.6"),
+                ("connection", "x-real-ip"),
             ],
         );
         let expected = [
@@ -467,7 +485,7 @@ mod tests {
             "/a",
             &[
                 ("host", "example"),
-                ("connection", "x-forwarded-for, x-hop"),
+                ("connection", "x-forwarded-for, x-hop, x-real-ip, forwarded"),
                 ("x-hop", "1"),
                 ("forwarded", "for=6.6.6.6"),
                 ("x-forwarded-for", "6.6.6.6,7.7.7.7"),
@@ -475,15 +493,18 @@ mod tests {
                 ("x-forwarded-host", "outside"),
                 ("x-forwarded-port", "443"),
                 ("x-forwarded-proto", "https"),
+                ("x-real-ip", "6.6.6.6"),
             ],
         );
         let expected = [
+            "forwarded: for=6.6.6.6",
             "host: example",
             "via: 1.1 ringmaster",
             "x-forwarded-for: 6.6.6.6,7.7.7.7, 8.8.8.8, 10.1.2.3",
             "x-forwarded-host: outside",
             "x-forwarded-port: 443",
             "x-forwarded-proto: https",
+            "x-real-ip: 6.6.6.6",
         ];
         assert_eq!(headers, expected);
         let (_, headers) = sent_by(true, "/a", &[("host", "example")]);
@@ -506,6 +527,8 @@ mod tests {
             ("authorization", "Basic x"),
             ("cookie", "a=b"),
             ("x-forwarded-for", "6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
             ("x-request-id", "7"),
             ("grpc-status", "0"),
             ("x-sum", "1"),

@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     body::Upload,
+    descriptors::Held,
     downstream::{Downstream, Verdict},
     headers, interim,
     owner::Owner,
@@ -50,6 +51,7 @@ const KEPT_HEAD_MAX: usize = 40 * 1024;
 pub(crate) struct Wire {
     stream: TcpStream,
     traffic: Rc<Traffic>,
+    _held: Held,
 }
 
 /// One connection to an instance: both halves of hyper's, so that whoever waits for the answer is
@@ -140,10 +142,11 @@ impl Link {
     pub(crate) async fn connect(
         address: SocketAddr,
         http: &http1::Builder,
+        held: Held,
     ) -> io::Result<Box<Self>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Self::over(Wire { stream, traffic: Rc::default() }, http).await
+        Self::over(Wire { stream, traffic: Rc::default(), _held: held }, http).await
     }
 
     /// A conversation that begins on a socket, which must have nothing left of another.

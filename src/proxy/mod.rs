@@ -13,22 +13,27 @@
 //! Never sees a supervisor, a driver or a container: a [`RoutingTable`](crate::fleet::table) comes
 //! in, failures of instances go out.
 //!
-//! Start with [`Workers::start`]; then `worker` (accept, deadlines, tables), `converse` (one client
+//! Start with [`Workers::start`]; then `worker` (deadlines, tables), `accept`, `converse` (one client
 //! connection: HTTP/1.1, HTTP/2, or a `tunnel` after an upgrade) and `forward` (one request). Where
 //! a request goes is found in two steps: `key` says which slot it has, `pick` who of the admitted
 //! gets it. `call` then asks one after the other, over the connections of `pool` or, in HTTP/2, of
 //! `h2`; `queue` is where it waits if the replica has enough to do; `hedge` says
 //! when one that is slow is worth a second try, and `race` makes it.
 
+mod accept;
 mod access_log;
 mod body;
 mod budget;
 mod call;
+mod claims;
 mod config;
 mod converse;
+mod descriptors;
+mod dial;
 mod downstream;
 mod errors;
 mod forward;
+mod frames;
 pub(crate) mod fuzzing;
 mod h2;
 mod headers;
@@ -37,6 +42,7 @@ mod histogram;
 mod interim;
 mod key;
 mod link;
+mod log_writer;
 mod metrics;
 mod owner;
 mod pick;

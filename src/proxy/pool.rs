@@ -161,6 +161,12 @@ impl Pool {
         self.queue.wake_first();
     }
 
+    /// Closes connections that rest.
+    pub(crate) fn release_idle(&self) {
+        self.idle.borrow_mut().clear();
+        self.h2.cull(u64::MAX);
+    }
+
     /// The instance left the table: its idle connections close, and no other comes back.
     pub(crate) fn retire(&self) {
         self.is_target.set(false);

@@ -14,6 +14,7 @@ use std::{
     os::fd::OwnedFd,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -24,6 +25,7 @@ use tokio::{io::Interest, net::TcpStream};
 use super::{
     body::Streamed,
     converse,
+    descriptors::{Descriptors, HeldPipe},
     downstream::{Downstream, Order},
     link::{Link, Wire},
     worker::Worker,
@@ -42,6 +44,7 @@ const UNUSED_MAX: usize = 32;
 pub(crate) struct Pipes {
     unused: RefCell<Vec<Ends>>,
     lent: Cell<usize>,
+    descriptors: Arc<Descriptors>,
 }
 
 /// Where bytes come out of a pipe, and where they go in.
@@ -49,6 +52,7 @@ pub(crate) struct Pipes {
 struct Ends {
     out: OwnedFd,
     into: OwnedFd,
+    _held: HeldPipe,
 }
 
 /// A pipe on loan. It is given back only if nothing is left in it.
@@ -61,6 +65,15 @@ pub(crate) struct Pipe {
 }
 
 impl Pipes {
+    pub(crate) fn new(descriptors: Arc<Descriptors>) -> Self {
+        Self { descriptors, ..Self::default() }
+    }
+
+    /// Closes those that nobody uses.
+    pub(crate) fn release_unused(&self) {
+        self.unused.borrow_mut().clear();
+    }
+
     /// An empty pipe; `None` when all are in use, or the process has no descriptors left.
     pub(crate) fn lend(self: &Rc<Self>) -> Option<Pipe> {
         if self.lent.get() >= PIPES_MAX {
@@ -68,10 +81,11 @@ impl Pipes {
         }
         let kept = self.unused.borrow_mut().pop();
         let ends = kept.or_else(|| {
+            let held = self.descriptors.take_pipe()?;
             let (out, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
             // An unprivileged user may have reached his share of larger pipes.
             let _ = fcntl_setpipe_size(&into, PIPE_SIZE);
-            Some(Ends { out, into })
+            Some(Ends { out, into, _held: held })
         })?;
         self.lent.set(self.lent.get() + 1);
         Some(Pipe { ends: Some(ends), held: 0, home: Rc::clone(self) })

@@ -80,6 +80,7 @@ pub(crate) async fn open(
         match frame.into_data() {
             Ok(data) => {
                 worker.counters.bytes_up.add(data.len() as u64);
+                downstream.body_came(data.len() as u64);
                 gathered.add(data);
             }
             Err(frame) => {
@@ -214,6 +215,10 @@ async fn keep(
     body: Incoming,
     limit: usize,
 ) -> Result<Upload, Failure> {
+    let body = body.map_frame(|frame| {
+        downstream.body_came(frame.data_ref().map_or(0, |data| data.len() as u64));
+        frame
+    });
     let mut collected = pin!(Limited::new(body, limit).collect());
     downstream.set_starved(true);
     let bytes: Bytes = poll_fn(|cx| match collected.as_mut().poll(cx) {

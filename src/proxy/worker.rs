@@ -5,13 +5,9 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     hash::{BuildHasher as _, Hasher as _, RandomState},
-    io,
     net::SocketAddr,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -20,26 +16,27 @@ use http::HeaderValue;
 use hyper::{client, server};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{mpsc, watch},
     task::spawn_local,
 };
 
 use super::{
+    accept,
     access_log::{AccessLog, Entry},
     body::Streamed,
     budget::RetryBudget,
     config::ProxyConfig,
-    converse::{self, LocalExecutor},
+    converse::LocalExecutor,
+    descriptors::Descriptors,
     downstream::{Clock, Deadlines, Downstream, Registry, SWEEP},
-    errors::{Failure, SHED},
+    errors::Failure,
     h2::BesideExecutor,
     hedge::Hedging,
     key::{self, Asked, Peer},
     metrics::Counters,
     pick::{Picker, View},
     pool::Pool,
-    proxy_protocol,
     routes::{Reader, Table},
     splice::Pipes,
 };
@@ -50,8 +47,6 @@ use crate::{
 
 /// How often a worker that shuts down looks whether it is done.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(50);
-/// How long to wait when the system has no descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The most of an unwanted answer that is read to keep its connection, and for how long.
 const DISCARD_MAX: u64 = 64 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
@@ -66,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) log: Option<Arc<AccessLog>>,
     /// Open client connections of the process.
     pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) descriptors: Arc<Descriptors>,
 }
 
 /// A worker's own state; never leaves its thread.
@@ -88,9 +84,10 @@ pub(crate) struct Worker {
     pub(crate) downstream_http2: server::conn::http2::Builder<LocalExecutor>,
     pub(crate) executor: LocalExecutor,
     pub(crate) pipes: Rc<Pipes>,
+    pub(crate) descriptors: Arc<Descriptors>,
     index: usize,
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
-    open: Arc<AtomicUsize>,
+    pub(crate) open: Arc<AtomicUsize>,
     pub(crate) registry: Registry,
     rng: RefCell<StdRng>,
     pub(crate) view: RefCell<Rc<View>>,
@@ -111,9 +108,9 @@ pub(crate) async fn run(
     spawn_local(sweep(Rc::clone(&worker)));
     let deadline = tokio::select! {
         deadline = stopped(&mut stop) => deadline,
-        never = accept(&worker, &listener) => match never {},
+        never = accept::accept(&worker, &listener) => match never {},
     };
-    if let Err(error) = worker.empty_queue(listener) {
+    if let Err(error) = accept::empty_queue(&worker, listener) {
         tracing::warn!(%error, "connections that waited to be accepted were lost");
     }
     while !worker.registry.is_empty() && Instant::now() < deadline {
@@ -150,9 +147,18 @@ async fn follow(worker: Rc<Worker>, mut reader: Reader) {
 /// Looks after deadlines.
 async fn sweep(worker: Rc<Worker>) {
     let deadlines = Deadlines::new(&worker.config);
-    loop {
+    let mut missed = worker.descriptors.missed();
+    for turn in 1_u64.. {
         tokio::time::sleep(SWEEP).await;
         let now = worker.clock.advance();
+        if missed != worker.descriptors.missed() {
+            missed = worker.descriptors.missed();
+            worker.release_idle();
+        }
+        // Once a second, by one of all.
+        if worker.index == 0 && turn % 10 == 0 {
+            worker.descriptors.recount();
+        }
         let overdue = worker.registry.sweep(now, &deadlines);
         worker.counters.whole_timeouts.add(overdue);
         for pool in worker.view().pools.iter().flatten() {
@@ -162,22 +168,6 @@ async fn sweep(worker: Rc<Worker>) {
             && hedging.borrow_mut().refresh(now)
         {
             worker.counters.hedge_measurements.bump();
-        }
-    }
-}
-
-async fn accept(worker: &Rc<Worker>, listener: &TcpListener) -> std::convert::Infallible {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => worker.admit(stream, peer),
-            Err(error) => {
-                worker.counters.accept_errors.bump();
-                // A connection that was gone before we looked says nothing about the next.
-                if error.kind() != io::ErrorKind::ConnectionAborted {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
         }
     }
 }
@@ -221,7 +211,8 @@ impl Worker {
             downstream_http,
             downstream_http2: http2_builder(&config, executor.clone()),
             executor,
-            pipes: Rc::default(),
+            pipes: Rc::new(Pipes::new(Arc::clone(&parts.descriptors))),
+            descriptors: parts.descriptors,
             index,
             failures: parts.failures,
             open: parts.open,
@@ -279,6 +270,14 @@ impl Worker {
     /// Who is next to get a request of this slot, by the policy.
     pub(crate) fn pick(&self, slot: Slot, tried: &[InstanceId]) -> Option<Rc<Pool>> {
         self.picker.pick(&self.view.borrow(), slot, tried, &self.rng, &self.counters)
+    }
+
+    /// Closes what rests and holds a descriptor.
+    pub(crate) fn release_idle(&self) {
+        for pool in self.view.borrow().pools.iter().flatten() {
+            pool.release_idle();
+        }
+        self.pipes.release_unused();
     }
 
     /// Whether anybody is admitted.
@@ -358,13 +357,14 @@ impl Worker {
     pub(crate) fn count_failure(&self, failure: &Failure) {
         match failure {
             Failure::NoReplica => self.counters.no_replica.bump(),
+            Failure::Exhausted => self.counters.exhausted.bump(),
             Failure::Unanswered => self.counters.unanswered.bump(),
             Failure::BadAnswer => self.counters.bad_answers.bump(),
             Failure::TimedOut => self.counters.timed_out.bump(),
             Failure::LargeBody => self.counters.bodies_too_large.bump(),
             Failure::LongUri => self.counters.uris_too_long.bump(),
             // Counted where it is known why.
-            Failure::Overloaded | Failure::NotFound(_) => {}
+            Failure::Overloaded | Failure::NotFound(..) => {}
             _ => self.counters.refused_requests.bump(),
         }
     }
@@ -386,65 +386,6 @@ impl Worker {
                 }
             };
             let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
-        });
-    }
-
-    /// Accepts what the kernel has already accepted for us: these clients think that they are
-    /// connected. Only then the listener may close.
-    fn empty_queue(self: &Rc<Self>, listener: TcpListener) -> io::Result<()> {
-        let listener = listener.into_std()?;
-        loop {
-            match listener.accept() {
-                Ok((stream, peer)) => {
-                    stream.set_nonblocking(true)?;
-                    self.admit(TcpStream::from_std(stream)?, peer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// For whom a connection comes: its peer, or whom the PROXY protocol names. `None`: nobody is
-    /// named, or by somebody who is not trusted to.
-    async fn announced(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
-        if !self.config.proxy_protocol {
-            return Some(peer);
-        }
-        let trusted = &self.config.trusted_proxies;
-        if !trusted.is_empty() && !trusted.contains(peer.ip()) {
-            return None;
-        }
-        let reading = Box::pin(proxy_protocol::read(stream));
-        let said = tokio::time::timeout(self.config.header_read, reading).await;
-        said.ok()?.ok().map(|client| client.unwrap_or(peer))
-    }
-
-    /// Serves a connection, or sheds it.
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let open = Open::new(&self.open);
-        if open.number > self.config.connections_max {
-            self.counters.connections_shed.bump();
-            // Into the empty buffer of a new socket: it fits, or the client is gone.
-            let _ = stream.try_write(SHED);
-            return;
-        }
-        self.counters.connections_accepted.bump();
-        let worker = Rc::clone(self);
-        spawn_local(async move {
-            let mut stream = stream;
-            let Some(peer) = worker.announced(&mut stream, peer).await else {
-                worker.counters.connections_unannounced.bump();
-                worker.counters.connections_closed.bump();
-                return;
-            };
-            let (id, downstream) =
-                worker.registry.open(peer, &worker.config.trusted_proxies, &worker.clock);
-            converse::converse(&worker, stream, &downstream).await;
-            worker.registry.close(id);
-            worker.counters.connections_closed.bump();
-            drop(open);
         });
     }
 }
@@ -477,21 +418,3 @@ fn http2_builder(
 
 /// What a client may send on all streams of a connection before we have read some of it.
 const H2_WINDOW: u32 = 1 << 20;
-
-/// A place in the process's number of open connections.
-struct Open {
-    number: usize,
-    count: Arc<AtomicUsize>,
-}
-
-impl Open {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        Self { number: count.fetch_add(1, Ordering::Relaxed) + 1, count: Arc::clone(count) }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
         mpsc as std_mpsc,
     },
@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     access_log::AccessLog,
     config::ProxyConfig,
+    descriptors::Descriptors,
     metrics::{Counters, Totals},
     routes::Routes,
     worker::{self, Parts},
@@ -43,7 +44,9 @@ pub struct Workers {
     stop: watch::Sender<Option<Instant>>,
     /// Each resolves (with an error) when its thread ends, however it ends.
     running: Vec<oneshot::Receiver<()>>,
-    /// The same of the thread that writes the access log.
+    /// The access log, which ends with the last worker.
+    log: Weak<AccessLog>,
+    /// Resolves when the thread that writes it ends.
     log_ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -54,6 +57,7 @@ struct Common {
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
     control: axum::Router,
     log: Option<Arc<AccessLog>>,
+    descriptors: Arc<Descriptors>,
 }
 
 impl Workers {
@@ -72,23 +76,36 @@ impl Workers {
         let sockets = bind(wanted, config.worker_count()).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
         })?;
+        // Those of the access log's thread come first.
+        let counters = Arc::<CachePadded<Counters>>::default();
         let (log, log_ended) = match &config.access_log {
             None => (None, None),
             Some(settings) => {
-                let (log, ended) = AccessLog::open(settings)?;
+                let (log, ended) = AccessLog::open(settings, Arc::clone(&counters))?;
                 (Some(log), Some(ended))
             }
         };
         let mut workers = Self {
             local_addr: sockets[0].local_addr()?,
             routes: routes.clone(),
-            counters: Vec::new(),
+            counters: vec![counters],
             open: Arc::default(),
             stop: watch::Sender::new(None),
             running: Vec::new(),
+            log: log.as_ref().map_or_else(Weak::new, Arc::downgrade),
             log_ended,
         };
-        let common = Common { config: Arc::new(config), routes, failures, control, log };
+        let descriptors = Arc::new(Descriptors::of_process());
+        let clients_max = descriptors.clients_max();
+        if clients_max < config.connections_max {
+            tracing::warn!(
+                "the limit of open files leaves room for {clients_max} client connections, \
+                 not for {} (`connections_max`)",
+                config.connections_max
+            );
+        }
+        let config = Arc::new(config);
+        let common = Common { config, routes, failures, control, log, descriptors };
         for (number, socket) in sockets.into_iter().enumerate() {
             workers.start_one(number, socket, &common)?;
         }
@@ -105,6 +122,7 @@ impl Workers {
             counters: Arc::clone(&counters),
             log: common.log.clone(),
             open: Arc::clone(&self.open),
+            descriptors: Arc::clone(&common.descriptors),
         };
         let (running, ended) = oneshot::channel();
         let (ready, is_ready) = std_mpsc::sync_channel(1);
@@ -148,6 +166,14 @@ impl Workers {
     /// Client connections that are open now.
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Lets the access log be opened anew by its path, for instance after it was moved away. Lines
+    /// that wait are written to the old file or to the new one, and none is lost. Never waits.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = self.log.upgrade() {
+            log.reopen();
+        }
     }
 
     /// What all workers have counted since the start.

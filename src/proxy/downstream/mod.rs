@@ -5,20 +5,27 @@
 //! deadlines, a new table, a shutdown) walks over all connections of the worker, leaves a word in
 //! the cell and wakes the task; so no request has a timer or a subscription of its own.
 
+mod clock;
+mod http2;
+mod pace;
 mod registry;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io,
     net::SocketAddr,
     rc::Rc,
     task::{Poll, Waker, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::HeaderValue;
 
-pub(crate) use self::registry::{Deadlines, Registry};
+pub(crate) use self::{
+    clock::Clock,
+    registry::{Deadlines, Registry},
+};
+use self::{http2::Http2, pace::Pace};
 use super::{
     interim::{self, Gate},
     splice::Splice,
@@ -28,29 +35,6 @@ use crate::fleet::ids::InstanceId;
 
 /// How often deadlines are looked at, and so how exact they are.
 pub(crate) const SWEEP: Duration = Duration::from_millis(100);
-
-/// The time of a worker in milliseconds, as exact as its sweep is frequent.
-#[derive(Debug)]
-pub(crate) struct Clock {
-    started: Instant,
-    now: Cell<u64>,
-}
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), now: Cell::new(0) }
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.now.get()
-    }
-
-    pub(crate) fn advance(&self) -> u64 {
-        let millis = self.started.elapsed().as_millis();
-        self.now.set(u64::try_from(millis).unwrap_or(u64::MAX));
-        self.now.get()
-    }
-}
 
 /// What a client connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +77,15 @@ pub(crate) enum Verdict {
     TimedOut,
 }
 
-/// What a connection is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a connection is told; what comes later here outweighs what comes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
     /// End after the request at hand, at once if there is none.
     Finish,
-    /// End now.
-    Close,
     /// End now, saying that the request took too long to come.
     TooSlow,
+    /// End now.
+    Close,
 }
 
 /// See the module.
@@ -131,8 +115,13 @@ pub(crate) struct Downstream {
     waker: RefCell<Option<Waker>>,
     /// Whether it is one stream of an HTTP/2 connection.
     is_stream: bool,
-    /// Streams of an HTTP/2 connection.
-    streams: Cell<usize>,
+    /// If it is an HTTP/2 connection as a whole.
+    http2: OnceCell<Box<Http2>>,
+    /// Bytes of the client's body so far.
+    body_bytes: Cell<u64>,
+    pace: Cell<Pace>,
+    /// Whether the client's body comes more slowly than it may.
+    slow_body: Cell<bool>,
     /// Interim answers for the client, to be written when hyper has written all of its own.
     interim: RefCell<Vec<u8>>,
     /// Whether the client understands interim answers, and we can send it some.
@@ -178,7 +167,10 @@ impl Downstream {
             overdue: Cell::new(false),
             waker: RefCell::new(None),
             is_stream: false,
-            streams: Cell::new(0),
+            http2: OnceCell::new(),
+            body_bytes: Cell::new(0),
+            pace: Cell::default(),
+            slow_body: Cell::new(false),
             interim: RefCell::new(Vec::new()),
             takes_interim: Cell::new(false),
             gate: RefCell::new(None),
@@ -195,17 +187,6 @@ impl Downstream {
             is_stream: true,
             ..Self::with(self.peer, forwarded_for, self.is_trusted, &self.clock)
         }
-    }
-
-    /// Streams come from now on.
-    pub(crate) fn begin_streams(&self) {
-        self.enter(State::NoStreams);
-    }
-
-    fn count_stream(&self, change: isize) {
-        let streams = self.streams.get().saturating_add_signed(change);
-        self.streams.set(streams);
-        self.enter(if streams == 0 { State::NoStreams } else { State::Streams });
     }
 
     /// Whether interim answers of the request at hand can be sent.
@@ -309,11 +290,19 @@ impl Downstream {
         self.starved.set(false);
     }
 
-    /// Bytes came from the client.
-    pub(crate) fn bytes_came(&self) {
+    /// Bytes came from the client; of HTTP/2 some are changed.
+    pub(crate) fn bytes_came(&self, bytes: &mut [u8]) {
         if matches!(self.state.get(), State::Fresh | State::Idle) {
             self.enter(State::Head);
         }
+        if let Some(http2) = self.http2.get() {
+            http2.came(bytes, self.clock.now());
+        }
+    }
+
+    /// Bytes of the client's body came.
+    pub(crate) fn body_came(&self, length: u64) {
+        self.body_bytes.set(self.body_bytes.get().saturating_add(length));
     }
 
     /// A body moved.
@@ -327,6 +316,9 @@ impl Downstream {
         self.began.set(self.since.get());
         self.too_large.set(false);
         self.overdue.set(false);
+        self.body_bytes.set(0);
+        self.pace.set(Pace::default());
+        self.slow_body.set(false);
         self.gate.take();
     }
 
@@ -363,8 +355,27 @@ impl Downstream {
         self.starved.set(starved);
     }
 
+    /// Whether it is the client that is waited for.
     pub(crate) fn is_starved(&self) -> bool {
-        self.starved.get()
+        self.starved.get() || self.slow_body.get()
+    }
+
+    /// So many milliseconds have passed; the client's body must come at so many bytes per second at
+    /// least.
+    fn keep_pace(&self, millis: u64, least: u64) {
+        if !self.starved.get() {
+            return;
+        }
+        let mut pace = self.pace.get();
+        let is_slow = pace.waited(millis, self.body_bytes.get(), least);
+        self.pace.set(pace);
+        if is_slow {
+            self.slow_body.set(true);
+            self.judge(Verdict::TimedOut);
+            if self.state.get() == State::Response {
+                self.tell(Order::Close);
+            }
+        }
     }
 
     /// The request at hand waits for an instance from now on. That another one was ejected does not
@@ -427,8 +438,12 @@ impl Downstream {
         }
     }
 
+    /// Leaves an order, unless a stronger one has not been seen yet.
     fn tell(&self, order: Order) {
-        self.order.set(Some(order));
+        if let Some(http2) = self.http2.get() {
+            http2.finish(self.clock.now());
+        }
+        self.order.set(self.order.get().max(Some(order)));
         self.wake();
     }
 
@@ -440,6 +455,34 @@ impl Downstream {
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn downstream() -> Downstream {
+        let peer = SocketAddr::from(([10, 0, 0, 9], 4711));
+        Downstream::new(peer, false, &Rc::new(Clock::start()))
+    }
+
+    #[test]
+    fn a_weaker_order_does_not_replace_one_that_was_not_seen() {
+        for (first, second, expected) in [
+            (Order::Close, Order::Finish, Order::Close),
+            (Order::Close, Order::TooSlow, Order::Close),
+            (Order::TooSlow, Order::Finish, Order::TooSlow),
+            (Order::Finish, Order::Close, Order::Close),
+            (Order::Finish, Order::TooSlow, Order::TooSlow),
+        ] {
+            let downstream = downstream();
+            downstream.tell(first);
+            downstream.tell(second);
+            assert_eq!(downstream.take_order(), Some(expected), "{first:?}, {second:?}");
+            downstream.tell(Order::Finish);
+            assert_eq!(downstream.take_order(), Some(Order::Finish), "it was seen");
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use super::{
     super::{config::ProxyConfig, trusted::TrustedProxies},
     Clock, Downstream, Order, SWEEP, State, Verdict,
+    http2::{Limits, Step},
 };
 use crate::fleet::ids::InstanceId;
 
@@ -19,6 +20,8 @@ use crate::fleet::ids::InstanceId;
 pub(crate) struct Registry {
     connections: RefCell<HashMap<u64, Rc<Downstream>>>,
     next: Cell<u64>,
+    /// When deadlines were looked at last.
+    swept: Cell<u64>,
 }
 
 /// Milliseconds, taken from the configuration once.
@@ -30,6 +33,8 @@ pub(crate) struct Deadlines {
     body_idle: u64,
     upgrade_idle: u64,
     whole: u64,
+    /// Bytes per second; 0: none.
+    body_rate_min: u64,
 }
 
 impl Deadlines {
@@ -46,6 +51,7 @@ impl Deadlines {
             body_idle: millis(config.body_idle),
             upgrade_idle: millis(config.upgrade_idle),
             whole: config.request_timeout.map_or(u64::MAX, millis),
+            body_rate_min: config.body_rate_min.unwrap_or(0),
         }
     }
 }
@@ -110,25 +116,34 @@ impl Registry {
 
     /// Looks for deadlines that have passed. Returns how many whole requests took too long.
     pub(crate) fn sweep(&self, now: u64, deadlines: &Deadlines) -> u64 {
+        let since = now.saturating_sub(self.swept.replace(now));
         let mut overdue = 0;
         for downstream in self.connections.borrow().values() {
             let age = now.saturating_sub(downstream.since.get());
             let whole = now.saturating_sub(downstream.began.get());
-            match downstream.state.get() {
+            let state = downstream.state.get();
+            let has_request = matches!(state, State::Request | State::Response);
+            if has_request && deadlines.body_rate_min > 0 {
+                downstream.keep_pace(since, deadlines.body_rate_min);
+            }
+            match state {
                 State::Request | State::Response
                     if whole > deadlines.whole && !downstream.overdue.replace(true) =>
                 {
                     overdue += 1;
                     downstream.judge(Verdict::TimedOut);
-                    if downstream.state.get() == State::Response {
+                    if state == State::Response {
                         downstream.tell(Order::Close);
                     }
                 }
                 State::Fresh if age > deadlines.header_read => downstream.tell(Order::Close),
                 State::Head if age > deadlines.header_read => downstream.tell(Order::TooSlow),
-                State::Idle | State::NoStreams if age > deadlines.client_idle => {
-                    downstream.tell(Order::Finish)
+                // Its last answer is written, but not read.
+                State::Idle if age > deadlines.client_idle.saturating_add(deadlines.body_idle) => {
+                    downstream.tell(Order::Close);
                 }
+                State::Idle if age > deadlines.client_idle => downstream.tell(Order::Finish),
+                State::Streams | State::NoStreams => downstream.sweep_http2(now, deadlines),
                 State::Request if age > deadlines.first_byte => downstream.judge(Verdict::TimedOut),
                 State::Response if age > deadlines.body_idle => downstream.tell(Order::Close),
                 State::Tunnel if age > deadlines.upgrade_idle => downstream.tell(Order::Close),
@@ -136,5 +151,26 @@ impl Registry {
             }
         }
         overdue
+    }
+}
+
+impl Downstream {
+    /// Looks after a connection of HTTP/2 as a whole.
+    fn sweep_http2(&self, now: u64, deadlines: &Deadlines) {
+        let Some(http2) = self.http2.get() else { return };
+        let limits = Limits {
+            header_read: deadlines.header_read,
+            client_idle: deadlines.client_idle,
+            body_idle: deadlines.body_idle,
+        };
+        match http2.step(now, self.since.get(), &limits) {
+            Some(Step::Ping) => {
+                http2.begin_ping(now);
+                self.wake();
+            }
+            Some(Step::Finish) => self.tell(Order::Finish),
+            Some(Step::Close) => self.tell(Order::Close),
+            None => {}
+        }
     }
 }

@@ -44,7 +44,8 @@ pub fn access_log(data: &[u8]) {
 
 /// A line without its end.
 fn line(format: LogFormat, request: &Request<()>) -> String {
-    let log = AccessLog { lines: sync_channel(0).0, format, sample: 1.0 };
+    let reopen = Arc::default();
+    let log = AccessLog { lines: sync_channel(0).0, format, sample: 1.0, reopen };
     let client = HeaderValue::from_static("10.0.0.9");
     let entry = Entry::begin(Arc::new(log), Arc::default(), client, request);
     let line = entry.line();

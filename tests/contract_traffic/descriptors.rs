@@ -1,0 +1,135 @@
+//! A balancer with few descriptors: strangers may be refused, nobody else notices.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::harness::{Balancer, Home, LONG, eventually, get};
+
+/// The same program with a hard limit of open files.
+fn limited(command: &Command, files: u32) -> Command {
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(key, value),
+            None => limited.env_remove(key),
+        };
+    }
+    limited.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    limited
+}
+
+/// A client whose connection stays open.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(to: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(to).ok()?;
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        Some(Self(BufReader::new(stream)))
+    }
+
+    /// The status and body of an answer; `None` if the connection is gone.
+    fn get(&mut self, target: &str) -> Option<(u16, String)> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).ok()?;
+        let (mut line, mut status, mut length) = (String::new(), 0, 0);
+        while line != "\r\n" {
+            line.clear();
+            if self.0.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest[..3].parse().unwrap();
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).ok()?;
+        Some((status, String::from_utf8(body).unwrap()))
+    }
+}
+
+/// Processor time of a process so far.
+fn worked(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Clients beyond the limit, with what each was told; their connections stay open.
+fn strangers(balancer: &Balancer, count: usize) -> Vec<(Client, Option<(u16, String)>)> {
+    (0..count)
+        .filter_map(|number| {
+            let mut client = Client::connect(balancer.traffic)?;
+            let answer = client.get(&format!("/home?id=stranger-{number}"));
+            Some((client, answer))
+        })
+        .collect()
+}
+
+#[test]
+fn without_descriptors_strangers_are_refused_and_nobody_is_blamed() {
+    let home = Home::new();
+    let command = home.serve(&["--replicas", "2", "--access-log", "json", "--key", "query:id"]);
+    let balancer = Balancer::spawn(limited(&command, 64));
+    balancer.wait_for(2);
+    let mut friends: Vec<Client> =
+        (0..5).map(|_| Client::connect(balancer.traffic).unwrap()).collect();
+    for (number, friend) in friends.iter_mut().enumerate() {
+        assert_eq!(friend.get(&format!("/home?id={number}")).unwrap().0, 200);
+    }
+    for round in 0..2 {
+        let strangers = strangers(&balancer, 120);
+        for (_, answer) in &strangers {
+            if let Some((status, body)) = answer {
+                let refused = *status == 503 && body.contains("Too many connections are open");
+                assert!(*status == 200 || refused, "{status}: {body}");
+            }
+        }
+        let served = strangers
+            .iter()
+            .filter(|(_, answer)| answer.as_ref().is_some_and(|(status, _)| *status == 200));
+        assert!((1..100).contains(&served.count()), "the limit does not press");
+        let (before, began) = (worked(balancer.pid()), Instant::now());
+        for number in 0..400 {
+            for friend in &mut friends {
+                let answer = friend.get(&format!("/home?id={round}-{number}"));
+                assert_eq!(answer.map(|(status, _)| status), Some(200), "round {round}");
+            }
+            if began.elapsed() > Duration::from_secs(3) {
+                break;
+            }
+        }
+        // What is asked for takes time; an accept that fails at once, again and again, takes all.
+        std::thread::sleep(Duration::from_millis(500));
+        let rested = worked(balancer.pid());
+        std::thread::sleep(Duration::from_secs(1));
+        let idle = worked(balancer.pid()) - rested;
+        assert!(idle < Duration::from_millis(500), "{idle:?} of a second, after {before:?}");
+        assert_eq!(get(balancer.admin, "/rep").message()["N"], 2, "nobody is ejected");
+        drop(strangers);
+        eventually("strangers are served again", || {
+            let answer = Client::connect(balancer.traffic).and_then(|mut one| one.get("/home"));
+            answer.is_some_and(|(status, _)| status == 200)
+        });
+    }
+    let metrics = get(balancer.admin, "/metrics");
+    for (name, none) in [("unanswered", true), ("exhausted", true), ("connections_shed", false)] {
+        let zero = metrics.text().contains(&format!("\nringmaster_{name}_total 0\n"));
+        assert_eq!(zero, none, "{name}: {}", metrics.text());
+    }
+    for word in ["suspect", "eject", "refused"] {
+        assert!(balancer.logged(word).is_none(), "{}", balancer.log());
+    }
+    assert!(balancer.terminate().0.success());
+}
