@@ -80,6 +80,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Token of the admin port.
     pub admin_token: Option<Secret>,
+    /// Where the log goes; `None`: standard error.
+    pub log_file: Option<PathBuf>,
     /// Whether replicas are stopped at the end.
     pub stop_replicas_on_exit: bool,
     /// Heartbeats.
@@ -130,6 +132,7 @@ impl Config {
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
             admin: address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?,
             admin_token: options.admin_token.clone().filter(|t| !t.is_empty()).map(Secret),
+            log_file: options.log_file.clone().filter(|path| !path.as_os_str().is_empty()),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
             prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
             proxy: proxy::proxy_of(&options, &limits)?,

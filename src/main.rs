@@ -1,7 +1,11 @@
 //! `ringmaster`: parses the command line, runs what was asked for, and turns the result into an
 //! exit code: 0 clean, 1 failed while running, 2 unusable flags or configuration.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{self, ErrorKind as IoError, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, error::ErrorKind};
 use ringmaster::{
@@ -11,6 +15,7 @@ use ringmaster::{
     },
     client,
     config::{Config, ConfigError, Options},
+    logging::{self, Log},
     serve,
 };
 
@@ -25,19 +30,16 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.kind() == MISSING_SUBCOMMAND => {
-            eprint!("{error}");
+            complain(&error.to_string());
             return ExitCode::from(2);
         }
         Err(error) if error.use_stderr() => {
             // One line: what is wrong, without the usage.
             let text = error.to_string();
-            eprintln!("{}", text.lines().next().unwrap_or("error: unusable arguments"));
+            complain(text.lines().next().unwrap_or("error: unusable arguments"));
             return ExitCode::from(2);
         }
-        Err(help) => {
-            print!("{help}");
-            return ExitCode::SUCCESS;
-        }
+        Err(help) => return deliver(&help.to_string()),
     };
     match cli.command {
         Command::Serve(serve) => match config_of(serve) {
@@ -45,10 +47,7 @@ fn main() -> ExitCode {
             Err(error) => unusable(&error),
         },
         Command::Check(serve) => match config_of(serve) {
-            Ok(config) => {
-                println!("{config:#?}");
-                ExitCode::SUCCESS
-            }
+            Ok(config) => deliver(&format!("{config:#?}\n")),
             Err(error) => unusable(&error),
         },
         Command::Simulate(asked) => run_simulate(&asked, cli.json),
@@ -60,7 +59,7 @@ fn run_simulate(asked: &Simulate, as_json: bool) -> ExitCode {
     match simulate::answer(asked, as_json) {
         Ok(text) => finish(simulate::deliver(asked, text)),
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&format!("error: {error}"));
             ExitCode::from(2)
         }
     }
@@ -73,18 +72,27 @@ fn config_of(serve: Serve) -> Result<Config, ConfigError> {
 }
 
 fn unusable(error: &ConfigError) -> ExitCode {
-    eprintln!("error: {error}");
+    complain(&format!("error: {error}"));
     ExitCode::from(2)
 }
 
+/// How long the last lines of the log may take.
+const LOG_DEADLINE: Duration = Duration::from_secs(1);
+
 fn run_serve(config: Config) -> ExitCode {
     raise_descriptor_limit();
+    let log = match Log::open(config.log_file.as_deref()) {
+        Ok(log) => log,
+        Err(error) => return finish(Err(error.into())),
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("RINGMASTER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(log.clone())
+        // It would be told to standard error, and panic where that is closed.
+        .log_internal_errors(false)
+        .with_ansi(logging::is_colourful(config.log_file.as_deref()))
         .with_target(false)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -93,9 +101,10 @@ fn run_serve(config: Config) -> ExitCode {
         .enable_all()
         .build();
     let served = match runtime {
-        Ok(runtime) => runtime.block_on(serve::serve(config)),
+        Ok(runtime) => runtime.block_on(serve::serve(config, &log)),
         Err(error) => Err(error.into()),
     };
+    log.flush(LOG_DEADLINE);
     finish(served.map(|()| String::new()))
 }
 
@@ -105,7 +114,7 @@ fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        eprintln!("the limit of open files stays as it is: {error}");
+        complain(&format!("the limit of open files stays as it is: {error}"));
     }
 }
 
@@ -131,13 +140,28 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
 
 fn finish(result: anyhow::Result<String>) -> ExitCode {
     match result {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => deliver(&text),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&format!("error: {error:#}"));
             ExitCode::from(1)
         }
     }
+}
+
+/// Writes an answer. Who closes a pipe early has read enough.
+fn deliver(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != IoError::BrokenPipe => {
+            complain(&format!("error: the answer cannot be written: {error}"));
+            ExitCode::from(1)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// One message for people. `eprintln!` would panic where standard error is closed or full.
+fn complain(text: &str) {
+    // There is nowhere left to say that it could not be said; the exit code still tells.
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }

@@ -95,13 +95,16 @@ pub fn plan(state: &State, now: Moment) -> Plan {
     }
     if state.boot == Boot::Done {
         operation_step(state, &mut clock, &mut steps);
-        for replica in state.desired.replicas() {
+        let kept = if state.stops_replicas() { &[] } else { state.desired.replicas() };
+        for replica in kept {
             replica_steps(state, replica.id(), &mut clock, &mut steps);
         }
         leftover_steps(state, &mut clock, &mut steps);
         stopping_steps(state, &mut clock, &mut steps);
         overdue_steps(state, &mut clock, &mut steps);
-        last_living_steps(state, &mut steps);
+        if !state.stops_replicas() {
+            last_living_steps(state, &mut steps);
+        }
         probe_steps(state, &mut clock, &mut steps);
         persist_step(state, &mut clock, &mut steps);
     }
@@ -263,8 +266,10 @@ fn start_cause(
     siblings: &Siblings<'_>,
     clock: &mut Clock,
 ) -> Option<StartCause> {
-    let may_start =
-        state.keeper == Keeper::Ringmaster && state.engine == Engine::Up && !state.writing.is_first;
+    let may_start = state.keeper == Keeper::Ringmaster
+        && state.engine == Engine::Up
+        && !state.writing.is_first
+        && state.shutdown.is_none();
     if !may_start || !siblings.coming.is_empty() {
         return None;
     }
@@ -298,10 +303,12 @@ fn may_roll(state: &State) -> bool {
         })
 }
 
-/// Instances whose replica is neither desired nor about to join.
+/// Instances whose replica is neither desired nor about to join; all of them where the balancer ends
+/// with its replicas.
 fn leftover_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     for (id, instance) in &state.instances {
-        if state.is_desired(id.replica) || state.is_newcomer(id.replica) {
+        let is_kept = state.is_desired(id.replica) || state.is_newcomer(id.replica);
+        if is_kept && !state.stops_replicas() {
             continue;
         }
         match instance.phase {

@@ -7,7 +7,7 @@ use super::{
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     observed::{Health, Instance, Phase, of_replica},
     operation::{Change, Operation},
-    state::{Boot, Engine, State},
+    state::{Boot, Engine, Finish, State},
 };
 
 /// A fleet at a moment.
@@ -27,6 +27,10 @@ pub struct FleetView {
     pub operation: Option<&'static str>,
     /// Commands that wait for it.
     pub commands_waiting: usize,
+    /// See [`State::may_listen`].
+    pub may_listen: bool,
+    /// See [`State::finish`].
+    pub finish: Option<Finish>,
 }
 
 /// One desired replica.
@@ -88,6 +92,8 @@ impl FleetView {
                 Operation::Changing { change: Change::Ring(_), .. } => "ring",
             }),
             commands_waiting: state.queue.len(),
+            may_listen: state.may_listen(),
+            finish: state.finish(),
         }
     }
 

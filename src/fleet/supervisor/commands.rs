@@ -30,6 +30,9 @@ struct Outcome {
 
 impl Supervisor {
     pub(super) fn take_command(&mut self, id: CommandId, request: Request) {
+        if self.state.shutdown.is_some() {
+            return self.answer(id, Err(ScaleError::ShuttingDown));
+        }
         // Before the first list nothing is known that a dry run could be exact about.
         if request.dry_run && self.state.boot == Boot::Done {
             let answer = self.preview(&request.command);
@@ -42,7 +45,7 @@ impl Supervisor {
         self.state.queue.push_back((id, request));
     }
 
-    fn answer(&mut self, id: CommandId, answer: Answer) {
+    pub(super) fn answer(&mut self, id: CommandId, answer: Answer) {
         self.act(Action::Answer(id, answer));
     }
 
@@ -311,7 +314,7 @@ impl Supervisor {
         );
     }
 
-    fn roll_back(&mut self, error: ScaleError, now: Moment) {
+    pub(super) fn roll_back(&mut self, error: ScaleError, now: Moment) {
         if let Some(Operation::Adding { stage, .. }) = &mut self.state.operation {
             let deadline = now + ROLL_BACK_DEADLINE;
             *stage = AddStage::RollingBack { error: error.clone(), deadline };

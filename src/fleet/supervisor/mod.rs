@@ -7,6 +7,7 @@
 mod commands;
 mod events;
 mod listing;
+mod shutdown;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -123,6 +124,8 @@ impl Supervisor {
             queue: VecDeque::new(),
             foreign_names: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            adopted: BTreeSet::new(),
+            shutdown: None,
         };
         let chance = Chance {
             names: StdRng::seed_from_u64(settings.seed),
@@ -135,6 +138,7 @@ impl Supervisor {
     /// Takes in one event, and says what is to be done.
     pub fn handle(&mut self, event: Event, now: Moment) -> Turn {
         self.take_in(event, now);
+        self.follow_shutdown(now);
         let mut wake_at = None;
         for round in 0.. {
             let plan = plan(&self.state, now);

@@ -4,4 +4,5 @@ mod changes;
 mod commands;
 mod health;
 mod restart;
+mod shutdown;
 mod world;
