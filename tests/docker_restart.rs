@@ -5,6 +5,8 @@
 #[path = "common/docker.rs"]
 mod docker;
 mod docker_support;
+#[path = "docker/shutdown.rs"]
+mod shutdown;
 
 use std::{
     collections::BTreeMap,
