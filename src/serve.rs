@@ -132,9 +132,13 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         }
         Err(error) => Err(error.into()),
     };
-    end(&config, &handle, workers, driver.as_ref(), &mut signals).await;
+    let is_empty = end(&config, &handle, workers, &mut signals).await;
     admin_server.abort();
+    // Its lists would make again what is tidied up.
     control.abort();
+    if is_empty {
+        tidy_up(driver.as_ref()).await;
+    }
     result
 }
 
@@ -151,13 +155,13 @@ const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const TIDY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// First no command begins any more, then traffic ends, then the replicas, where they are to.
+/// Returns whether nothing of the fleet is left that we keep.
 async fn end(
     config: &Config,
     handle: &Handle,
     workers: Option<Workers>,
-    driver: &dyn Driver,
     signals: &mut Signals,
-) {
+) -> bool {
     let drain = config.limits.drain;
     tracing::info!("stopping: open requests may end within {drain:?}");
     handle.shut_down(false).await;
@@ -173,17 +177,18 @@ async fn end(
         ended = tokio::time::timeout(deadline, handle.until(|view| view.finish.is_some())) => ended,
         () = signals.stopped(|| ()) => {
             tracing::warn!("told to stop again: what is under way is left as it is");
-            return;
+            return false;
         }
     };
     match ended.map(|view| view.finish) {
-        Ok(Some(Finish::Done)) if stops_replicas => tidy_up(driver).await,
-        Ok(Some(Finish::Done) | None) => {}
+        Ok(Some(Finish::Done)) => return stops_replicas,
+        Ok(None) => {}
         Ok(Some(Finish::EngineAway)) => {
             tracing::warn!("not all replicas could be stopped: the engine does not answer");
         }
         Err(_) => tracing::warn!("what was under way has not ended within {deadline:?}"),
     }
+    false
 }
 
 async fn tidy_up(driver: &dyn Driver) {

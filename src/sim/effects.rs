@@ -78,6 +78,7 @@ impl World {
         let ready_at = Moment(self.now.0 + self.rng.random_range(5..400));
         let handle = self.engine.create(request, ready_at);
         let Some(container) = self.engine.containers.get_mut(&handle) else { return };
+        container.is_late = is_late;
         container.is_stubborn = self.rng.random_bool(self.trouble);
         let address = container.address;
         if self.image_is_bad {

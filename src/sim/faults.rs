@@ -34,6 +34,8 @@ pub(super) enum Fault {
     BalancerRestarts,
     BalancerLosesState,
     KilledBetweenActions,
+    ToldToEnd,
+    ToldToEndWithReplicas,
     DiskFills,
     DiskEmpties,
     ImageChanges,
@@ -67,6 +69,8 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::BalancerRestarts, 6),
     (Fault::BalancerLosesState, 2),
     (Fault::KilledBetweenActions, 8),
+    (Fault::ToldToEnd, 2),
+    (Fault::ToldToEndWithReplicas, 2),
     (Fault::DiskFills, 2),
     (Fault::ImageChanges, 2),
     (Fault::ImageBreaks, 1),
@@ -106,6 +110,8 @@ impl World {
             Fault::BalancerRestarts => return self.restart_balancer(false),
             Fault::BalancerLosesState => return self.restart_balancer(true),
             Fault::KilledBetweenActions => self.crash_after = Some(self.rng.random_range(0..4)),
+            Fault::ToldToEnd => self.tell_to_end(false),
+            Fault::ToldToEndWithReplicas => self.tell_to_end(true),
             Fault::EngineRestarts => self.engine_restarts(),
             Fault::EngineReturns => {
                 self.engine.is_up = true;

@@ -8,6 +8,7 @@
 
 mod check;
 mod effects;
+mod ending;
 mod engine;
 mod faults;
 mod trace;
