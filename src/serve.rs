@@ -1,5 +1,7 @@
 //! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
 
+mod descriptors;
+
 use std::{
     io,
     net::IpAddr,
@@ -111,7 +113,10 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         // Past the deadline it listens all the same.
         _ = may_listen => {
             let scaling = api::scaling::router(handle.clone());
-            Some(Workers::start(config.proxy.clone(), routes, failures, scaling))
+            let mut proxy = config.proxy.clone();
+            proxy.connections_max =
+                descriptors::connections_within(proxy.connections_max, proxy.worker_count());
+            Some(Workers::start(proxy, routes, failures, scaling))
         }
         () = signals.stopped(|| log.reopen()) => None,
     };

@@ -22,9 +22,13 @@ const PATIENCE_MS: u64 = 60_000;
 
 impl World {
     pub(super) fn tell_to_end(&mut self, with_replicas: bool) {
-        self.deliver(0, Event::ShutDown { stop_replicas: false });
+        if self.rng.random_bool(0.7) {
+            self.user_commands(Fault::Adds);
+        }
+        let starting_for = self.rng.random_range(0..300);
+        self.deliver(starting_for, Event::ShutDown { stop_replicas: false });
         if with_replicas {
-            let drained_in = self.rng.random_range(0..5_000);
+            let drained_in = starting_for + self.rng.random_range(0..200);
             self.deliver(drained_in, Event::ShutDown { stop_replicas: true });
         } else {
             // The shell ends as soon as it hears that all is done; sometimes only at its deadline.

@@ -216,7 +216,7 @@ impl World {
         self.engine_says(instance, sighting);
     }
 
-    fn user_commands(&mut self, fault: Fault) {
+    pub(super) fn user_commands(&mut self, fault: Fault) {
         let in_service = self.supervisor.state().in_service();
         let known: Vec<ReplicaName> =
             self.supervisor.state().desired.replicas().iter().map(|r| r.name.clone()).collect();
