@@ -36,6 +36,7 @@ use crate::{
     fleet::{
         desired::Desired,
         ids::InstanceId,
+        message::FailureKind,
         state::{Finish, Keeper},
         supervisor::{Settings, Supervisor},
         table::RoutingTable,
@@ -111,13 +112,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let mut workers = None;
     let started = tokio::select! {
         // Past the deadline it listens all the same.
-        _ = may_listen => {
-            let scaling = api::scaling::router(handle.clone());
-            let mut proxy = config.proxy.clone();
-            proxy.connections_max =
-                descriptors::connections_within(proxy.connections_max, proxy.worker_count());
-            Some(Workers::start(proxy, routes, failures, scaling))
-        }
+        _ = may_listen => Some(start_workers(&config, &handle, routes, failures)),
         () = signals.stopped(|| log.reopen()) => None,
     };
     let result = match started.transpose() {
@@ -145,6 +140,19 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         tidy_up(driver.as_ref()).await;
     }
     result
+}
+
+/// Listens for traffic and serves it.
+fn start_workers(
+    config: &Config,
+    handle: &Handle,
+    routes: Routes,
+    failures: mpsc::Sender<(InstanceId, FailureKind)>,
+) -> io::Result<Workers> {
+    let mut proxy = config.proxy.clone();
+    proxy.connections_max =
+        descriptors::connections_within(proxy.connections_max, proxy.worker_count());
+    Workers::start(proxy, routes, failures, api::scaling::router(handle.clone()))
 }
 
 /// What the workers count, once they run.

@@ -299,7 +299,9 @@ fn a_state_disk_that_is_full_harms_no_request() {
     let balancer = home.start_full(3, &[]);
     // What the state is written to before it is renamed.
     let temporary = home.state_dir().join("state.json.tmp");
-    std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+    eventually("no write is under way", || {
+        std::os::unix::fs::symlink("/dev/full", &temporary).is_ok()
+    });
     let load = Load::start(balancer.traffic, 4);
     let why = balancer.command("/add", r#"{"n":1}"#).refusal(503);
     assert!(why.contains("No space left"), "{why}");
