@@ -27,6 +27,21 @@ remove() { # the docker command, then what it removes
     fi
 }
 
+# Networks of fleets beside the default one that are left over: made by a balancer, with no container
+# on them, running or not, and no container of their fleet.
+leftover_networks() {
+    docker network ls --filter label=ringmaster.fleet \
+        --format '{{.ID}} {{.Label "ringmaster.fleet"}}' |
+        while read -r id fleet; do
+            used=$(
+                docker ps --all --quiet --filter "network=$id"
+                docker ps --all --quiet --filter "label=ringmaster.fleet=$fleet"
+                docker ps --all --quiet --filter "label=ringmaster.balances=$fleet"
+            )
+            [ -n "$used" ] || printf '%s\n' "$id"
+        done
+}
+
 # The balancer first: it would replace what we remove. Told to stop, it starts nothing more.
 # shellcheck disable=SC2046
 {
@@ -35,6 +50,7 @@ remove() { # the docker command, then what it removes
     remove "rm --force --volumes" $(docker ps --all --quiet --filter "label=$FLEET_LABEL")
     remove "network rm" $(docker network ls --quiet --filter "label=$FLEET_LABEL")
     remove "network rm" $(docker network ls --quiet --filter "label=$BALANCER_LABEL")
+    remove "network rm" $(leftover_networks)
     remove "volume rm" $(docker volume ls --quiet --filter "name=^$STATE_VOLUME\$")
 }
 say "removed $removed containers, networks and volumes"

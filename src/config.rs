@@ -91,6 +91,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Who may use the admin port and the scaling API.
     pub access: Access,
+    /// Where the log goes; `None`: standard error.
+    pub log_file: Option<PathBuf>,
     /// Whether replicas are stopped at the end.
     pub stop_replicas_on_exit: bool,
     /// Heartbeats.
@@ -151,6 +153,7 @@ impl Config {
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
             admin,
             access,
+            log_file: options.log_file.clone().filter(|path| !path.as_os_str().is_empty()),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
             prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
             proxy,

@@ -31,7 +31,7 @@
 //! | [`control`] | the shell: owns the supervisor, carries out its actions | sees HTTP servers or the data plane |
 //! | [`proxy`] | the data plane: workers, forwarding, pools, retries | sees the supervisor or a driver |
 //! | [`api`] | parse → command → wire | sees the supervisor or a driver |
-//! | [`config`], [`cli`], [`client`], [`serve`] | parse, wire the parts, wait | hold logic |
+//! | [`config`], [`cli`], [`client`], [`serve`], [`logging`] | parse, wire the parts, wait | hold logic |
 //!
 //! Dependencies point one way:
 //!
@@ -62,7 +62,7 @@
 //!
 //! W workers carry traffic, each with its own runtime, listener, upstream connections and counters.
 //! Two more threads run the control side: one task owns the supervisor, and everything it asks for
-//! runs concurrently beside it. One writes the access log, where there is one. The two sides share the routing table and one in-flight number per
+//! runs concurrently beside it. One writes the log, and one the access log, where there is one. The two sides share the routing table and one in-flight number per
 //! instance, nothing else.
 
 pub mod api;
@@ -75,6 +75,7 @@ pub mod driver;
 pub mod fleet;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod logging;
 pub mod proxy;
 pub mod ring;
 pub mod serve;

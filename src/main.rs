@@ -3,7 +3,7 @@
 //! the fleet is degraded, 4 where no replica passes.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, ErrorKind as IoError, Write},
     process::ExitCode,
     time::Duration,
 };
@@ -17,6 +17,7 @@ use ringmaster::{
     client,
     config::{Config, ConfigError, log_filter},
     fleet::view::Health,
+    logging::{self, Log},
     serve,
 };
 use tracing_subscriber::EnvFilter;
@@ -39,19 +40,16 @@ fn main() -> ExitCode {
     let (cli, warning) = match parsed {
         Ok(parsed) => parsed,
         Err(error) if error.kind() == MISSING_SUBCOMMAND => {
-            eprint!("{error}");
+            complain(&error.to_string());
             return ExitCode::from(2);
         }
         Err(error) if error.use_stderr() => {
             // One line: what is wrong, without the usage.
             let text = error.to_string();
-            eprintln!("{}", text.lines().next().unwrap_or("error: unusable arguments"));
+            complain(text.lines().next().unwrap_or("error: unusable arguments"));
             return ExitCode::from(2);
         }
-        Err(help) => {
-            print!("{help}");
-            return ExitCode::SUCCESS;
-        }
+        Err(help) => return deliver(&help.to_string()),
     };
     match cli.command {
         Command::Serve(asked) => match config_of(asked, warning) {
@@ -74,7 +72,7 @@ fn run_simulate(asked: &Simulate, as_json: bool) -> ExitCode {
     match simulate::answer(asked, as_json) {
         Ok(text) => finish(simulate::deliver(asked, text)),
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&format!("error: {error}"));
             ExitCode::from(2)
         }
     }
@@ -109,19 +107,27 @@ fn run_check(asked: Serve, warning: Option<String>, as_json: bool) -> ExitCode {
 }
 
 fn unusable(error: &ConfigError) -> ExitCode {
-    eprintln!("error: {error}");
+    complain(&format!("error: {error}"));
     ExitCode::from(2)
 }
 
 /// How long a write to a disk that hangs may keep the program from ending.
 const LAST_WRITE: Duration = Duration::from_secs(2);
+/// How long the last lines of the log may take.
+const LOG_DEADLINE: Duration = Duration::from_secs(1);
 
 fn run_serve(config: Config, filter: EnvFilter) -> ExitCode {
     raise_descriptor_limit();
+    let log = match Log::open(config.log_file.as_deref()) {
+        Ok(log) => log,
+        Err(error) => return finish(Err(error.into())),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(log.clone())
+        // It would be told to standard error, and panic where that is closed.
+        .log_internal_errors(false)
+        .with_ansi(logging::is_colourful(config.log_file.as_deref()))
         .with_target(false)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -131,12 +137,13 @@ fn run_serve(config: Config, filter: EnvFilter) -> ExitCode {
         .build();
     let served = match runtime {
         Ok(runtime) => {
-            let served = runtime.block_on(serve::serve(config));
+            let served = runtime.block_on(serve::serve(config, &log));
             runtime.shutdown_timeout(LAST_WRITE);
             served
         }
         Err(error) => Err(error.into()),
     };
+    log.flush(LOG_DEADLINE);
     finish(served.map(|()| String::new()))
 }
 
@@ -146,7 +153,7 @@ fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        eprintln!("the limit of open files stays as it is: {error}");
+        complain(&format!("the limit of open files stays as it is: {error}"));
     }
 }
 
@@ -185,13 +192,28 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
 
 fn finish(result: anyhow::Result<String>) -> ExitCode {
     match result {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => deliver(&text),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&format!("error: {error:#}"));
             ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
         }
     }
+}
+
+/// Writes an answer. Who closes a pipe early has read enough.
+fn deliver(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != IoError::BrokenPipe => {
+            complain(&format!("error: the answer cannot be written: {error}"));
+            ExitCode::from(1)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// One message for people. `eprintln!` would panic where standard error is closed or full.
+fn complain(text: &str) {
+    // There is nowhere left to say that it could not be said; the exit code still tells.
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }

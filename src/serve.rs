@@ -1,13 +1,21 @@
 //! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
 
-use std::{io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+mod descriptors;
+
+use std::{
+    io,
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use rand::TryRng;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 
@@ -28,12 +36,13 @@ use crate::{
     fleet::{
         desired::Desired,
         ids::InstanceId,
-        message::{EngineError, StopManner},
-        state::Keeper,
+        message::FailureKind,
+        state::{Finish, Keeper},
         supervisor::{Settings, Supervisor},
         table::RoutingTable,
     },
-    proxy::{Routes, Workers},
+    logging::Log,
+    proxy::{Routes, Totals, Workers},
     ring::hash,
 };
 
@@ -55,12 +64,17 @@ impl Publisher for Routes {
     }
 }
 
+/// How long after the start the traffic port may wait for an adopted replica to pass.
+const ADOPTION_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Runs the balancer until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// A port that is taken, a state directory that cannot be used, another balancer of the fleet.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let mut stop = Stop::listen()?;
+pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let clock = Clock::start();
+    let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
     for warning in config::resolve(&config).await? {
         tracing::warn!("{warning}");
     }
@@ -70,8 +84,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let admin = TcpListener::bind(config.admin)
         .await
         .with_context(|| format!("cannot listen on {} (`admin`)", config.admin))?;
+    Workers::check_address(&config.proxy)?;
 
-    let clock = Clock::start();
     let seed = rand::rngs::SysRng.try_next_u64().context("the system gives no random numbers")?;
     let supervisor = Supervisor::new(settings_of(&config, seed), stored, clock.now())
         .context("the replicas of the stored state do not fit the configured ring")?;
@@ -87,49 +101,152 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         record: Arc::new(Record::default()),
         failures: failure_receiver,
     });
-    let scaling = traffic_router(handle.clone(), &config);
-    let mut workers = Workers::start(config.proxy.clone(), routes, failures, scaling)?;
-    let traffic_address = workers.local_addr();
-    // Both ports are ours: only now may anything be started.
+    // Both ports can be ours: only now may anything be started.
     let control = tokio::spawn(control);
-    let totals = Arc::new(workers.totals_source());
-    let router = admin_router(handle, totals, &config, docker);
+    let totals = Arc::<OnceLock<api::admin::TotalsSource>>::default();
+    let router = admin_router(handle.clone(), later(&totals), &config, docker);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
     for notice in &config.notices {
         tracing::info!("{notice}");
     }
-    tracing::info!(traffic = %traffic_address, admin = %admin_address, "listening");
 
-    stop.wait().await;
-    tracing::info!("stopping: open requests may end within {:?}", config.limits.drain);
-    workers.shutdown(config.limits.drain).await;
+    let may_listen = tokio::time::timeout_at(listens_by, handle.until(|view| view.may_listen));
+    let mut workers = None;
+    let started = tokio::select! {
+        // Past the deadline it listens all the same.
+        _ = may_listen => Some(start_workers(&config, &handle, routes, failures)),
+        () = signals.stopped(|| log.reopen()) => None,
+    };
+    let result = match started.transpose() {
+        Ok(None) => Ok(()),
+        Ok(Some(running)) => {
+            // It is set here only.
+            let _ = totals.set(Arc::new(running.totals_source()));
+            let traffic = running.local_addr();
+            tracing::info!(%traffic, admin = %admin_address, "listening");
+            let reopen = || {
+                log.reopen();
+                running.reopen_logs();
+            };
+            signals.stopped(reopen).await;
+            workers = Some(running);
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    };
+    let is_empty = end(&config, &handle, workers, &mut signals).await;
     admin_server.abort();
+    // Its lists would make again what is tidied up.
     control.abort();
-    if config.stop_replicas_on_exit || config.driver == DriverKind::Process {
-        stop_replicas(driver.as_ref()).await;
+    if is_empty {
+        tidy_up(driver.as_ref()).await;
     }
-    Ok(())
+    result
 }
 
-/// SIGTERM and SIGINT, listened to from the beginning.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+/// Listens for traffic and serves it.
+fn start_workers(
+    config: &Config,
+    handle: &Handle,
+    routes: Routes,
+    failures: mpsc::Sender<(InstanceId, FailureKind)>,
+) -> io::Result<Workers> {
+    let mut proxy = config.proxy.clone();
+    proxy.connections_max =
+        descriptors::connections_within(proxy.connections_max, proxy.worker_count());
+    Workers::start(proxy, routes, failures, traffic_router(handle.clone(), config))
 }
 
-impl Stop {
+/// What the workers count, once they run.
+fn later(totals: &Arc<OnceLock<api::admin::TotalsSource>>) -> api::admin::TotalsSource {
+    let totals = Arc::clone(totals);
+    Arc::new(move || totals.get().map_or_else(Totals::default, |counted| counted()))
+}
+
+/// How long the core may take to end what it has begun, without and with replicas to stop.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// How long tidying up may take.
+const TIDY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// First no command begins any more, then traffic ends, then the replicas, where they are to.
+/// Returns whether nothing of the fleet is left that we keep.
+async fn end(
+    config: &Config,
+    handle: &Handle,
+    workers: Option<Workers>,
+    signals: &mut Signals,
+) -> bool {
+    let drain = config.limits.drain;
+    tracing::info!("stopping: open requests may end within {drain:?}");
+    handle.shut_down(false).await;
+    if let Some(mut workers) = workers {
+        workers.shutdown(drain).await;
+    }
+    let stops_replicas = config.stop_replicas_on_exit || config.driver == DriverKind::Process;
+    if stops_replicas {
+        handle.shut_down(true).await;
+    }
+    let deadline = if stops_replicas { STOP_DEADLINE } else { END_DEADLINE };
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(deadline, handle.until(|view| view.finish.is_some())) => ended,
+        () = signals.stopped(|| ()) => {
+            tracing::warn!("told to stop again: what is under way is left as it is");
+            return false;
+        }
+    };
+    match ended.map(|view| view.finish) {
+        Ok(Some(Finish::Done)) => return stops_replicas,
+        Ok(None) => {}
+        Ok(Some(Finish::EngineAway)) => {
+            tracing::warn!("not all replicas could be stopped: the engine does not answer");
+        }
+        Err(_) => tracing::warn!("what was under way has not ended within {deadline:?}"),
+    }
+    false
+}
+
+async fn tidy_up(driver: &dyn Driver) {
+    match tokio::time::timeout(TIDY_DEADLINE, driver.tidy_up()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the fleet's network could not be removed"),
+        Err(_) => tracing::warn!("the fleet's network could not be removed in time"),
+    }
+}
+
+/// The signals that mean something, listened to from the beginning.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user: [Signal; 2],
+}
+
+impl Signals {
     fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
         })
     }
 
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits for SIGTERM or SIGINT, and obeys the others meanwhile.
+    async fn stopped(&mut self, reopen_logs: impl Fn()) {
+        let [first, second] = &mut self.user;
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    reopen_logs();
+                    tracing::info!("SIGHUP: the log files are opened anew");
+                }
+                _ = first.recv() => tracing::info!("SIGUSR1: nothing is done"),
+                _ = second.recv() => tracing::info!("SIGUSR2: nothing is done"),
+            }
         }
     }
 }
@@ -274,28 +391,4 @@ fn traffic_router(handle: Handle, config: &Config) -> axum::Router {
 
 fn text_of(secret: Option<&Secret>) -> Option<Arc<str>> {
     secret.map(|secret| secret.0.as_str().into())
-}
-
-/// How often all of a fleet is stopped: a start that was under way shows in a later list only.
-const STOP_ROUNDS: usize = 3;
-
-/// Stops everything of the fleet, whatever its state.
-async fn stop_replicas(driver: &dyn Driver) {
-    let stopping = async {
-        for _ in 0..STOP_ROUNDS {
-            let found = driver.list().await?.found;
-            if found.is_empty() {
-                break;
-            }
-            let stops =
-                found.into_iter().map(|found| driver.stop(found.handle, StopManner::Graceful));
-            join_all(stops).await.into_iter().collect::<Result<(), _>>()?;
-        }
-        Ok::<(), EngineError>(())
-    };
-    match tokio::time::timeout(Duration::from_secs(60), stopping).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "not all replicas could be stopped"),
-        Err(_) => tracing::warn!("not all replicas could be stopped within a minute"),
-    }
 }

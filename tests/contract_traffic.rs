@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
+#[path = "contract/process.rs"]
+mod process;
 
 #[path = "contract_traffic/descriptors.rs"]
 mod descriptors;

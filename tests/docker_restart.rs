@@ -7,6 +7,8 @@ mod docker;
 mod docker_support;
 #[path = "docker_restart/rolls.rs"]
 mod rolls;
+#[path = "docker/shutdown.rs"]
+mod shutdown;
 
 use std::{
     collections::BTreeMap,

@@ -451,9 +451,13 @@ async fn plays_the_balancer_in_a_container() {
     let Ok(fleet) = env::var("RINGMASTER_TEST_INSIDE") else {
         return;
     };
+    let told = tokio::signal::unix::SignalKind::user_defined1();
+    let mut told = tokio::signal::unix::signal(told).unwrap();
     let driver = ready(DockerConfig::new(&fleet, "rmdrv-nothing:1")).await;
     driver.prepare().await.unwrap();
     assert_eq!(driver.other_balancers().await.unwrap(), [""; 0]);
+    time::timeout(Duration::from_secs(600), told.recv()).await.unwrap();
+    driver.tidy_up().await.unwrap();
     time::sleep(Duration::from_secs(600)).await;
 }
 
@@ -508,6 +512,13 @@ async fn a_balancer_in_a_container_joins_the_network() {
         let running = world.inspect(&name, "{{.State.Running}}");
         assert_eq!(running, "true", "{:?}", world.docker(&["logs", &name]));
         world.inspect(&name, networks).contains(&network)
+    });
+    // At the end it leaves the network that it joined, and removes it.
+    world.docker(&["kill", "--signal", "USR1", &name]);
+    eventually("the network is gone", LONG, || {
+        assert_eq!(world.inspect(&name, "{{.State.Running}}"), "true");
+        let list = ["network", "ls", "--quiet", "--filter", &format!("name={network}")];
+        world.docker(&list).is_empty()
     });
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::{
     control::Handle,
     fleet::ids::InstanceId,
+    logging,
     proxy::{BOUNDS_MICROS, HistogramTotals, InstanceTotals, Totals},
 };
 
@@ -19,6 +20,9 @@ pub(super) fn text(handle: &Handle, totals: &Totals) -> String {
         header(&mut out, &name, "counter", field.help);
         line(&mut out, &name, "", field.value as f64);
     }
+    let name = "ringmaster_log_lines_dropped_total";
+    header(&mut out, name, "counter", "Lines of the balancer's own log that were not written.");
+    line(&mut out, name, "", logging::lines_dropped() as f64);
     replica_metrics(&mut out, handle, totals);
     out
 }

@@ -186,6 +186,9 @@ pub struct Options {
     /// How long each may wait [default: 1s]
     #[arg(long, env = "RINGMASTER_QUEUE_TIMEOUT", value_name = "TIME")]
     pub queue_timeout: Option<String>,
+    /// Where the log goes [default: standard error]
+    #[arg(long, env = "RINGMASTER_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// One line for each request: off, json or common [default: off]
     #[arg(long, env = "RINGMASTER_ACCESS_LOG", value_name = "FORMAT")]
     pub access_log: Option<String>,
@@ -333,6 +336,7 @@ macro_rules! every_option {
             replica_in_flight_max,
             queue_max,
             queue_timeout,
+            log_file,
             access_log,
             access_log_file,
             access_log_sample,

@@ -16,9 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     driver::{Driver, Signal},
@@ -102,11 +101,15 @@ pub struct Answered {
 /// A command, and who waits for what comes of it.
 type Command = (Request, oneshot::Sender<Answered>);
 
+/// Whether the replicas are to be stopped, and who waits until the core has taken it in.
+type Ending = (bool, oneshot::Sender<()>);
+
 /// Reaches the control core from anywhere in the program.
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
-    view: Arc<ArcSwap<FleetView>>,
+    endings: mpsc::Sender<Ending>,
+    view: watch::Receiver<Arc<FleetView>>,
     record: Arc<Record>,
 }
 
@@ -122,7 +125,24 @@ impl Handle {
 
     /// The fleet as it is now.
     pub fn view(&self) -> Arc<FleetView> {
-        self.view.load_full()
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// The first fleet that is as wanted, now or later. Has no deadline of its own; when the core
+    /// has ended, the last one.
+    pub async fn until(&self, wanted: impl Fn(&FleetView) -> bool) -> Arc<FleetView> {
+        let mut view = self.view.clone();
+        let found = view.wait_for(|view| wanted(view)).await.map(|view| Arc::clone(&view));
+        found.unwrap_or_else(|_| self.view())
+    }
+
+    /// Tells the core that the balancer ends, and returns when it has taken that in. When it is
+    /// done, the view says so.
+    pub async fn shut_down(&self, stop_replicas: bool) {
+        let (sender, taken) = oneshot::channel();
+        // A core that has ended begins nothing more, either.
+        let _ = self.endings.send((stop_replicas, sender)).await;
+        let _ = taken.await;
     }
 
     /// The decision record.
@@ -135,14 +155,18 @@ impl Handle {
 const EVENTS_MAX: usize = 1_024;
 /// Commands that may wait to be read; the core has its own, smaller queue.
 const COMMANDS_MAX: usize = 64;
+/// Times that the core may be told to end before it has heard the first.
+const ENDINGS_MAX: usize = 2;
 
 /// Makes the shell. Nothing happens until its future runs, so that all that can fail may come
 /// first; it runs until it is dropped, and the fleet goes on without it.
 pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>) {
     let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
-    let view = Arc::new(ArcSwap::from_pointee(FleetView::of(parts.supervisor.state())));
-    let handle = Handle { commands, view: Arc::clone(&view), record: Arc::clone(&parts.record) };
-    (handle, run(parts, command_receiver, view))
+    let (endings, ending_receiver) = mpsc::channel(ENDINGS_MAX);
+    let view = watch::Sender::new(Arc::new(FleetView::of(parts.supervisor.state())));
+    let record = Arc::clone(&parts.record);
+    let handle = Handle { commands, endings, view: view.subscribe(), record };
+    (handle, run(parts, command_receiver, ending_receiver, view))
 }
 
 /// All that the loop owns.
@@ -153,13 +177,18 @@ struct Shell {
     publisher: Arc<dyn Publisher>,
     record: Arc<Record>,
     table: RoutingTable,
-    view: Arc<ArcSwap<FleetView>>,
+    view: watch::Sender<Arc<FleetView>>,
     waiting: HashMap<CommandId, oneshot::Sender<Answered>>,
     commands_seen: u64,
     wake_at: Option<Moment>,
 }
 
-async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>, view: Arc<ArcSwap<FleetView>>) {
+async fn run(
+    parts: Parts,
+    mut commands: mpsc::Receiver<Command>,
+    mut endings: mpsc::Receiver<Ending>,
+    view: watch::Sender<Arc<FleetView>>,
+) {
     let (event_sender, mut events) = mpsc::channel(EVENTS_MAX);
     let (signal_sender, mut signals) = mpsc::channel(EVENTS_MAX);
     let Parts { supervisor, clock, driver, store, prober, publisher, record, mut failures } = parts;
@@ -188,6 +217,12 @@ async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>, view: Arc<ArcS
         let wake_at = shell.wake_at.map(|at| clock.instant(at));
         let event = tokio::select! {
             biased;
+            Some((stop_replicas, taken)) = endings.recv() => {
+                shell.take(Event::ShutDown { stop_replicas });
+                // Whoever said it may have stopped waiting.
+                let _ = taken.send(());
+                continue;
+            }
             Some(signal) = signals.recv() => event_of(signal),
             Some(event) = events.recv() => event,
             Some((instance, kind)) = failures.recv() => Event::RequestFailed { instance, kind },
@@ -242,7 +277,7 @@ impl Shell {
             // First the table, so that whoever is told of a change finds it in force.
             self.publish();
             let view = FleetView::of(self.supervisor.state());
-            self.view.store(Arc::new(view));
+            self.view.send_replace(Arc::new(view));
         }
         for note in &notes {
             self.record.take(note);
@@ -266,7 +301,7 @@ impl Shell {
     fn answer(&mut self, command: CommandId, answer: Answer) {
         if let Some(waiting) = self.waiting.remove(&command) {
             // Whoever asked may have gone; the command was carried out nevertheless.
-            drop(waiting.send(Answered { answer, view: self.view.load_full() }));
+            drop(waiting.send(Answered { answer, view: Arc::clone(&self.view.borrow()) }));
         }
     }
 }

@@ -39,6 +39,12 @@ pub trait Driver: Send + Sync + 'static {
     /// Everything of this fleet.
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>>;
 
+    /// Removes what the driver made for the fleet beside its instances and that serves nobody now
+    /// that none is left.
+    fn tidy_up(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Sends what the engine reports until the receiver is gone. Subscribes again by itself.
     fn watch(&self, signals: mpsc::Sender<Signal>) -> BoxFuture<'_, ()>;
 }

@@ -81,6 +81,12 @@ pub enum Event {
     },
     /// The engine's event stream was lost or found again: what happened meanwhile is unknown.
     StreamChanged,
+    /// The balancer is to end: no command begins any more, and nothing is started. May be said
+    /// again, to stop the replicas too.
+    ShutDown {
+        /// Whether all instances are stopped; never those that somebody else keeps.
+        stop_replicas: bool,
+    },
     /// Time has passed.
     Tick,
 }

@@ -7,7 +7,7 @@ use super::{
     backoff::Backoff,
     command::{CommandId, Request},
     desired::Desired,
-    ids::{Handle, Incarnation, Moment, ReplicaId, ReplicaName},
+    ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     limits::Limits,
     message::{Revision, WriteId},
     observed::{Instance, Instances},
@@ -59,6 +59,34 @@ pub struct State {
     pub foreign_names: BTreeSet<ReplicaName>,
     /// Open requests, as they were when the last command came.
     pub in_flight: BTreeMap<ReplicaId, u64>,
+    /// Those that ran when the fleet was booted.
+    pub adopted: BTreeSet<InstanceId>,
+    /// Set once the balancer was told to end.
+    pub shutdown: Option<Shutdown>,
+}
+
+/// How far the end of the balancer's run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Whether the instances are stopped, too.
+    pub stop_replicas: bool,
+    /// When that was said.
+    pub since: Moment,
+    /// Since when no instance is known.
+    pub empty_since: Option<Moment>,
+    /// Whether a list that was asked for after that has found nothing.
+    pub is_swept: bool,
+    /// Whether the engine has been away for too long to wait for it.
+    pub is_given_up: bool,
+}
+
+/// How a shutdown ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// All that was asked for is done.
+    Done,
+    /// The engine does not answer, so that instances may be left.
+    EngineAway,
 }
 
 /// Who starts and stops instances.
@@ -149,6 +177,32 @@ impl State {
     /// Whether a replica is desired.
     pub fn is_desired(&self, id: ReplicaId) -> bool {
         self.desired.replica(id).is_some()
+    }
+
+    /// Whether all instances are on their way out because the balancer ends with them.
+    pub fn stops_replicas(&self) -> bool {
+        self.shutdown.is_some_and(|shutdown| shutdown.stop_replicas)
+    }
+
+    /// Whether requests may come: one that can answer is admitted, or none that ran before may
+    /// become so. Somebody who is refused a connection tries again; a 503 is an answer.
+    pub fn may_listen(&self) -> bool {
+        let may_yet_pass =
+            |id: &InstanceId| self.instances.get(id).is_some_and(|instance| !instance.is_leaving());
+        self.boot == Boot::Done
+            && (self.instances.values().any(Instance::is_admitted)
+                || !self.adopted.iter().any(may_yet_pass))
+    }
+
+    /// How the shutdown ended; `None` while it goes on, and when none was asked for.
+    pub fn finish(&self) -> Option<Finish> {
+        let shutdown = self.shutdown?;
+        if shutdown.is_given_up {
+            return Some(Finish::EngineAway);
+        }
+        let is_busy = self.operation.is_some() || self.writing.under_way.is_some();
+        let is_empty = !shutdown.stop_replicas || shutdown.is_swept;
+        (!is_busy && is_empty).then_some(Finish::Done)
     }
 
     /// Whether a replica is a newcomer whose addition has not been committed or given up.

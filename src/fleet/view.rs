@@ -8,7 +8,7 @@ use super::{
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     observed::{self, Instance, Phase, of_replica},
     operation::{Change, Operation},
-    state::{Boot, Engine, State},
+    state::{Boot, Engine, Finish, State},
 };
 
 /// A fleet at a moment.
@@ -32,6 +32,10 @@ pub struct FleetView {
     pub roll: Option<RollView>,
     /// Whether so many replicas fail at once that living ones are not replaced, or one at a time.
     pub is_panic: bool,
+    /// See [`State::may_listen`].
+    pub may_listen: bool,
+    /// See [`State::finish`].
+    pub finish: Option<Finish>,
 }
 
 /// The replacement of outdated instances by what is wanted.
@@ -158,6 +162,8 @@ impl FleetView {
             commands_waiting: state.queue.len(),
             roll: roll_view(state),
             is_panic: state.panic_since.is_some(),
+            may_listen: state.may_listen(),
+            finish: state.finish(),
         }
     }
 

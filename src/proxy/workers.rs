@@ -61,6 +61,18 @@ struct Common {
 }
 
 impl Workers {
+    /// Whether the address could be had, without listening on it: a client is refused as long as
+    /// the balancer does not listen, and tries again.
+    ///
+    /// # Errors
+    /// The address cannot be had (in use, not ours, not permitted).
+    pub fn check_address(config: &ProxyConfig) -> io::Result<()> {
+        let wanted = config.listen;
+        open(wanted).and_then(|socket| socket.bind(wanted)).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
+        })
+    }
+
     /// Binds the address and starts the threads. When it returns, connections are accepted.
     ///
     /// # Errors

@@ -363,6 +363,9 @@ impl Checker {
     /// An admitted, healthy, desired instance is never ejected, stopped or reaped: not on an
     /// event that says nothing of it, and never while nothing has happened to its container.
     fn healthy_are_left_alone(&self, state: &State, turn: &Turn, world: &World) -> Broken {
+        if state.stops_replicas() {
+            return Ok(());
+        }
         let enters = |id: InstanceId| {
             let entry =
                 |note: &Note| matches!(note, Note::Admitted { instance, .. } if *instance == id);

@@ -81,6 +81,7 @@ impl World {
         let ready_at = Moment(self.now.0 + self.rng.random_range(5..400));
         let handle = self.engine.create(request, ready_at);
         let Some(container) = self.engine.containers.get_mut(&handle) else { return };
+        container.is_late = is_late;
         container.is_stubborn = self.rng.random_bool(self.trouble);
         let address = container.address;
         let (image, spec) = (container.identity.image.clone(), container.identity.spec.clone());

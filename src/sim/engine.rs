@@ -31,6 +31,8 @@ pub(super) struct Container {
     pub(super) is_stubborn: bool,
     /// Nothing has ever happened to it.
     pub(super) is_blameless: bool,
+    /// Created when nobody waited for it any more.
+    pub(super) is_late: bool,
 }
 
 /// The engine and what it holds.
@@ -87,6 +89,7 @@ impl Engine {
             conduct: Conduct::Good { from: ready_at },
             is_stubborn: false,
             is_blameless: !is_twin,
+            is_late: false,
         };
         self.containers.insert(handle.clone(), container);
         handle

@@ -34,6 +34,8 @@ pub(super) enum Fault {
     BalancerRestarts,
     BalancerLosesState,
     KilledBetweenActions,
+    ToldToEnd,
+    ToldToEndWithReplicas,
     DiskFills,
     DiskHangs,
     DiskEmpties,
@@ -72,6 +74,8 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::BalancerRestarts, 6),
     (Fault::BalancerLosesState, 2),
     (Fault::KilledBetweenActions, 8),
+    (Fault::ToldToEnd, 2),
+    (Fault::ToldToEndWithReplicas, 2),
     (Fault::DiskFills, 2),
     (Fault::DiskHangs, 2),
     (Fault::ImageChanges, 2),
@@ -115,6 +119,8 @@ impl World {
             Fault::BalancerRestarts => return self.restart_balancer(false),
             Fault::BalancerLosesState => return self.restart_balancer(true),
             Fault::KilledBetweenActions => self.crash_after = Some(self.rng.random_range(0..4)),
+            Fault::ToldToEnd => self.tell_to_end(false),
+            Fault::ToldToEndWithReplicas => self.tell_to_end(true),
             Fault::EngineRestarts => self.engine_restarts(),
             Fault::EngineReturns => {
                 self.engine.is_up = true;
@@ -248,7 +254,7 @@ impl World {
         self.engine_says(instance, sighting);
     }
 
-    fn user_commands(&mut self, fault: Fault) {
+    pub(super) fn user_commands(&mut self, fault: Fault) {
         let in_service = self.supervisor.state().in_service();
         let known: Vec<ReplicaName> =
             self.supervisor.state().desired.replicas().iter().map(|r| r.name.clone()).collect();

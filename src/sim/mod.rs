@@ -9,6 +9,7 @@
 mod check;
 mod disk;
 mod effects;
+mod ending;
 mod engine;
 mod faults;
 mod trace;

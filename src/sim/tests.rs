@@ -34,17 +34,19 @@ fn every_seed_is_safe_and_heals() {
     let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
     let seeds = reports.len() as u64;
     eprintln!(
-        "{seeds} seeds: {} turns, {} starts, {} commands done, {} refused, {} runs",
+        "{seeds} seeds: {} turns, {} starts, {} commands done, {} refused, {} runs, {} with their replicas",
         sum(|r| r.turns),
         sum(|r| r.starts),
         sum(|r| r.commands_done),
         sum(|r| r.commands_refused),
         sum(|r| u64::from(r.epochs)),
+        sum(|r| r.ends),
     );
     // The world must be a hard one, or the properties mean nothing.
     assert!(sum(|r| r.commands_done) > 10 * seeds);
     assert!(sum(|r| r.commands_refused) > seeds);
     assert!(sum(|r| u64::from(r.epochs)) > 10 * seeds);
+    assert!(sum(|r| r.ends) > seeds);
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub struct Report {
     pub epochs: u32,
     /// Containers that were started.
     pub starts: u64,
+    /// Runs that ended with all their replicas.
+    pub ends: u64,
 }
 
 /// One simulated world.
@@ -176,6 +178,7 @@ impl World {
                 commands_refused: 0,
                 epochs: 1,
                 starts: 0,
+                ends: 0,
             },
             recent: VecDeque::new(),
         };
@@ -301,7 +304,9 @@ impl World {
             self.remember(format!("-- {}", Brief(note)));
         }
         self.checker.after_turn(&self.supervisor, &turn, self.now, &self.engine)?;
-        self.act(turn)
+        self.starts_nothing(&turn)?;
+        self.act(turn)?;
+        self.follow_end()
     }
 
     fn act(&mut self, mut turn: Turn) -> Result<(), String> {

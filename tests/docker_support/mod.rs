@@ -104,7 +104,10 @@ impl Fleet {
         command.env("DOCKER_HOST", &self.world.host).stdin(Stdio::null());
         command.args(["--driver", "docker", "--fleet", &self.world.fleet]);
         command.args(["--image", &self.world.image, "--state-dir"]).arg(self.state_dir());
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "2"]);
+        if !more.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(["--admin", "127.0.0.1:0", "--workers", "2"]);
         command.args(more);
         command
     }

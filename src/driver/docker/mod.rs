@@ -8,6 +8,7 @@ mod list;
 mod network;
 mod own;
 mod stop;
+mod tidy;
 
 use std::{
     collections::HashMap,
@@ -227,6 +228,10 @@ impl Driver for DockerDriver {
 
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>> {
         Box::pin(self.list_containers())
+    }
+
+    fn tidy_up(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.remove_network())
     }
 
     fn watch(&self, signals: mpsc::Sender<Signal>) -> BoxFuture<'_, ()> {

@@ -182,7 +182,7 @@ impl DockerDriver {
         Ok(())
     }
 
-    async fn find_network(&self) -> Result<Option<NetworkInspect>, CallError> {
+    pub(super) async fn find_network(&self) -> Result<Option<NetworkInspect>, CallError> {
         let mut found = self.inspect_network().await;
         if found.as_ref().is_err_and(|e| e.text().contains("ambiguous")) {
             self.remove_twins().await?;

@@ -37,14 +37,18 @@ pub fn plan(state: &State, now: Moment) -> Plan {
     }
     let mut budget = Budget::of(state);
     operation::operation_step(state, &mut clock, &mut steps);
-    let replacements = panic::replacements(state, &mut clock, &mut steps);
-    replicas::steps(state, replacements, &mut budget, &mut clock, &mut steps);
+    if !state.stops_replicas() {
+        let replacements = panic::replacements(state, &mut clock, &mut steps);
+        replicas::steps(state, replacements, &mut budget, &mut clock, &mut steps);
+    }
     operation::newcomer_steps(state, &mut budget, &mut steps);
     stopping::leftover_steps(state, &mut clock, &mut steps);
     stopping::stopping_steps(state, &mut clock, &mut steps);
     stopping::reaping_steps(state, &mut clock, &mut steps);
     stopping::overdue_steps(state, &mut clock, &mut steps);
-    standing::steps(state, &mut steps);
+    if !state.stops_replicas() {
+        standing::steps(state, &mut steps);
+    }
     persist_step(state, &mut clock, &mut steps);
     let Plan { steps: probes, probe_at, .. } = probes(state, now);
     steps.extend(probes);

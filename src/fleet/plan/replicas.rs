@@ -157,8 +157,10 @@ fn start_cause(
     siblings: &Siblings<'_>,
     clock: &mut Clock,
 ) -> Option<StartCause> {
-    let may_start =
-        state.keeper == Keeper::Ringmaster && state.engine == Engine::Up && !state.writing.is_first;
+    let may_start = state.keeper == Keeper::Ringmaster
+        && state.engine == Engine::Up
+        && !state.writing.is_first
+        && state.shutdown.is_none();
     if !may_start || !siblings.coming.is_empty() {
         return None;
     }

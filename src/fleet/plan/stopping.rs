@@ -7,10 +7,12 @@ use crate::fleet::{
     state::{Engine, Keeper, Reaping, State},
 };
 
-/// Instances whose replica is neither desired nor about to join.
+/// Instances whose replica is neither desired nor about to join; all of them where the balancer ends
+/// with its replicas.
 pub(super) fn leftover_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     for (id, instance) in &state.instances {
-        if state.is_desired(id.replica) || state.is_newcomer(id.replica) {
+        let is_kept = state.is_desired(id.replica) || state.is_newcomer(id.replica);
+        if is_kept && !state.stops_replicas() {
             continue;
         }
         match instance.phase {

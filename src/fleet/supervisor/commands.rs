@@ -28,6 +28,9 @@ struct Outcome {
 
 impl Supervisor {
     pub(super) fn take_command(&mut self, id: CommandId, request: Request, now: Moment) {
+        if self.state.shutdown.is_some() {
+            return self.answer(id, Err(ScaleError::ShuttingDown));
+        }
         // Before the first list nothing is known that a dry run could be exact about.
         if request.dry_run && self.state.boot == Boot::Done {
             let answer = self.preview(&request.command, now);

@@ -33,11 +33,15 @@ impl Supervisor {
             Event::Stopped { instance, result } => self.stopped(instance, result, now),
             Event::Drained { instance } => self.drained(instance, now),
             Event::EngineSaw { instance, sighting } => self.engine_saw(instance, sighting, now),
-            Event::Listed { asked, result } => self.listed(asked, result, now),
+            Event::Listed { asked, result } => {
+                self.note_sweep(asked, &result);
+                self.listed(asked, result, now);
+            }
             Event::RequestFailed { instance, kind } => self.request_failed(instance, kind, now),
             Event::Persisted { write, result } => self.persisted(write, result, now),
             Event::Reaped { handle, result } => self.reaped(handle, result),
             Event::StreamChanged => self.state.list_soon(now),
+            Event::ShutDown { stop_replicas } => self.shut_down(stop_replicas, now),
         }
         false
     }

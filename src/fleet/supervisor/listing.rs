@@ -76,7 +76,10 @@ impl Supervisor {
         let (mut adopted, mut strays) = (0, 0);
         for found in &listing.found {
             match &found.identity {
-                Some(identity) if self.adopt(found, identity, now) => adopted += 1,
+                Some(identity) if self.adopt(found, identity, now) => {
+                    self.state.adopted.insert(identity.instance);
+                    adopted += 1;
+                }
                 _ if self.state.keeper == Keeper::Ringmaster => {
                     strays += 1;
                     self.reap(found.handle.clone());

@@ -10,6 +10,7 @@ mod events;
 mod listing;
 mod names;
 mod rolling;
+mod shutdown;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -146,6 +147,8 @@ impl Supervisor {
             queue: VecDeque::new(),
             foreign_names: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            adopted: BTreeSet::new(),
+            shutdown: None,
         };
         let chance = Chance {
             names: StdRng::seed_from_u64(settings.seed),
@@ -161,10 +164,13 @@ impl Supervisor {
     /// change nothing that another rule of the plan looks at, so only the heartbeats are planned
     /// then: a thousand replicas would keep a core busy otherwise.
     pub fn handle(&mut self, event: Event, now: Moment) -> Turn {
-        let is_quiet = self.take_in(event, now);
+        let is_quiet = self.take_in(event, now) && self.state.shutdown.is_none();
         match self.settled.filter(|settled| is_quiet && settled.until.is_none_or(|at| at > now)) {
             Some(settled) => self.quiet_turn(settled, now),
-            None => self.whole_turn(now),
+            None => {
+                self.follow_shutdown(now);
+                self.whole_turn(now)
+            }
         }
     }
 

@@ -6,5 +6,6 @@ mod health;
 mod panic;
 mod restart;
 mod rolls;
+mod shutdown;
 mod world;
 mod writing;

@@ -1,0 +1,238 @@
+//! The balancer's own log: lines to standard error or to a file, written by a thread of its own.
+//!
+//! Whoever logs never waits and never fails. A line that finds too many others waiting, since the
+//! reader of a pipe stands still, and a line that cannot be written, since the disk is full or the
+//! pipe is closed, is dropped and counted; the next one that can be written is preceded by a line
+//! that says how many are missing.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait to be written.
+const WAITING_MAX: usize = 4_096;
+
+/// Of the process, as the log is.
+static LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Log lines that could not be written, since the start.
+pub fn lines_dropped() -> u64 {
+    LINES_DROPPED.load(Ordering::Relaxed)
+}
+
+/// The log. Clones write to the same.
+#[derive(Clone, Debug)]
+pub struct Log {
+    orders: SyncSender<Order>,
+    reopens: Arc<AtomicBool>,
+}
+
+enum Order {
+    Write(Vec<u8>),
+    /// To be answered when all that came before is written.
+    Flush(SyncSender<()>),
+}
+
+/// Where lines go.
+enum Sink {
+    Stderr,
+    File { file: File, path: PathBuf },
+}
+
+impl Log {
+    /// A log to a file, which is appended to, or to standard error.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or the thread cannot start.
+    pub fn open(file: Option<&Path>) -> io::Result<Self> {
+        let sink = match file {
+            None => Sink::Stderr,
+            Some(path) => Sink::File { file: append_to(path)?, path: path.to_owned() },
+        };
+        let (orders, waiting) = sync_channel(WAITING_MAX);
+        let reopens = Arc::<AtomicBool>::default();
+        let mut writer =
+            Writer { sink, reopens: Arc::clone(&reopens), is_torn: false, said: lines_dropped() };
+        thread::Builder::new().name("log".into()).spawn(move || writer.run(&waiting))?;
+        Ok(Self { orders, reopens })
+    }
+
+    /// Before the next line the file is opened anew, under its name: what bears the name may be
+    /// another one by now.
+    pub fn reopen(&self) {
+        self.reopens.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until everything so far is written, or cannot be; at most for `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let (done, flushed) = sync_channel(1);
+        // Where the queue is full the reader stands still, and waiting would not help.
+        if self.orders.try_send(Order::Flush(done)).is_ok() {
+            // In time or not, the caller goes on.
+            let _ = flushed.recv_timeout(limit);
+        }
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).open(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot write to '{}': {error}", path.display()))
+    })
+}
+
+/// Whether lines may be coloured.
+pub fn is_colourful(file: Option<&Path>) -> bool {
+    file.is_none() && io::stderr().is_terminal()
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(self)
+    }
+}
+
+/// Takes one line with each write.
+#[derive(Debug)]
+pub struct LineWriter<'a>(&'a Log);
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.orders.try_send(Order::Write(line.to_vec())).is_err() {
+            LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the thread owns.
+struct Writer {
+    sink: Sink,
+    reopens: Arc<AtomicBool>,
+    /// Whether the last line broke off.
+    is_torn: bool,
+    /// Dropped lines that the log itself has told of.
+    said: u64,
+}
+
+impl Writer {
+    /// Until the last [`Log`] is gone.
+    fn run(&mut self, waiting: &Receiver<Order>) {
+        while let Ok(order) = waiting.recv() {
+            let line = match order {
+                Order::Write(line) => line,
+                Order::Flush(done) => {
+                    // Who asked may have stopped waiting.
+                    let _ = done.try_send(());
+                    continue;
+                }
+            };
+            if self.reopens.swap(false, Ordering::Relaxed) {
+                self.reopen();
+            }
+            if self.write(&line).is_err() {
+                LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Sink::File { file, path } = &mut self.sink else { return };
+        match append_to(path) {
+            Ok(opened) => (*file, self.is_torn) = (opened, false),
+            // The old one is better than none; it is waiting lines that this comes after.
+            Err(error) => tracing::warn!("the log is not opened anew: {error}"),
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let dropped = lines_dropped();
+        if dropped > self.said {
+            let missing = dropped - self.said;
+            self.put(format!("{missing} lines of this log could not be written\n").as_bytes())?;
+            self.said = dropped;
+        }
+        self.put(line)
+    }
+
+    fn put(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.sink.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut left = line;
+        while !left.is_empty() {
+            match self.sink.write(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => left = &left[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.is_torn = left.len() < line.len();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stderr => io::stderr().write(bytes),
+            Self::File { file, .. } => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn put(log: &Log, line: &str) {
+        log.make_writer().write_all(line.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_full_device_drops_lines_and_the_next_file_tells_of_them() {
+        let dir = std::env::temp_dir().join(format!("ringmaster-log-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let log = Log::open(Some(&path)).unwrap();
+        let before = lines_dropped();
+        put(&log, "one\n");
+        put(&log, "two\n");
+        log.flush(SOON);
+        assert_eq!(lines_dropped() - before, 2);
+        std::fs::remove_file(&path).unwrap();
+        log.reopen();
+        put(&log, "three\n");
+        log.flush(SOON);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(text, "2 lines of this log could not be written\nthree\n");
+    }
+}
