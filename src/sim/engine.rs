@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::fleet::{
-    ids::{Handle, ImageId, InstanceId, Moment, ReplicaName, SpecDigest},
+    ids::{Handle, ImageId, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
     message::{Found, FoundIdentity, FoundState, Listing, ProbeOutcome, Revision, StartRequest},
 };
 
@@ -19,12 +19,16 @@ pub(super) enum Conduct {
     Hangs,
     /// Answers with an error.
     Fails,
+    /// Refuses connections.
+    Refuses,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Container {
     pub(super) identity: FoundIdentity,
     pub(super) address: SocketAddr,
+    /// Where it was at first.
+    home: SocketAddr,
     pub(super) state: FoundState,
     pub(super) conduct: Conduct,
     /// Ignores a graceful stop.
@@ -33,6 +37,15 @@ pub(super) struct Container {
     pub(super) is_blameless: bool,
     /// Created when nobody waited for it any more.
     pub(super) is_late: bool,
+}
+
+impl Container {
+    /// Well, and where it was at first.
+    pub(super) fn come_back(&mut self, now: Moment) {
+        self.address = self.home;
+        self.state = FoundState::Running(Some(self.home));
+        self.conduct = Conduct::Good { from: now };
+    }
 }
 
 /// The engine and what it holds.
@@ -85,6 +98,7 @@ impl Engine {
         let container = Container {
             identity,
             address,
+            home: address,
             state: FoundState::Running(Some(address)),
             conduct: Conduct::Good { from: ready_at },
             is_stubborn: false,
@@ -93,6 +107,22 @@ impl Engine {
         };
         self.containers.insert(handle.clone(), container);
         handle
+    }
+
+    /// Upstreams of somebody else, as many as the configuration names.
+    pub(super) fn keep_upstreams(&mut self, count: usize) {
+        for number in 1..=u32::try_from(count).unwrap_or(u32::MAX) {
+            let replica = ReplicaId(number);
+            let request = StartRequest {
+                instance: InstanceId { replica, incarnation: Incarnation::FIRST },
+                name: ReplicaName::numbered(number),
+                ordinal: number,
+                weight: 1,
+                positions: Vec::new(),
+                image: None,
+            };
+            self.create(&request, Moment(0));
+        }
     }
 
     pub(super) fn free_address(&self) -> SocketAddr {
@@ -128,7 +158,9 @@ impl Engine {
         match holder.map(|container| container.conduct) {
             Some(Conduct::Good { from }) if from <= now => ProbeOutcome::Passed,
             Some(Conduct::Fails) => ProbeOutcome::BadAnswer("500".into()),
-            Some(Conduct::Good { .. }) | None => ProbeOutcome::NoAnswer("refused".into()),
+            Some(Conduct::Good { .. } | Conduct::Refuses) | None => {
+                ProbeOutcome::NoAnswer("refused".into())
+            }
             Some(Conduct::Hangs) => ProbeOutcome::Silent("timeout".into()),
         }
     }

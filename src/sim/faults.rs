@@ -10,6 +10,7 @@ use crate::fleet::{
     command::{Request, ScaleCommand},
     ids::{Handle, ImageId, Moment, ReplicaName},
     message::{Event, FailureKind, FoundState, Sighting},
+    state::Keeper,
 };
 use crate::ring::{Algorithm, RingOptions};
 
@@ -115,6 +116,10 @@ impl World {
 
     pub(super) fn inflict(&mut self, fault: Fault) -> Result<(), String> {
         self.remember(format!("!! {fault:?}"));
+        let is_upstreams = self.scenario.keeper == Keeper::Others;
+        if is_upstreams && !Self::befalls_upstreams(fault) {
+            return Ok(());
+        }
         match fault {
             Fault::BalancerRestarts => return self.restart_balancer(false),
             Fault::BalancerLosesState => return self.restart_balancer(true),
@@ -176,6 +181,7 @@ impl World {
             Fault::TroubleFalls => self.trouble = 0.05,
             Fault::Adds | Fault::Removes | Fault::DryRuns => self.user_commands(fault),
             Fault::Reweighs | Fault::SetsRing => self.user_changes(fault),
+            _ if is_upstreams => self.hit_upstream(fault),
             _ => self.hit_container(fault),
         }
         Ok(())

@@ -13,17 +13,20 @@ mod ending;
 mod engine;
 mod faults;
 mod trace;
+mod upstreams;
 mod world;
 
 pub use world::{Report, World};
 
-use crate::fleet::ids::Moment;
+use crate::fleet::{ids::Moment, state::Keeper};
 
 /// How one run is played.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// All chance of the run.
     pub seed: u64,
+    /// Who keeps the replicas.
+    pub keeper: Keeper,
     /// Replicas at the start.
     pub replicas: usize,
     /// Faults and commands.
@@ -39,6 +42,8 @@ impl Scenario {
     pub fn of_seed(seed: u64) -> Self {
         Self {
             seed,
+            // Now and then somebody else does.
+            keeper: if seed % 8 == 5 { Keeper::Others } else { Keeper::Ringmaster },
             replicas: 3 + (seed % 6) as usize,
             faults: 200,
             length_ms: 3_600_000,

@@ -142,7 +142,7 @@ impl World {
         };
         let settings = Settings {
             limits,
-            keeper: Keeper::Ringmaster,
+            keeper: scenario.keeper,
             ring: any_ring(&mut rng),
             victim: VictimRule::ALL[rng.random_range(0..VictimRule::ALL.len())],
             replicas: scenario.replicas,
@@ -151,6 +151,9 @@ impl World {
         let mut engine = Engine::new();
         if rng.random_bool(0.5) {
             engine.foreign = [2, 7].map(ReplicaName::numbered).to_vec();
+        }
+        if scenario.keeper == Keeper::Others {
+            engine.keep_upstreams(scenario.replicas);
         }
         let supervisor = start(&settings, None, Moment(0));
         let mut world = Self {
@@ -388,8 +391,11 @@ impl World {
         let mut settings = self.checker.settings().clone();
         // A new run draws other names.
         settings.seed = self.rng.random();
-        self.supervisor = start(&settings, self.disk.file.clone(), self.now);
-        self.checker.restarted(self.disk.file.as_ref());
+        // A fleet that somebody else keeps has no state: its configuration says what there is.
+        let is_stored = settings.keeper == Keeper::Ringmaster;
+        let stored = self.disk.file.clone().filter(|_| is_stored);
+        self.checker.restarted(stored.as_ref());
+        self.supervisor = start(&settings, stored, self.now);
         self.wish_to_wake(self.now);
         Ok(())
     }
@@ -415,6 +421,9 @@ impl World {
             if let FoundState::Paused(address) = container.state {
                 container.state = FoundState::Running(address);
             }
+        }
+        if self.scenario.keeper == Keeper::Others {
+            self.restore_upstreams();
         }
         // What was given up before is tried again, once late news of faults has come.
         self.after(20_000, Occurrence::Fault(Fault::Retries));

@@ -7,8 +7,19 @@ use crate::fleet::{
     message::{Action, Turn},
     notes::{Note, StartCause},
     observed::{Instance, Phase, StopProgress, of_replica},
-    state::{Reaping, State},
+    state::{Keeper, Reaping, State},
 };
+
+/// What somebody else keeps is neither started nor ended.
+pub(super) fn what_others_keep_is_left_alone(state: &State, turn: &Turn) -> Broken {
+    let touches = |action: &&Action| {
+        matches!(action, Action::Start(_) | Action::Stop { .. } | Action::Reap { .. })
+    };
+    let touched = turn.actions.iter().find(touches);
+    ensure(state.keeper == Keeper::Ringmaster || touched.is_none(), || {
+        format!("kept by others: {touched:?}")
+    })
+}
 
 /// Starts and stops that are under way stay within their limits.
 pub(super) fn effects_are_bounded(state: &State) -> Broken {
