@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     control::prober::Prober,
-    driver::fixed::Upstream,
+    driver::{docker::init::Init, fixed::Upstream},
     fleet::{limits::Limits, victim::VictimRule},
     proxy::ProxyConfig,
     ring::RingSettings,
@@ -72,6 +72,8 @@ pub struct Config {
     pub command: Option<Vec<String>>,
     /// Their network, if not the fleet's own.
     pub network: Option<String>,
+    /// Whether their containers start with an init.
+    pub init: Init,
     /// Upstreams of the static driver.
     pub upstreams: Vec<Upstream>,
     /// Directory of the state file.
@@ -126,6 +128,7 @@ impl Config {
             env: env_of(&options)?,
             command: command_of(&options)?,
             network: options.network.clone(),
+            init: init_of(&options)?,
             upstreams,
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
             admin: address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?,
@@ -197,6 +200,11 @@ fn limits_of(options: &Options) -> Checked<Limits> {
         replicas_max: count("replicas_max", options.replicas_max, limits.replicas_max)?,
         ..limits
     })
+}
+
+fn init_of(options: &Options) -> Checked<Init> {
+    let init = options.init.as_deref().map(str::parse).transpose();
+    init.map_or_else(|why| wrong("init", why), |init| Ok(init.unwrap_or_default()))
 }
 
 fn victim_of(options: &Options) -> Checked<VictimRule> {
@@ -374,6 +382,7 @@ mod tests {
             ("key_body_max = 99999999", "`key_body_max`: must be 16777216"),
             ("trusted_proxies = [\"10.0.0.0/8\", \"lan\"]", "`trusted_proxies`: 'lan'"),
             ("env = [\"novalue\"]", "`env`"),
+            ("init = \"yes\"", "`init`: 'yes' is not one of auto, on, off"),
             ("port = 0", "`port`"),
             ("image = \" \"", "`image`"),
             ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: 1 upstreams with weights of 57"),

@@ -147,6 +147,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
                 env: config.env.clone(),
                 command: config.command.clone(),
                 network: config.network.clone(),
+                init: config.init,
                 grace: config.limits.stop_grace,
                 ..DockerConfig::new(&config.fleet, &config.image)
             }));

@@ -6,6 +6,8 @@
 mod docker;
 #[path = "common/engine.rs"]
 mod engine;
+#[path = "driver_docker/init.rs"]
+mod init;
 
 use std::{
     env,
@@ -20,7 +22,7 @@ use engine::PrivateEngine;
 use ringmaster::{
     driver::{
         Driver, Signal,
-        docker::{Deadlines, DockerConfig, DockerDriver},
+        docker::{Deadlines, DockerConfig, DockerDriver, init::Init},
     },
     fleet::{
         ids::{Handle, Incarnation, InstanceId, ReplicaId, ReplicaName},
@@ -125,6 +127,8 @@ async fn paused_and_stubborn_ones_end_too() {
     let world = World::new(&host);
     let driver = ready(DockerConfig {
         command: Some(vec!["stubborn".into()]),
+        // With one it would be killed by SIGTERM, as it has no handler.
+        init: Init::Off,
         grace: Duration::from_secs(1),
         ..config(&world)
     })
@@ -210,8 +214,10 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     assert_eq!(*ended, *"it exited at once with status 3: the sky is falling");
 
     world.import("/nothing");
-    let broken = refusal(config(&world)).await;
-    assert!(broken.contains("no such file or directory"), "{broken}");
+    for init in [Init::Auto, Init::Off] {
+        let broken = refusal(DockerConfig { init, ..config(&world) }).await;
+        assert!(broken.to_lowercase().contains("no such file or directory"), "{broken}");
+    }
 }
 
 /// The next sighting, and how long it took since `begin`.

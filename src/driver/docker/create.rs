@@ -40,6 +40,8 @@ enum Failure {
     NameInUse(CallError),
     /// The network is gone.
     NoNetwork(CallError),
+    /// The engine has no init to start it with.
+    NoInit(CallError),
     /// Nothing that another attempt would help.
     Final(StartError),
 }
@@ -80,6 +82,7 @@ impl DockerDriver {
                     self.prepare_network().await?;
                     error
                 }
+                Err(Failure::NoInit(error)) => error,
             });
         }
         Err(last.map_or_else(|| StartError::Unclear("no attempt".into()), Into::into))
@@ -109,7 +112,7 @@ impl DockerDriver {
         match created {
             Ok(created) => Ok(created.id),
             Err(error) if error.is_status(409) => Err(Failure::NameInUse(error)),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.read_failure(error)),
         }
     }
 
@@ -128,6 +131,8 @@ impl DockerDriver {
             labels: Some(labels::of_request(&self.names, request, spec)),
             host_config: Some(HostConfig {
                 network_mode: Some(self.network.clone()),
+                // Said in any case: an engine may have another default.
+                init: Some(self.init.is_wanted(self.config.init)),
                 // We are the one who decides what happens after an end.
                 restart_policy: Some(RestartPolicy {
                     name: Some(RestartPolicyNameEnum::NO),
@@ -142,6 +147,14 @@ impl DockerDriver {
         }
     }
 
+    /// What to do about an engine's refusal to create or start.
+    fn read_failure(&self, error: CallError) -> Failure {
+        if self.init.learn(self.config.init, &error) {
+            return Failure::NoInit(error);
+        }
+        error.into()
+    }
+
     /// Starts a created container, and sees that it stays.
     async fn run(&self, id: &str) -> Result<SocketAddr, Failure> {
         let deadline = self.config.deadlines.create;
@@ -149,7 +162,8 @@ impl DockerDriver {
             .call("start", deadline, |client| async move {
                 client.start_container(id, None::<StartContainerOptions>).await
             })
-            .await?;
+            .await
+            .map_err(|error| self.read_failure(error))?;
         let container = self.inspect(id).await?;
         self.still_runs(id, &container).await?;
         let networks = container.network_settings.and_then(|set| set.networks);
@@ -230,7 +244,9 @@ impl DockerDriver {
         match self.remove(id).await {
             Err(error) if !error.is_status(404) => {
                 let why = match &failure {
-                    Failure::NameInUse(error) | Failure::NoNetwork(error) => error.text().into(),
+                    Failure::NameInUse(error)
+                    | Failure::NoNetwork(error)
+                    | Failure::NoInit(error) => error.text().into(),
                     Failure::Final(error) => error.to_string(),
                 };
                 let text = format!("{why}; and what is left cannot be removed: {}", error.text());

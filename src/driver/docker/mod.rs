@@ -3,6 +3,7 @@
 mod client;
 mod create;
 mod events;
+pub mod init;
 pub mod labels;
 mod list;
 mod network;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 pub use self::network::FleetNetwork;
 use self::{
     client::{CallError, Connection},
+    init::Init,
     labels::Names,
 };
 use super::{Driver, Signal};
@@ -52,6 +54,8 @@ pub struct DockerConfig {
     pub command: Option<Vec<String>>,
     /// A network instead of the fleet's own. Used as it is when it exists.
     pub network: Option<String>,
+    /// Whether containers start with an init.
+    pub init: Init,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// How long a new container is watched for an end right after its start, unless it listens.
@@ -71,6 +75,7 @@ impl DockerConfig {
             env: Vec::new(),
             command: None,
             network: None,
+            init: Init::Auto,
             grace: Duration::from_secs(10),
             settle: Duration::from_millis(500),
             deadlines: Deadlines::default(),
@@ -119,6 +124,7 @@ pub struct DockerDriver {
     network_turn: tokio::sync::Mutex<()>,
     /// Whose a container is; network events name only the container.
     known: Mutex<HashMap<String, InstanceId>>,
+    init: init::Known,
 }
 
 impl DockerDriver {
@@ -133,6 +139,7 @@ impl DockerDriver {
             fleet_network: ArcSwapOption::empty(),
             network_turn: tokio::sync::Mutex::new(()),
             known: Mutex::default(),
+            init: init::Known::default(),
             names,
             network,
             config,
@@ -162,7 +169,7 @@ impl DockerDriver {
         self.fleet_network.load_full()
     }
 
-    /// Learns the image's id. While the image is missing the last known one stays.
+    /// Learns the image's id and what it runs. While it is missing the last known one stays.
     async fn refresh_spec(&self) -> Result<SpecDigest, CallError> {
         let image = self
             .connection
@@ -171,6 +178,9 @@ impl DockerDriver {
             })
             .await?;
         let spec = spec_of(&self.config, image.id.as_deref().unwrap_or_default());
+        let program = image.config.unwrap_or_default();
+        let command = self.config.command.clone().or(program.cmd).unwrap_or_default();
+        self.init.image_has_one(init::is_init(&program.entrypoint.unwrap_or_default(), &command));
         if **self.spec.load() != spec {
             self.spec.store(Arc::new(spec.clone()));
         }
@@ -214,7 +224,7 @@ impl DockerDriver {
 
 fn spec_of(config: &DockerConfig, image_id: &str) -> SpecDigest {
     let command = config.command.as_deref();
-    labels::spec(&config.image, image_id, config.port, &config.env, command)
+    labels::spec(&config.image, image_id, config.port, &config.env, command, config.init)
 }
 
 impl Driver for DockerDriver {
