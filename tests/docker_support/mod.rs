@@ -78,6 +78,16 @@ impl Fleet {
         for made in image::provide(host, &world.image) {
             world.owns_image(made);
         }
+        Self::in_world(world)
+    }
+
+    /// The same with the image of the drivers' tests: it answers everything with 200, and does what
+    /// its argument says.
+    pub(crate) fn of_test_replicas(host: &str) -> Self {
+        Self::in_world(World::new(host))
+    }
+
+    fn in_world(world: World) -> Self {
         let dir = std::env::temp_dir().join(&world.fleet);
         Self { balancer: None, log: Arc::default(), dir, world }
     }
