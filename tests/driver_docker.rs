@@ -6,6 +6,8 @@
 mod docker;
 #[path = "common/engine.rs"]
 mod engine;
+#[path = "driver_docker/evidence.rs"]
+mod evidence;
 #[path = "driver_docker/init.rs"]
 mod init;
 
@@ -198,7 +200,7 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
         let error = driver.start(request("S5", 1, 1)).await.unwrap_err();
         assert_eq!(driver.list().await.unwrap().found, []);
         match error {
-            StartError::Refused(text) => text,
+            StartError::Refused(text) | StartError::Ended { why: text, .. } => text,
             other => panic!("{other:?}"),
         }
     };
@@ -228,7 +230,7 @@ async fn next_sighting(
     loop {
         let signal = time::timeout(LONG, signals.recv()).await.unwrap().unwrap();
         eprintln!("{signal:?} after {:?}", begin.elapsed());
-        if let Signal::Saw(instance, sighting) = signal {
+        if let Signal::Saw(instance, _, sighting) = signal {
             return (instance, sighting);
         }
     }
@@ -559,7 +561,12 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     // Frozen: every call ends by its deadline.
     private.signal(Kill::STOP);
     let begin = Instant::now();
-    let (list, start) = tokio::join!(driver.list(), driver.start(request("S6", 2, 1)));
+    let (list, start, words) = tokio::join!(
+        driver.list(),
+        driver.start(request("S6", 2, 1)),
+        driver.last_words(second.handle.clone())
+    );
+    assert_eq!(words, None);
     assert!(matches!(list, Err(EngineError::Away(text)) if text.contains("within 2s")));
     assert!(matches!(start, Err(StartError::Unclear(_))), "{start:?}");
     assert!(begin.elapsed() < Duration::from_secs(5));

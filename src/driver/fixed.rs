@@ -1,6 +1,6 @@
 //! Addresses that somebody else keeps. Nothing is started or stopped here.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{net, sync::mpsc, time};
@@ -9,8 +9,8 @@ use super::{Driver, Signal};
 use crate::fleet::{
     ids::{Handle, Incarnation, InstanceId, ReplicaId, ReplicaName, SpecDigest},
     message::{
-        EngineError, Found, FoundIdentity, FoundState, Listing, StartError, StartRequest, Started,
-        StopManner,
+        EngineError, Found, FoundIdentity, FoundState, LastWords, Listing, StartError,
+        StartRequest, Started, StopManner,
     },
 };
 
@@ -99,9 +99,14 @@ impl FixedDriver {
         Self { upstreams }
     }
 
-    async fn find(&self, index: usize, upstream: &Upstream) -> Found {
+    /// Looks one up, and says what prevents it from being reached.
+    async fn find(&self, index: usize, upstream: &Upstream) -> (Found, Option<Arc<str>>) {
         let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
-        Found {
+        let (address, problem) = match resolve(upstream).await {
+            Ok(address) => (Some(address), None),
+            Err(why) => (None, Some(why.into())),
+        };
+        let found = Found {
             handle: Handle(upstream.name.as_str().into()),
             identity: Some(FoundIdentity {
                 instance: InstanceId {
@@ -114,24 +119,20 @@ impl FixedDriver {
                 positions: Vec::new(),
                 spec: self.spec(),
             }),
-            state: FoundState::Running(resolve(upstream).await),
-        }
+            state: FoundState::Running(address),
+        };
+        (found, problem)
     }
 }
 
-/// The first address of a host; `None` when it has none, or the resolver does not say in time.
-async fn resolve(upstream: &Upstream) -> Option<SocketAddr> {
-    let lookup = net::lookup_host((upstream.host.as_str(), upstream.port));
+/// The first address of a host, or why there is none.
+async fn resolve(upstream: &Upstream) -> Result<SocketAddr, String> {
+    let host = &upstream.host;
+    let lookup = net::lookup_host((host.as_str(), upstream.port));
     match time::timeout(LOOKUP, lookup).await {
-        Ok(Ok(mut addresses)) => addresses.next(),
-        Ok(Err(error)) => {
-            tracing::debug!(host = upstream.host, "no address: {error}");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(host = upstream.host, "no address within {LOOKUP:?}");
-            None
-        }
+        Ok(Ok(mut addresses)) => addresses.next().ok_or_else(|| format!("'{host}' has no address")),
+        Ok(Err(error)) => Err(format!("'{host}' cannot be resolved: {error}")),
+        Err(_) => Err(format!("'{host}' cannot be resolved within {LOOKUP:?}")),
     }
 }
 
@@ -156,14 +157,27 @@ impl Driver for FixedDriver {
         Box::pin(async move { Err(EngineError::Refused(text.into())) })
     }
 
+    /// Whoever ended it knows more.
+    fn last_words(&self, _: Handle) -> BoxFuture<'_, Option<LastWords>> {
+        Box::pin(async { None })
+    }
+
+    fn logs(&self, handle: Handle, _: usize) -> BoxFuture<'_, Result<Vec<String>, EngineError>> {
+        let text = format!("'{handle}' is kept by somebody else, and so is its log");
+        Box::pin(async move { Err(EngineError::Refused(text.into())) })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>> {
         Box::pin(async {
             let finds = self.upstreams.iter().enumerate();
-            Ok(Listing {
-                spec: Some(self.spec()),
-                found: join_all(finds.map(|(index, one)| self.find(index, one))).await,
-                foreign_names: Vec::new(),
-            })
+            let mut listing = Listing { spec: Some(self.spec()), ..Listing::default() };
+            for (found, problem) in join_all(finds.map(|(index, one)| self.find(index, one))).await
+            {
+                let instance = found.identity.as_ref().map(|identity| identity.instance);
+                listing.problems.extend(instance.zip(problem));
+                listing.found.push(found);
+            }
+            Ok(listing)
         })
     }
 
@@ -226,6 +240,9 @@ mod tests {
         assert_eq!(listing.found.len(), 2);
         assert_eq!(listing.found[0].state, FoundState::Running("127.0.0.1:5001".parse().ok()));
         assert_eq!(listing.found[1].state, FoundState::Running(None));
+        let [(who, why)] = &listing.problems[..] else { panic!("{listing:?}") };
+        assert_eq!(who.to_string(), "2.1");
+        assert!(why.starts_with("'nowhere.invalid' cannot be resolved"), "{why}");
         let second = listing.found[1].identity.clone().unwrap();
         assert_eq!(second.instance.to_string(), "2.1");
         assert_eq!((second.ordinal, second.weight), (2, 3));

@@ -1,6 +1,6 @@
 //! What was observed: the instances, and how far each has come.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     ids::{Handle, InstanceId, Moment, ReplicaId, ReplicaName},
@@ -22,6 +22,8 @@ pub struct Instance {
     pub outdated: bool,
     /// Its heartbeat.
     pub probing: Probing,
+    /// What its last heartbeat met if that was bad, in words, or what keeps it from being asked.
+    pub last_probe: Option<Arc<str>>,
 }
 
 /// How far an instance has come.
@@ -31,8 +33,9 @@ pub enum Phase {
     Starting {
         /// When.
         since: Moment,
-        /// Whether it has ended already: the engine's word may overtake the start's own result.
-        ended: Option<Exit>,
+        /// What has ended already: the engine's word may overtake the start's own result, which
+        /// says whether this was it.
+        ended: Option<(Handle, Exit)>,
     },
     /// It runs, and has not passed yet (or waits for the commit of its addition).
     Warming {

@@ -73,7 +73,7 @@ pub(super) struct Checker {
     /// Passed heartbeats in a row of those who are not in the table, as they were reported.
     passed: BTreeMap<InstanceId, u32>,
     /// Paused or dead by the engine's last word.
-    out_of_action: BTreeSet<InstanceId>,
+    out_of_action: BTreeSet<Handle>,
     /// Started by this run.
     started: BTreeSet<InstanceId>,
     /// Whether this run came with a state file, or has tried to write one.
@@ -173,11 +173,13 @@ impl Checker {
                 *streak = if *outcome == ProbeOutcome::Passed { *streak + 1 } else { 0 };
             }
             Event::Persisted { .. } => self.has_written = true,
-            Event::EngineSaw { instance, sighting: Sighting::Paused | Sighting::Died { .. } } => {
-                self.out_of_action.insert(*instance);
+            Event::EngineSaw {
+                handle, sighting: Sighting::Paused | Sighting::Died { .. }, ..
+            } => {
+                self.out_of_action.insert(handle.clone());
             }
-            Event::EngineSaw { instance, sighting: Sighting::Unpaused } => {
-                self.out_of_action.remove(instance);
+            Event::EngineSaw { handle, sighting: Sighting::Unpaused, .. } => {
+                self.out_of_action.remove(handle);
             }
             // It may have been thawed without a word.
             Event::Listed { .. } => self.out_of_action.clear(),
@@ -208,7 +210,7 @@ impl Checker {
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;
         table_is_derived(supervisor)?;
-        self.only_those_that_passed_enter(turn)?;
+        self.only_those_that_passed_enter(state, turn)?;
         self.starts_are_bounded(state, turn)?;
         self.healthy_are_left_alone(state, turn, world)?;
         self.before.healthy = healthy(state);
@@ -264,13 +266,15 @@ impl Checker {
 
     /// Nobody is admitted without having passed, neither for the first time nor again; nor anybody
     /// of whom the engine has just said that it cannot answer.
-    fn only_those_that_passed_enter(&mut self, turn: &Turn) -> Broken {
+    fn only_those_that_passed_enter(&mut self, state: &State, turn: &Turn) -> Broken {
         for note in &turn.notes {
             if let Note::Admitted { instance, .. }
             | Note::Readmitted { instance, .. }
             | Note::ReadmittedAsLast { instance, .. } = note
             {
-                ensure(!self.out_of_action.contains(instance), || {
+                let known = state.instances.get(instance);
+                let handle = known.and_then(|known| known.handle.as_ref());
+                ensure(handle.is_none_or(|handle| !self.out_of_action.contains(handle)), || {
                     format!("{instance} enters the table, paused or dead")
                 })?;
             }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment, ReplicaName, SpecDigest},
-    message::{Found, FoundIdentity, FoundState, Listing, ProbeOutcome, StartRequest},
+    message::{Found, FoundIdentity, FoundState, LastWords, Listing, ProbeOutcome, StartRequest},
 };
 
 /// How a simulated container behaves.
@@ -68,10 +68,6 @@ impl Engine {
             positions: request.positions.clone(),
             spec: self.spec.clone(),
         };
-        // Events name identities: what happens to a duplicate seems to happen to the other.
-        let twins = self.containers.values_mut();
-        let twins = twins.filter(|c| c.identity.instance == request.instance);
-        let is_twin = twins.map(|twin| twin.is_blameless = false).count() > 0;
         // A container of ours that bears the name is removed first.
         self.containers.retain(|_, container| container.identity.name != request.name);
         let container = Container {
@@ -80,7 +76,7 @@ impl Engine {
             state: FoundState::Running(Some(address)),
             conduct: Conduct::Good { from: ready_at },
             is_stubborn: false,
-            is_blameless: !is_twin,
+            is_blameless: true,
         };
         self.containers.insert(handle.clone(), container);
         handle
@@ -107,6 +103,7 @@ impl Engine {
             spec: Some(self.spec.clone()),
             found: found.collect(),
             foreign_names: self.foreign.clone(),
+            problems: Vec::new(),
         }
     }
 
@@ -134,6 +131,17 @@ impl Engine {
     pub(super) fn blame(&mut self, id: InstanceId) {
         for container in self.containers.values_mut().filter(|c| c.identity.instance == id) {
             container.is_blameless = false;
+        }
+    }
+
+    /// What is left of a container that has ended.
+    pub(super) fn last_words(&self, handle: &Handle) -> Option<LastWords> {
+        match self.containers.get(handle)?.state {
+            FoundState::Exited { exit_code } => Some(LastWords {
+                lines: vec![format!("{handle} says goodbye")],
+                ..LastWords::of_exit(exit_code)
+            }),
+            _ => None,
         }
     }
 

@@ -207,7 +207,7 @@ impl World {
             }
             _ => return,
         };
-        self.engine_says(instance, sighting);
+        self.engine_says(instance, handle, sighting);
     }
 
     fn user_commands(&mut self, fault: Fault) {

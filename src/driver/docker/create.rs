@@ -4,15 +4,15 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use bollard::{
     models::{
-        ContainerCreateBody, ContainerInspectResponse, ContainerState, EndpointSettings,
-        HostConfig, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, ContainerInspectResponse, EndpointSettings, HostConfig,
+        NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
-        CreateContainerOptions, InspectContainerOptions, LogsOptions, StartContainerOptions,
+        CreateContainerOptions, InspectContainerOptions, StartContainerOptions,
         WaitContainerOptions,
     },
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 
 use super::{
     DockerDriver,
@@ -31,8 +31,6 @@ use crate::{
 /// A container in the way is removed, a missing network made; each of them once, and once more
 /// for a race with somebody else.
 const ATTEMPTS: usize = 3;
-/// How many log lines of an instance that ended at once are asked for.
-const LAST_LINES: &str = "3";
 
 /// Why one attempt did not work.
 enum Failure {
@@ -216,27 +214,10 @@ impl DockerDriver {
         if state.running != Some(false) {
             return Ok(());
         }
-        let text = describe_end(state, &self.last_words(id).await);
-        Err(Failure::Final(StartError::Refused(text.into())))
-    }
-
-    /// The end of a container's log, bounded; empty when the engine does not keep one.
-    async fn last_words(&self, id: &str) -> String {
-        let options = LogsOptions {
-            stdout: true,
-            stderr: true,
-            tail: LAST_LINES.into(),
-            ..Default::default()
-        };
-        let read = self
-            .connection
-            .call("logs", self.config.deadlines.ordinary, |client| async move {
-                let lines = client.logs(id, Some(options)).take(8);
-                lines.map_ok(|line| line.into_bytes()).try_collect().await
-            })
-            .await;
-        let lines: Vec<bytes::Bytes> = read.unwrap_or_default();
-        tail(&lines.concat())
+        let error = state.error.clone().unwrap_or_default();
+        let last_words = self.collect_last_words(id).await.unwrap_or_default();
+        let why = crate::driver::describe_end(cut(&error), &last_words).into();
+        Err(Failure::Final(StartError::Ended { why, last_words: last_words.into() }))
     }
 
     /// Removes what a failed attempt left. A result that is not certain says so.
@@ -285,31 +266,6 @@ fn environment(configured: &[(String, String)], request: &StartRequest, port: u1
         .collect()
 }
 
-fn describe_end(state: &ContainerState, last_words: &str) -> String {
-    let mut text = match state.exit_code {
-        Some(code) => format!("it exited at once with status {code}"),
-        None => "it exited at once".into(),
-    };
-    let error = state.error.as_deref().unwrap_or_default();
-    for part in [cut(error), last_words] {
-        if !part.is_empty() {
-            text = format!("{text}: {part}");
-        }
-    }
-    text
-}
-
-/// The last lines of a log as one line of at most 500 bytes.
-fn tail(log: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&log[log.len().saturating_sub(500)..]).into_owned();
-    let lines: Vec<&str> = text
-        .lines()
-        .map(|line| line.trim_matches(|c: char| c.is_whitespace() || c.is_control()))
-        .filter(|line| !line.is_empty())
-        .collect();
-    cut(&lines.join(" | ")).replace(char::is_control, " ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,26 +294,6 @@ mod tests {
                 "RINGMASTER_REPLICA=7",
                 "RINGMASTER_INCARNATION=3"
             ]
-        );
-    }
-
-    #[test]
-    fn last_words_are_one_bounded_line() {
-        assert_eq!(tail(b"first\r\n\nsecond\x1b[0m\n"), "first | second [0m");
-        assert!(tail(&[0xc3; 4096]).len() <= 500);
-        assert_eq!(tail(b""), "");
-    }
-
-    #[test]
-    fn an_end_is_told_in_full() {
-        let state = ContainerState {
-            exit_code: Some(3),
-            error: Some("exec format error".into()),
-            ..Default::default()
-        };
-        assert_eq!(
-            describe_end(&state, "bye"),
-            "it exited at once with status 3: exec format error: bye"
         );
     }
 }

@@ -244,7 +244,13 @@ mod tests {
     fn the_digest_of_a_default_configuration_stays_as_it_was() {
         let env = [("DELAY".to_owned(), "5".to_owned())];
         let command = ["serve".to_owned(), "-v".to_owned()];
-        assert_eq!(&*spec("ringmaster-server", "sha256:abc", 5000, &[], None, Init::Auto).0, "ea43165d5b058e75");
-        assert_eq!(&*spec("app:1", "sha256:def", 80, &env, Some(&command), Init::Auto).0, "a0e34fd6244a6290");
+        assert_eq!(
+            &*spec("ringmaster-server", "sha256:abc", 5000, &[], None, Init::Auto).0,
+            "ea43165d5b058e75"
+        );
+        assert_eq!(
+            &*spec("app:1", "sha256:def", 80, &env, Some(&command), Init::Auto).0,
+            "a0e34fd6244a6290"
+        );
     }
 }

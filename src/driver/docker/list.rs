@@ -56,7 +56,7 @@ impl DockerDriver {
             .flat_map(|other| own_names(other).filter_map(|name| self.names.bare(name)))
             .collect();
         foreign_names.sort();
-        Ok(Listing { spec, found, foreign_names })
+        Ok(Listing { spec, found, foreign_names, problems: Vec::new() })
     }
 
     /// Looks at one container. `None`: it is gone by now.

@@ -6,6 +6,7 @@ mod events;
 pub mod init;
 pub mod labels;
 mod list;
+mod logs;
 mod network;
 mod own;
 mod stop;
@@ -31,7 +32,7 @@ use self::{
 use super::{Driver, Signal};
 use crate::fleet::{
     ids::{Handle, InstanceId, SpecDigest},
-    message::{EngineError, Listing, StartError, StartRequest, Started, StopManner},
+    message::{EngineError, LastWords, Listing, StartError, StartRequest, Started, StopManner},
 };
 
 /// How many containers we remember the instances of; more than a fleet can have.
@@ -238,6 +239,18 @@ impl Driver for DockerDriver {
 
     fn stop(&self, handle: Handle, manner: StopManner) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(self.stop_container(handle, manner))
+    }
+
+    fn last_words(&self, handle: Handle) -> BoxFuture<'_, Option<LastWords>> {
+        Box::pin(async move { self.collect_last_words(&handle.0).await })
+    }
+
+    fn logs(
+        &self,
+        handle: Handle,
+        lines: usize,
+    ) -> BoxFuture<'_, Result<Vec<String>, EngineError>> {
+        Box::pin(async move { self.live_log(&handle, lines).await })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>> {

@@ -6,6 +6,7 @@
 
 mod commands;
 mod events;
+mod evidence;
 mod listing;
 mod steps;
 #[cfg(test)]
@@ -123,6 +124,8 @@ impl Supervisor {
             queue: VecDeque::new(),
             foreign_names: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            endings: Arc::default(),
         };
         let chance = Chance {
             names: StdRng::seed_from_u64(settings.seed),

@@ -152,7 +152,7 @@ impl Supervisor {
         };
         let Some(handle) = instance.handle.clone() else {
             // Only a start without a result has no handle, and such an instance is never stopped.
-            self.state.instances.remove(&id);
+            self.state.remove(id, now);
             return self.state.list_soon(now);
         };
         if let Phase::Stopping { progress, .. } = &mut instance.phase {
@@ -168,22 +168,25 @@ impl Supervisor {
         self.let_go(id, StopManner::Graceful, now);
         self.back_off(id, &instance, now);
         let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
-        let waited = self.state.limits.start_deadline;
+        let error = format!("it {}", self.not_passed(&instance));
+        self.state.keep_error(id.replica, &error, now);
         self.note(Note::StartFailed {
             instance: id,
             name: instance.name,
-            error: format!("it did not pass its heartbeat within {waited:?}").into(),
+            error: error.into(),
             retry_in: not_before.since(now),
         });
     }
 
     fn forget_start(&mut self, id: InstanceId, now: Moment) {
-        let Some(instance) = self.state.instances.remove(&id) else {
+        let Some(instance) = self.state.remove(id, now) else {
             return;
         };
         self.state.list_soon(now);
         self.back_off(id, &instance, now);
-        self.fail_newcomer(id, None, "the engine did not say whether it started", now);
+        let why = "the engine did not say whether it started";
+        self.state.keep_error(id.replica, why, now);
+        self.fail_newcomer(id, None, why, now);
     }
 
     fn start_next(&mut self, replica: ReplicaId, cause: StartCause, now: Moment) {
@@ -200,6 +203,8 @@ impl Supervisor {
             && latest.is_none_or(|latest| latest == id.incarnation)
         {
             self.back_off(id, &instance, now);
+            let why = instance.last_probe.as_deref().unwrap_or("it failed for too long");
+            self.state.keep_error(replica, why, now);
         }
         // A replica of which nothing was ever seen in this run bears the name that it was given.
         let given = self.state.desired.replica(replica).filter(|_| latest.is_none());
@@ -235,6 +240,7 @@ impl Supervisor {
             known_at: now,
             outdated: false,
             probing: Probing::Idle { next: now, suspect: false },
+            last_probe: None,
         };
         self.state.instances.insert(id, instance);
         self.note(Note::Starting { instance: id, name: name.clone(), cause });
