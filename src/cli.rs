@@ -37,6 +37,8 @@ pub enum Command {
     Ring(Ring),
     /// Show all replicas and their instances
     Status(Client),
+    /// Show what a replica has written, and how its instances ended
+    Logs(Logs),
     /// Play a sequence of changes on a ring, without a fleet
     Simulate(simulate::Simulate),
 }
@@ -143,6 +145,19 @@ pub struct Add {
     /// Weight of each newcomer
     #[arg(long, default_value_t = 1)]
     pub weight: u32,
+}
+
+/// Whose log to show.
+#[derive(Args, Debug)]
+pub struct Logs {
+    /// Name of a replica, or the former name of an instance that has ended
+    pub name: String,
+    /// Lines at most, of each instance [default: 50]
+    #[arg(long)]
+    pub lines: Option<usize>,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
 }
 
 /// A scale command.

@@ -16,7 +16,7 @@ use axum::{
 use serde::Deserialize;
 
 pub use super::metrics::TotalsSource;
-use super::{metrics, ring, scaling, wire};
+use super::{logs, metrics, ring, scaling, wire};
 use crate::control::Handle;
 
 /// Whether a peer speaks from inside a fleet network, where only replicas are.
@@ -46,6 +46,7 @@ pub fn router(handle: Handle, totals: TotalsSource, guard: Guard) -> Router {
         .route("/metrics", get(metrics_page).fallback(only_read))
         .with_state(state)
         .merge(ring::router(handle.clone()))
+        .merge(logs::router(handle.clone()))
         .merge(scaling::router(handle))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(guard, check))
@@ -93,7 +94,7 @@ fn is_equal(one: &[u8], other: &[u8]) -> bool {
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    Json(wire::status(&admin.handle.view())).into_response()
+    Json(wire::status(&admin.handle.view(), admin.handle.clock())).into_response()
 }
 
 #[derive(Deserialize)]

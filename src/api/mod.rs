@@ -4,7 +4,9 @@
 //! only the admin port has. Both see the control core through its handle only.
 
 pub mod admin;
+mod evidence;
 pub mod listener;
+mod logs;
 mod metrics;
 mod request;
 mod ring;

@@ -8,7 +8,9 @@ use axum::{
 use serde::Serialize;
 use serde_json::json;
 
+use super::evidence::{self, TroubleWire};
 use crate::{
+    control::Clock,
     fleet::{
         command::{RingChange, RingView, ScaleError},
         ids::ReplicaName,
@@ -200,6 +202,8 @@ pub(super) struct StatusWire {
     operation: Option<&'static str>,
     commands_waiting: usize,
     replicas: Vec<StatusReplicaWire>,
+    /// Instances of replicas that are about to join.
+    joining: Vec<InstanceWire>,
 }
 
 #[derive(Serialize)]
@@ -207,6 +211,8 @@ struct StatusReplicaWire {
     name: String,
     id: u32,
     weight: u32,
+    #[serde(flatten)]
+    trouble: TroubleWire,
     instances: Vec<InstanceWire>,
 }
 
@@ -220,13 +226,17 @@ struct InstanceWire {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     outdated: bool,
+    /// What its last heartbeat met, if that was bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_probe: Option<String>,
 }
 
-pub(super) fn status(view: &FleetView) -> StatusWire {
+pub(super) fn status(view: &FleetView, clock: Clock) -> StatusWire {
     let replicas = view.replicas.iter().map(|replica| StatusReplicaWire {
         name: replica.name.to_string(),
         id: replica.id.0,
         weight: replica.weight,
+        trouble: evidence::trouble(view, replica, clock),
         instances: replica.instances.iter().map(instance).collect(),
     });
     StatusWire {
@@ -239,6 +249,7 @@ pub(super) fn status(view: &FleetView) -> StatusWire {
         operation: view.operation,
         commands_waiting: view.commands_waiting,
         replicas: replicas.collect(),
+        joining: view.joining.iter().map(instance).collect(),
     }
 }
 
@@ -250,5 +261,6 @@ fn instance(view: &InstanceView) -> InstanceWire {
         reason: view.reason,
         address: view.address.map(|address| address.to_string()),
         outdated: view.is_outdated,
+        last_probe: view.last_probe.as_ref().map(ToString::to_string),
     }
 }

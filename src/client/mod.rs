@@ -2,12 +2,15 @@
 //! passed on as JSON.
 
 mod draw;
+mod logs;
 
 use std::{fmt::Write, io::IsTerminal, time::Duration};
 
 use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+pub use logs::logs;
 
 use crate::cli::{Add, Client, Reweigh, Ring, RingChange, Scale, SetRing};
 
@@ -149,7 +152,6 @@ fn segment(text: &str) -> anyhow::Result<String> {
 pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
     let answer = ask(client, Method::GET, "/api/status", None).await?;
     show(as_json, &answer, |status| {
-        let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
         let mut text = format!(
             "{} of {} replicas in service, generation {}, engine {}, command {} ({} waiting)\n",
             status["N"],
@@ -161,22 +163,37 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<String> {
         );
         for replica in status["replicas"].as_array().into_iter().flatten() {
             let _ = writeln!(text, "replica {} ({})", replica["id"], word(&replica["name"]));
+            logs::trouble(&mut text, replica);
             for instance in replica["instances"].as_array().into_iter().flatten() {
-                let reason =
-                    instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
-                let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
-                let _ = writeln!(
-                    text,
-                    "  {:<24} incarnation {:<4} {}{reason}{outdated}  {}",
-                    word(&instance["name"]),
-                    instance["incarnation"],
-                    word(&instance["phase"]),
-                    instance["address"].as_str().unwrap_or("")
-                );
+                put_instance(&mut text, instance);
             }
+        }
+        for instance in status["joining"].as_array().into_iter().flatten() {
+            text.push_str("joining\n");
+            put_instance(&mut text, instance);
         }
         text
     })
+}
+
+fn put_instance(text: &mut String, instance: &Value) {
+    let reason = instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
+    let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
+    let line = format!(
+        "  {:<24} incarnation {:<4} {}{reason}{outdated}  {}",
+        word(&instance["name"]),
+        instance["incarnation"],
+        word(&instance["phase"]),
+        instance["address"].as_str().unwrap_or("")
+    );
+    let _ = writeln!(text, "{}", line.trim_end());
+    if let Some(why) = instance["last_probe"].as_str() {
+        let _ = writeln!(text, "    {why}");
+    }
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("none")
 }
 
 fn names(list: &Value) -> Vec<String> {
