@@ -253,8 +253,8 @@ fn the_admin_port_shows_ring_status_decisions_and_metrics() {
     let status = balancer.status();
     let keys: Vec<&String> = status.as_object().unwrap().keys().collect();
     let expected =
-        ["N", "booted", "commands_waiting", "desired", "engine", "generation", "operation"];
-    assert_eq!(keys, [&expected[..], &["replicas", "version"]].concat());
+        ["N", "booted", "commands_waiting", "desired", "engine", "generation", "joining"];
+    assert_eq!(keys, [&expected[..], &["operation", "replicas", "version"]].concat());
     assert_eq!(
         (&status["N"], &status["engine"], &status["booted"]),
         (&json!(3), &json!("up"), &json!(true))

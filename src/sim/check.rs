@@ -18,7 +18,7 @@
 //! | does not inherit its slots | a start's positions reversed |
 //! | is started twice | the next incarnation counted from the committed one only |
 //! | starts before the state is on disk | a first fleet does not wait for its first write |
-//! | was healthy (ejected, died, stopped) | a failed request ejects; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
+//! | was healthy (ejected, died, stopped) | a failed request ejects; the engine's word counts for every container of the same labels; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
 //! | serves, and is ended | each list reaps the first that passes |
 //! | the ring changed without a commit | a death removes its replica |
 //! | moves between those who stay | a removal swaps positions of others |
