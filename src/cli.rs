@@ -40,6 +40,8 @@ pub enum Command {
     Status(Client),
     /// Try again what was given up: a roll that was stopped, starts that wait for their back-off
     Retry(Client),
+    /// Show what a replica has written, and how its instances ended
+    Logs(Logs),
     /// Play a sequence of changes on a ring, without a fleet
     Simulate(simulate::Simulate),
 }
@@ -171,6 +173,19 @@ pub struct Remove {
     /// Do not ask before more than half of the fleet, or the last replica, is removed
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// Whose log to show.
+#[derive(Args, Debug)]
+pub struct Logs {
+    /// Name of a replica, or the former name of an instance that has ended
+    pub name: String,
+    /// Lines at most, of each instance [default: 50]
+    #[arg(long)]
+    pub lines: Option<usize>,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
 }
 
 /// A scale command.

@@ -20,7 +20,7 @@ use std::{
 
 use crate::{
     control::prober::Prober,
-    driver::fixed::Upstream,
+    driver::{docker::init::Init, fixed::Upstream},
     fleet::{limits::Limits, names::NameRule, victim::VictimRule},
     proxy::ProxyConfig,
     ring::RingSettings,
@@ -83,6 +83,8 @@ pub struct Config {
     pub command: Option<Vec<String>>,
     /// Their network, if not the fleet's own.
     pub network: Option<String>,
+    /// Whether their containers start with an init.
+    pub init: Init,
     /// Upstreams of the static driver.
     pub upstreams: Vec<Upstream>,
     /// Directory of the state file.
@@ -149,6 +151,7 @@ impl Config {
             env: env_of(&options)?,
             command: command_of(&options)?,
             network: network_of(&options)?,
+            init: init_of(&options)?,
             upstreams,
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
             admin,
@@ -222,6 +225,11 @@ fn limits_of(options: &Options) -> Checked<Limits> {
         replicas_min: options.replicas_min.unwrap_or(limits.replicas_min),
         ..limits
     })
+}
+
+fn init_of(options: &Options) -> Checked<Init> {
+    let init = options.init.as_deref().map(str::parse).transpose();
+    init.map_or_else(|why| wrong("init", why), |init| Ok(init.unwrap_or_default()))
 }
 
 fn victim_of(options: &Options) -> Checked<VictimRule> {
@@ -389,6 +397,7 @@ mod tests {
             ("key_body_max = 99999999", "`key_body_max`: must be 16777216"),
             ("trusted_proxies = [\"10.0.0.0/8\", \"lan\"]", "`trusted_proxies`: 'lan'"),
             ("env = [\"novalue\"]", "`env`"),
+            ("init = \"yes\"", "`init`: 'yes' is not one of auto, on, off"),
             ("port = 0", "`port`"),
             ("image = \" \"", "`image`"),
             ("image = \"My-Image\"", "`image`: 'My-Image' is not an image"),

@@ -261,6 +261,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
                 env: env_of(config),
                 command: config.command.clone(),
                 network: config.network.clone(),
+                init: config.init,
                 grace: config.limits.stop_grace,
                 ..DockerConfig::new(&config.fleet, &config.image)
             }));

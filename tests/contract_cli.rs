@@ -276,7 +276,7 @@ fn the_admin_port_shows_ring_status_decisions_and_metrics() {
     let status = balancer.status();
     let keys: Vec<&String> = status.as_object().unwrap().keys().collect();
     let expected = ["N", "booted", "commands_waiting", "desired", "engine", "generation", "health"];
-    let rest = ["operation", "passing", "replicas", "version"];
+    let rest = ["joining", "operation", "panic", "passing", "replicas", "version"];
     assert_eq!(keys, [&expected[..], &rest].concat());
     assert_eq!(
         (&status["N"], &status["engine"], &status["booted"]),

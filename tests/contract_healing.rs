@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "contract_healing/evidence.rs"]
+mod evidence;
 mod harness;
 
 use std::{

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use docker::{engine, eventually};
 use docker_support::{
     Decision, Fleet, SOON, alone, beside_others, end_of,
+    http::call,
     load::{Load, Shape},
     main_process, now_us, print, spread,
 };
@@ -219,4 +220,32 @@ fn a_replica_that_is_gone_altogether_is_replaced() {
     });
     fleet.get("/home").expect(200);
     fleet.assert_no_strays();
+}
+
+/// The container is gone, and what it said last is not.
+#[test]
+fn why_a_replica_ended_is_known_after_it_was_replaced() {
+    let Some(host) = engine() else { return };
+    let _turn = beside_others();
+    let mut fleet = Fleet::of_test_replicas(&host);
+    fleet.start(&["--replicas", "2", "--command", "talkative"]);
+    fleet.until_in_service(2);
+    fleet.world.docker(&["kill", "--signal", "QUIT", &fleet.container("server_2")]);
+    eventually("it is replaced", SOON, || {
+        let names = fleet.replicas();
+        names.len() == 2 && !names.contains(&"server_2".to_owned())
+    });
+    fleet.assert_no_strays();
+    let ending = || fleet.status()["replicas"][1]["last_ending"].clone();
+    eventually("its last lines are kept", SOON, || ending()["lines"][9] == "red alert");
+    let ending = ending();
+    assert_eq!((&ending["name"], &ending["out_of_memory"]), (&"server_2".into(), &false.into()));
+    assert_eq!((&ending["exit_code"], &ending["signal"]), (&131.into(), &"SIGQUIT".into()));
+    assert!(!fleet.has_said("reaped"), "nothing of this was a stray");
+    let logs = call(fleet.admin(), "GET", "/api/logs/server_2", "").unwrap().expect(200).json();
+    assert_eq!(logs["endings"][0]["lines"].as_array().map(Vec::len), Some(50), "{logs}");
+    let successor = &fleet.replicas()[1];
+    let path = format!("/api/logs/{successor}?lines=2");
+    let logs = call(fleet.admin(), "GET", &path, "").unwrap().expect(200).json();
+    assert_eq!(logs["instance"]["lines"], serde_json::json!(["line 199", "red alert"]), "{logs}");
 }

@@ -217,3 +217,21 @@ fn an_addition_that_cannot_start_leaves_the_fleet_as_it_was() {
     load.end().assert_all_answered();
     fleet.assert_no_strays();
 }
+
+/// Most programs have no handler of SIGTERM, and the kernel ignores it for a first process that has
+/// none: every removal took the whole grace.
+#[test]
+fn two_replicas_without_a_handler_of_sigterm_are_removed_within_two_seconds() {
+    let Some(host) = engine() else { return };
+    let _turn = alone();
+    let mut fleet = Fleet::of_test_replicas(&host);
+    fleet.start(&["--replicas", "4", "--command", "stubborn"]);
+    fleet.until_in_service(4);
+    let begin = Instant::now();
+    let removed = fleet.rm(r#"{"n":2}"#).expect(200).names("removed");
+    let took = begin.elapsed();
+    print(&format!("two replicas without a handler of SIGTERM removed in {took:?}"));
+    assert_eq!(removed.len(), 2);
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    fleet.assert_no_strays();
+}

@@ -6,6 +6,10 @@
 mod docker;
 #[path = "common/engine.rs"]
 mod engine;
+#[path = "driver_docker/evidence.rs"]
+mod evidence;
+#[path = "driver_docker/init.rs"]
+mod init;
 
 use std::{
     env,
@@ -20,7 +24,7 @@ use engine::PrivateEngine;
 use ringmaster::{
     driver::{
         Driver, Signal,
-        docker::{Deadlines, DockerConfig, DockerDriver},
+        docker::{Deadlines, DockerConfig, DockerDriver, init::Init},
     },
     fleet::{
         ids::{Handle, ImageId, Incarnation, InstanceId, ReplicaId, ReplicaName},
@@ -126,6 +130,8 @@ async fn paused_and_stubborn_ones_end_too() {
     let world = World::new(&host);
     let driver = ready(DockerConfig {
         command: Some(vec!["stubborn".into()]),
+        // With one it would be killed by SIGTERM, as it has no handler.
+        init: Init::Off,
         grace: Duration::from_secs(1),
         ..config(&world)
     })
@@ -195,7 +201,7 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
         let error = driver.start(request("S5", 1, 1)).await.unwrap_err();
         assert_eq!(driver.list().await.unwrap().found, []);
         match error {
-            StartError::Refused(text) => text,
+            StartError::Refused(text) | StartError::Ended { why: text, .. } => text,
             other => panic!("{other:?}"),
         }
     };
@@ -211,8 +217,10 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     assert_eq!(*ended, *"it exited at once with status 3: the sky is falling");
 
     world.import("/nothing");
-    let broken = refusal(config(&world)).await;
-    assert!(broken.contains("no such file or directory"), "{broken}");
+    for init in [Init::Auto, Init::Off] {
+        let broken = refusal(DockerConfig { init, ..config(&world) }).await;
+        assert!(broken.to_lowercase().contains("no such file or directory"), "{broken}");
+    }
 }
 
 /// The next sighting, and how long it took since `begin`.
@@ -223,7 +231,7 @@ async fn next_sighting(
     loop {
         let signal = time::timeout(LONG, signals.recv()).await.unwrap().unwrap();
         eprintln!("{signal:?} after {:?}", begin.elapsed());
-        if let Signal::Saw(instance, sighting) = signal {
+        if let Signal::Saw(instance, _, sighting) = signal {
             return (instance, sighting);
         }
     }
@@ -572,7 +580,12 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     // Frozen: every call ends by its deadline.
     private.signal(Kill::STOP);
     let begin = Instant::now();
-    let (list, start) = tokio::join!(driver.list(), driver.start(request("S6", 2, 1)));
+    let (list, start, words) = tokio::join!(
+        driver.list(),
+        driver.start(request("S6", 2, 1)),
+        driver.last_words(second.handle.clone())
+    );
+    assert_eq!(words, None);
     assert!(matches!(list, Err(EngineError::Away(text)) if text.contains("within 2s")));
     assert!(matches!(start, Err(StartError::Unclear(_))), "{start:?}");
     assert!(begin.elapsed() < Duration::from_secs(5));

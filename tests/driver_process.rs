@@ -156,11 +156,45 @@ async fn an_end_is_seen_at_once_and_listed_until_it_is_stopped() {
     eprintln!("seen after {:?}", begin.elapsed());
     let exit_code = Some(137);
     let died = Sighting::Died { exit_code };
-    assert_eq!(signal, Some(Signal::Saw(request("S5", 7).instance, died)));
+    let handle = started.handle.clone();
+    assert_eq!(signal, Some(Signal::Saw(request("S5", 7).instance, handle, died)));
     let found = driver.list().await.unwrap().found;
     assert_eq!(found[0].state, FoundState::Exited { exit_code });
     driver.stop(started.handle, StopManner::Kill).await.unwrap();
     assert_eq!(driver.list().await.unwrap().found, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_lines_and_the_end_of_a_child_are_told() {
+    let lines = r#"i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo "line $i"; done
+        printf '\033[31mred\033[0m\n'; echo "pid $$"; exec sleep 600"#;
+    let config = ProcessConfig::new(["sh", "-c", lines].map(str::to_owned).to_vec());
+    let driver = driver(config);
+    let handle = driver.start(request("S5", 7)).await.unwrap().handle;
+    let begin = Instant::now();
+    let shown = loop {
+        let shown = driver.logs(handle.clone(), 3).await.unwrap();
+        if shown.iter().any(|line| line.starts_with("pid ")) {
+            break shown;
+        }
+        assert!(begin.elapsed() < LONG, "{shown:?}");
+        time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(shown[..2], ["line 200", "red"]);
+    assert_eq!(driver.last_words(handle.clone()).await, None, "it runs");
+    let pid = shown.iter().find_map(|line| line.strip_prefix("pid ")?.parse().ok()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Kill::KILL).unwrap();
+    let begin = Instant::now();
+    while driver.last_words(handle.clone()).await.is_none() {
+        assert!(begin.elapsed() < LONG);
+        time::sleep(Duration::from_millis(5)).await;
+    }
+    let words = driver.last_words(handle.clone()).await.unwrap();
+    assert_eq!((words.exit_code, words.out_of_memory), (Some(137), false));
+    assert_eq!(words.lines.len(), 50);
+    driver.stop(handle.clone(), StopManner::Collect).await.unwrap();
+    assert_eq!(driver.last_words(handle.clone()).await, None);
+    assert!(driver.logs(handle, 3).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,13 +240,19 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
         assert_eq!(driver.list().await.unwrap().found, []);
         assert!(signals.try_recv().is_err(), "the result says it all");
         match error {
+            StartError::Ended { why, last_words } => {
+                assert_eq!(last_words.exit_code, Some(7));
+                let last = last_words.lines.last().map(String::as_str);
+                assert_eq!(last, Some("no such file: config.toml"));
+                why.to_string()
+            }
             StartError::Refused(text) => text.to_string(),
             other => panic!("{other:?}"),
         }
     };
     let text = refusal(replica("failure")).await;
-    let expected = "it exited at once with status 7: no such file: config.toml";
-    assert_eq!(text, expected);
+    assert!(text.starts_with("it exited at once with status 7: "), "{text}");
+    assert!(text.ends_with("no such file: config.toml"), "{text}");
     let text = refusal(ProcessConfig::new(vec!["/no/such/program".into()])).await;
     assert!(text.starts_with("'/no/such/program' cannot be started: No such file"));
     let text = refusal(ProcessConfig::new(Vec::new())).await;

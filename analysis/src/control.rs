@@ -155,7 +155,7 @@ fn listing(replicas: usize) -> Result<Listing> {
     Ok(Listing {
         wanted: Some(Revision { spec: spec.clone(), image: None }),
         found: found.collect::<Result<_>>()?,
-        foreign_names: Vec::new(),
+        ..Listing::default()
     })
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub use super::metrics::TotalsSource;
 use super::{
     guard::{self, AdminGuard},
-    health, metrics, retry, ring, scaling, wire,
+    health, logs, metrics, retry, ring, scaling, wire,
 };
 use crate::control::Handle;
 
@@ -33,13 +33,14 @@ pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router
         .merge(health::router(handle.clone()))
         .merge(ring::router(handle.clone()))
         .merge(retry::router(handle.clone()))
+        .merge(logs::router(handle.clone()))
         .merge(scaling::router(handle))
         .fallback(unknown);
     guard::admin(router, guard)
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    Json(wire::status(&admin.handle.view())).into_response()
+    Json(wire::status(&admin.handle.view(), admin.handle.clock())).into_response()
 }
 
 #[derive(Deserialize)]

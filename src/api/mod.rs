@@ -5,9 +5,11 @@
 //! [`guard`].
 
 pub mod admin;
+mod evidence;
 pub mod guard;
 mod health;
 pub mod listener;
+mod logs;
 mod metrics;
 mod origin;
 mod request;

@@ -8,7 +8,9 @@ use axum::{
 use serde::Serialize;
 use serde_json::json;
 
+use super::evidence::{self, TroubleWire};
 use crate::{
+    control::Clock,
     fleet::{
         command::{RingChange, RingView, ScaleError},
         ids::ReplicaName,
@@ -212,6 +214,8 @@ pub(super) struct StatusWire {
     #[serde(skip_serializing_if = "Option::is_none")]
     roll: Option<RollWire>,
     replicas: Vec<StatusReplicaWire>,
+    /// Instances of replicas that are about to join.
+    joining: Vec<InstanceWire>,
 }
 
 #[derive(Serialize)]
@@ -240,6 +244,8 @@ struct StatusReplicaWire {
     name: String,
     id: u32,
     weight: u32,
+    #[serde(flatten)]
+    trouble: TroubleWire,
     instances: Vec<InstanceWire>,
 }
 
@@ -256,13 +262,17 @@ struct InstanceWire {
     /// In service although it fails, since no other passes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     kept: bool,
+    /// What its last heartbeat met, if that was bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_probe: Option<String>,
 }
 
-pub(super) fn status(view: &FleetView) -> StatusWire {
+pub(super) fn status(view: &FleetView, clock: Clock) -> StatusWire {
     let replicas = view.replicas.iter().map(|replica| StatusReplicaWire {
         name: replica.name.to_string(),
         id: replica.id.0,
         weight: replica.weight,
+        trouble: evidence::trouble(view, replica, clock),
         instances: replica.instances.iter().map(instance).collect(),
     });
     StatusWire {
@@ -279,6 +289,7 @@ pub(super) fn status(view: &FleetView) -> StatusWire {
         panic: view.is_panic,
         roll: view.roll.as_ref().map(RollWire::of),
         replicas: replicas.collect(),
+        joining: view.joining.iter().map(instance).collect(),
     }
 }
 
@@ -291,5 +302,6 @@ fn instance(view: &InstanceView) -> InstanceWire {
         address: view.address.map(|address| address.to_string()),
         outdated: view.is_outdated,
         kept: view.is_kept(),
+        last_probe: view.last_probe.as_ref().map(ToString::to_string),
     }
 }

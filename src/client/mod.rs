@@ -3,12 +3,15 @@
 
 mod confirm;
 mod draw;
+mod logs;
 
 use std::{fmt::Write, io::IsTerminal, time::Duration};
 
 use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+pub use logs::logs;
 
 use crate::{
     cli::{Add, Client, Remove, Reweigh, Ring, RingChange, Scale, SetRing},
@@ -186,7 +189,6 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, H
         _ => Health::Ok,
     };
     let text = show(as_json, &answer, |status| {
-        let word = |value: &Value| value.as_str().unwrap_or("none").to_owned();
         let mut text = format!(
             "{}{} of {} replicas in service, generation {}, engine {}, command {} ({} waiting)\n",
             match health {
@@ -209,22 +211,14 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, H
         }
         for replica in status["replicas"].as_array().into_iter().flatten() {
             let _ = writeln!(text, "replica {} ({})", replica["id"], word(&replica["name"]));
+            logs::trouble(&mut text, replica);
             for instance in replica["instances"].as_array().into_iter().flatten() {
-                let mut reason =
-                    instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
-                if instance["kept"] == true {
-                    reason.push_str(", kept in service although failing, as the last");
-                }
-                let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
-                let _ = writeln!(
-                    text,
-                    "  {:<24} incarnation {:<4} {}{reason}{outdated}  {}",
-                    word(&instance["name"]),
-                    instance["incarnation"],
-                    word(&instance["phase"]),
-                    instance["address"].as_str().unwrap_or("")
-                );
+                put_instance(&mut text, instance);
             }
+        }
+        for instance in status["joining"].as_array().into_iter().flatten() {
+            text.push_str("joining\n");
+            put_instance(&mut text, instance);
         }
         text
     })?;
@@ -241,6 +235,26 @@ fn roll_line(status: &Value) -> Option<String> {
         ),
         _ => format!("rolling, {done} of {desired} run what is wanted"),
     })
+}
+
+fn put_instance(text: &mut String, instance: &Value) {
+    let reason = instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
+    let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
+    let line = format!(
+        "  {:<24} incarnation {:<4} {}{reason}{outdated}  {}",
+        word(&instance["name"]),
+        instance["incarnation"],
+        word(&instance["phase"]),
+        instance["address"].as_str().unwrap_or("")
+    );
+    let _ = writeln!(text, "{}", line.trim_end());
+    if let Some(why) = instance["last_probe"].as_str() {
+        let _ = writeln!(text, "    {why}");
+    }
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("none")
 }
 
 fn names(list: &Value) -> Vec<String> {

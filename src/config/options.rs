@@ -83,6 +83,9 @@ pub struct Options {
     /// Network of the replicas [default: net1, or <fleet>-net]
     #[arg(long, env = "RINGMASTER_NETWORK", value_name = "NETWORK")]
     pub network: Option<String>,
+    /// Whether containers start with an init, so that programs without a SIGTERM handler end at once: auto (unless the image has its own), on or off [default: auto]
+    #[arg(long, env = "RINGMASTER_INIT", value_name = "INIT")]
+    pub init: Option<String>,
     /// An upstream of the static driver, NAME=HOST:PORT[,weight=W]; repeatable
     #[arg(long, env = "RINGMASTER_UPSTREAM", value_name = "UPSTREAM", value_delimiter = '\n')]
     pub upstream: Option<Vec<String>>,
@@ -302,6 +305,7 @@ macro_rules! every_option {
             env,
             command,
             network,
+            init,
             upstream,
             key,
             key_body_max,

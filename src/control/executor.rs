@@ -40,7 +40,12 @@ impl Executor {
                 Some(Event::Started { instance, result: driver.start(request).await })
             }),
             Action::Stop { instance, handle, manner } => self.spawn(async move {
-                Some(Event::Stopped { instance, result: driver.stop(handle, manner).await })
+                let last_words = match manner {
+                    StopManner::Collect => driver.last_words(handle.clone()).await.map(Box::new),
+                    StopManner::Graceful | StopManner::Kill => None,
+                };
+                let result = driver.stop(handle, manner).await;
+                Some(Event::Stopped { instance, last_words, result })
             }),
             Action::Reap { handle } => self.spawn(async move {
                 let result = driver.stop(handle.clone(), StopManner::Kill).await;

@@ -13,7 +13,7 @@ pub mod store;
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::future::BoxFuture;
@@ -27,7 +27,7 @@ use crate::{
         message::{Action, Event, FailureKind, Turn},
         supervisor::Supervisor,
         table::RoutingTable,
-        view::FleetView,
+        view::{FleetView, InstanceView},
     },
 };
 use executor::Executor;
@@ -84,6 +84,14 @@ impl Clock {
         Moment(u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Microseconds since the Unix epoch, by the wall clock as it is now.
+    pub fn wall_us(&self, moment: Moment) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let zero = now.saturating_sub(self.zero.elapsed());
+        let at = zero.saturating_add(Duration::from_millis(moment.0));
+        u64::try_from(at.as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn instant(&self, moment: Moment) -> tokio::time::Instant {
         // Half a millisecond past it: `now` rounds down, and must not be short of `moment`.
         (self.zero + Duration::from_millis(moment.0) + Duration::from_micros(500)).into()
@@ -111,6 +119,8 @@ pub struct Handle {
     endings: mpsc::Sender<Ending>,
     view: watch::Receiver<Arc<FleetView>>,
     record: Arc<Record>,
+    clock: Clock,
+    driver: Arc<dyn Driver>,
 }
 
 impl Handle {
@@ -145,6 +155,26 @@ impl Handle {
         let _ = taken.await;
     }
 
+    /// The clock of the core.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The last lines that an instance of the view has written.
+    ///
+    /// # Errors
+    /// A sentence: it has not started yet, or the engine's words.
+    pub async fn live_log(
+        &self,
+        instance: &InstanceView,
+        lines: usize,
+    ) -> Result<Vec<String>, String> {
+        let Some(handle) = instance.handle.clone() else {
+            return Err(format!("'{}' has not started yet", instance.name));
+        };
+        self.driver.logs(handle, lines).await.map_err(|error| error.to_string())
+    }
+
     /// The decision record.
     pub fn record(&self) -> &Record {
         &self.record
@@ -164,8 +194,14 @@ pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>
     let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
     let (endings, ending_receiver) = mpsc::channel(ENDINGS_MAX);
     let view = watch::Sender::new(Arc::new(FleetView::of(parts.supervisor.state())));
-    let record = Arc::clone(&parts.record);
-    let handle = Handle { commands, endings, view: view.subscribe(), record };
+    let handle = Handle {
+        commands,
+        endings,
+        view: view.subscribe(),
+        record: Arc::clone(&parts.record),
+        clock: parts.clock,
+        driver: Arc::clone(&parts.driver),
+    };
     (handle, run(parts, command_receiver, ending_receiver, view))
 }
 
@@ -250,7 +286,7 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 
 fn event_of(signal: Signal) -> Event {
     match signal {
-        Signal::Saw(instance, sighting) => Event::EngineSaw { instance, sighting },
+        Signal::Saw(instance, handle, sighting) => Event::EngineSaw { instance, handle, sighting },
         Signal::StreamChanged => Event::StreamChanged,
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::fleet::{
     command::RingChange,
+    endings::Ending,
     ids::ReplicaId,
     notes::{BootSource, Cause, Note, StartCause},
     roll,
@@ -240,6 +241,20 @@ fn describe_roll(note: &Note) -> Option<Described> {
     })
 }
 
+/// Lines of a log that an entry shows; the status and `ringmaster logs` show more.
+const LINES_SHOWN: usize = 3;
+
+fn describe_ending(ending: &Ending) -> String {
+    let lines = &ending.last_words.lines;
+    let mut text = ending.last_words.to_string();
+    for (index, line) in lines[lines.len().saturating_sub(LINES_SHOWN)..].iter().enumerate() {
+        let line: String = line.chars().take(160).collect();
+        text.push_str(if index == 0 { ": " } else { " | " });
+        text.push_str(&line);
+    }
+    text
+}
+
 fn describe_instance(note: &Note) -> Option<Described> {
     use Level::{Debug, Info, Warn};
     let (level, event, name, detail) = match note {
@@ -274,6 +289,8 @@ fn describe_instance(note: &Note) -> Option<Described> {
             let code = exit_code.map_or("unknown".to_owned(), |code| code.to_string());
             (Warn, "died", name, format!("exit code {code}"))
         }
+        Note::NotReady { name, why, .. } => (Warn, "not_ready", name, why.to_string()),
+        Note::Ended { ending } => (Info, "last_words", &ending.name, describe_ending(ending)),
         Note::OutOfMemory { name, .. } => (Warn, "out_of_memory", name, String::new()),
         Note::Suspected { name, kind, unnoted, .. } => {
             let others = match unnoted {

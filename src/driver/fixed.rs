@@ -1,6 +1,6 @@
 //! Addresses that somebody else keeps. Nothing is started or stopped here.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::{net, sync::mpsc, time};
@@ -9,8 +9,8 @@ use super::{Driver, Signal};
 use crate::fleet::{
     ids::{Handle, Incarnation, InstanceId, ReplicaId, ReplicaName, SpecDigest},
     message::{
-        EngineError, Found, FoundIdentity, FoundState, Listing, Revision, StartError, StartRequest,
-        Started, StopManner,
+        EngineError, Found, FoundIdentity, FoundState, LastWords, Listing, Revision, StartError,
+        StartRequest, Started, StopManner,
     },
 };
 
@@ -40,7 +40,8 @@ impl Upstream {
 
 /// Where upstreams are found now, in their order; `None` where a host has no address.
 pub async fn resolve_all(upstreams: &[Upstream]) -> Vec<Option<SocketAddr>> {
-    join_all(upstreams.iter().map(resolve)).await
+    let found = join_all(upstreams.iter().map(resolve)).await;
+    found.into_iter().map(Result::ok).collect()
 }
 
 /// Why a text is no [`Upstream`].
@@ -112,9 +113,14 @@ impl FixedDriver {
         Self { upstreams }
     }
 
-    async fn find(&self, index: usize, upstream: &Upstream) -> Found {
+    /// Looks one up, and says what prevents it from being reached.
+    async fn find(&self, index: usize, upstream: &Upstream) -> (Found, Option<Arc<str>>) {
         let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
-        Found {
+        let (address, problem) = match resolve(upstream).await {
+            Ok(address) => (Some(address), None),
+            Err(why) => (None, Some(why.into())),
+        };
+        let found = Found {
             handle: Handle(upstream.name.as_str().into()),
             identity: Some(FoundIdentity {
                 instance: InstanceId {
@@ -128,8 +134,9 @@ impl FixedDriver {
                 spec: spec(),
                 image: None,
             }),
-            state: FoundState::Running(resolve(upstream).await),
-        }
+            state: FoundState::Running(address),
+        };
+        (found, problem)
     }
 }
 
@@ -138,19 +145,14 @@ fn spec() -> SpecDigest {
     SpecDigest("static".into())
 }
 
-/// The first address of a host; `None` when it has none, or the resolver does not say in time.
-async fn resolve(upstream: &Upstream) -> Option<SocketAddr> {
-    let lookup = net::lookup_host((upstream.host.as_str(), upstream.port));
+/// The first address of a host, or why there is none.
+async fn resolve(upstream: &Upstream) -> Result<SocketAddr, String> {
+    let host = &upstream.host;
+    let lookup = net::lookup_host((host.as_str(), upstream.port));
     match time::timeout(LOOKUP, lookup).await {
-        Ok(Ok(mut addresses)) => addresses.next(),
-        Ok(Err(error)) => {
-            tracing::debug!(host = upstream.host, "no address: {error}");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(host = upstream.host, "no address within {LOOKUP:?}");
-            None
-        }
+        Ok(Ok(mut addresses)) => addresses.next().ok_or_else(|| format!("'{host}' has no address")),
+        Ok(Err(error)) => Err(format!("'{host}' cannot be resolved: {error}")),
+        Err(_) => Err(format!("'{host}' cannot be resolved within {LOOKUP:?}")),
     }
 }
 
@@ -170,14 +172,28 @@ impl Driver for FixedDriver {
         Box::pin(async move { Err(EngineError::Refused(text.into())) })
     }
 
+    /// Whoever ended it knows more.
+    fn last_words(&self, _: Handle) -> BoxFuture<'_, Option<LastWords>> {
+        Box::pin(async { None })
+    }
+
+    fn logs(&self, handle: Handle, _: usize) -> BoxFuture<'_, Result<Vec<String>, EngineError>> {
+        let text = format!("'{handle}' is kept by somebody else, and so is its log");
+        Box::pin(async move { Err(EngineError::Refused(text.into())) })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>> {
         Box::pin(async {
             let finds = self.upstreams.iter().enumerate();
-            Ok(Listing {
-                wanted: Some(Revision { spec: spec(), image: None }),
-                found: join_all(finds.map(|(index, one)| self.find(index, one))).await,
-                foreign_names: Vec::new(),
-            })
+            let wanted = Some(Revision { spec: spec(), image: None });
+            let mut listing = Listing { wanted, ..Listing::default() };
+            for (found, problem) in join_all(finds.map(|(index, one)| self.find(index, one))).await
+            {
+                let instance = found.identity.as_ref().map(|identity| identity.instance);
+                listing.problems.extend(instance.zip(problem));
+                listing.found.push(found);
+            }
+            Ok(listing)
         })
     }
 
@@ -243,6 +259,9 @@ mod tests {
         assert_eq!(listing.found.len(), 2);
         assert_eq!(listing.found[0].state, FoundState::Running("127.0.0.1:5001".parse().ok()));
         assert_eq!(listing.found[1].state, FoundState::Running(None));
+        let [(who, why)] = &listing.problems[..] else { panic!("{listing:?}") };
+        assert_eq!(who.to_string(), "2.1");
+        assert!(why.starts_with("'nowhere.invalid' cannot be resolved"), "{why}");
         let second = listing.found[1].identity.clone().unwrap();
         assert_eq!(second.instance.to_string(), "2.1");
         assert_eq!((second.ordinal, second.weight), (2, 3));

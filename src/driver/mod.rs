@@ -5,20 +5,24 @@ pub mod docker;
 pub mod fixed;
 pub mod process;
 mod settle;
+mod tail;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::fleet::{
     ids::{Handle, InstanceId, SpecDigest},
-    message::{EngineError, Listing, Sighting, StartError, StartRequest, Started, StopManner},
+    message::{
+        EngineError, LastWords, Listing, Sighting, StartError, StartRequest, Started, StopManner,
+    },
 };
 
 /// What an engine reports by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Something happened to an instance of this fleet.
-    Saw(InstanceId, Sighting),
+    /// Something happened to an instance of this fleet: to the container or process that the handle
+    /// names, for several can bear the same labels.
+    Saw(InstanceId, Handle, Sighting),
     /// The event stream was lost, or found (also for the first time); what happened meanwhile is
     /// unknown.
     StreamChanged,
@@ -35,6 +39,14 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Stops an instance and removes what is left of it; `Ok` also when there is nothing.
     fn stop(&self, handle: Handle, manner: StopManner) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// How an instance ended and the last that it wrote, before [`Driver::stop`] removes it. `None`:
+    /// nothing is known of it. Takes a few seconds at most.
+    fn last_words(&self, handle: Handle) -> BoxFuture<'_, Option<LastWords>>;
+
+    /// The last lines that an instance has written, oldest first, without control characters.
+    fn logs(&self, handle: Handle, lines: usize)
+    -> BoxFuture<'_, Result<Vec<String>, EngineError>>;
 
     /// Everything of this fleet.
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>>;
@@ -72,4 +84,46 @@ fn contract_env(request: &StartRequest, port: u16) -> [(&'static str, String); 4
         ("RINGMASTER_REPLICA", replica.0.to_string()),
         ("RINGMASTER_INCARNATION", incarnation.0.to_string()),
     ]
+}
+
+/// Lines of a log that a sentence shows.
+const LINES_SHOWN: usize = 3;
+/// The longest of such sentences, in characters.
+const SENTENCE_MAX: usize = 800;
+
+/// A sentence on an end right after the start. `error`: the engine's own words, or nothing.
+fn describe_end(error: &str, last_words: &LastWords) -> String {
+    let mut text = match last_words.exit_code {
+        Some(code) => format!("it exited at once with status {code}"),
+        None => "it exited at once".to_owned(),
+    };
+    let lines = &last_words.lines;
+    let lines = lines[lines.len().saturating_sub(LINES_SHOWN)..].join(" | ");
+    for part in [error, &lines] {
+        if !part.is_empty() {
+            text = format!("{text}: {part}");
+        }
+    }
+    if text.chars().count() > SENTENCE_MAX {
+        text = text.chars().take(SENTENCE_MAX).collect();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_in_full_and_within_bounds() {
+        let lines = ["one", "two", "three", "bye"].map(str::to_owned).to_vec();
+        let words = LastWords { lines, ..LastWords::of_exit(Some(3)) };
+        assert_eq!(
+            describe_end("exec format error", &words),
+            "it exited at once with status 3: exec format error: two | three | bye"
+        );
+        assert_eq!(describe_end("", &LastWords::default()), "it exited at once");
+        let long = LastWords { lines: vec!["ä".repeat(2_000)], ..LastWords::of_exit(Some(1)) };
+        assert_eq!(describe_end("", &long).chars().count(), SENTENCE_MAX);
+    }
 }

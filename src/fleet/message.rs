@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+pub use super::endings::{BYTES_MAX, LINES_MAX, LastWords};
 use super::{
     command::{Answer, CommandId, Request},
     desired::Desired,
@@ -36,6 +37,8 @@ pub enum Event {
     Stopped {
         /// Who was stopped.
         instance: InstanceId,
+        /// What [`StopManner::Collect`] has found; whatever came of the stop.
+        last_words: Option<Box<LastWords>>,
         /// The engine's words on failure.
         result: Result<(), EngineError>,
     },
@@ -55,6 +58,8 @@ pub enum Event {
     EngineSaw {
         /// About whom; taken from labels, so it may be nobody we know.
         instance: InstanceId,
+        /// Which container or process it was: several can bear the same labels.
+        handle: Handle,
         /// What happened.
         sighting: Sighting,
     },
@@ -206,6 +211,14 @@ pub enum StartError {
     /// The engine refused; trying again without a change will not help soon.
     #[error("{0}")]
     Refused(Arc<str>),
+    /// It started, and ended at once; nothing is left of it.
+    #[error("{why}")]
+    Ended {
+        /// A sentence.
+        why: Arc<str>,
+        /// How it ended.
+        last_words: Arc<LastWords>,
+    },
     /// The engine could not be asked, or did not answer in time; the instance may run.
     #[error("{0}")]
     Unclear(Arc<str>),
@@ -229,6 +242,8 @@ pub enum StopManner {
     Graceful,
     /// SIGKILL; also ends a paused one.
     Kill,
+    /// It has ended by itself: its last words are kept, then it is removed.
+    Collect,
 }
 
 /// What came back from a heartbeat.
@@ -308,6 +323,8 @@ pub struct Listing {
     pub found: Vec<Found>,
     /// Names that containers of others bear, as bare names of this fleet.
     pub foreign_names: Vec<ReplicaName>,
+    /// What keeps instances from being reached, in words; only where somebody else keeps them.
+    pub problems: Vec<(InstanceId, Arc<str>)>,
 }
 
 /// One container (or process) of ours.

@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod command;
 pub mod desired;
+pub mod endings;
 pub mod ids;
 pub mod limits;
 pub mod message;

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     command::RingChange,
+    endings::Ending,
     ids::{Handle, ImageId, InstanceId, ReplicaId, ReplicaName},
     message::FailureKind,
     observed::EjectReason,
@@ -38,6 +39,10 @@ pub enum Note {
     AddressTaken { instance: InstanceId, name: ReplicaName, address: SocketAddr, by: ReplicaName },
     /// It ended by itself, or was ended by somebody else.
     Died { instance: InstanceId, name: ReplicaName, exit_code: Option<i64>, admitted: bool },
+    /// What is known of the end of one that died, now that its engine was asked.
+    Ended { ending: Arc<Ending> },
+    /// One that somebody else keeps cannot be reached, or does not answer well.
+    NotReady { instance: InstanceId, name: ReplicaName, why: Arc<str> },
     /// The kernel killed one of its processes for memory.
     OutOfMemory { instance: InstanceId, name: ReplicaName },
     /// A request to it failed; a heartbeat is sent at once. `unnoted`: failures of the same kind since

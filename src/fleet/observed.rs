@@ -1,6 +1,6 @@
 //! What was observed: the instances, and how far each has come.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
@@ -24,6 +24,8 @@ pub struct Instance {
     pub image: Option<ImageId>,
     /// Its heartbeat.
     pub probing: Probing,
+    /// What its last heartbeat met if that was bad, in words, or what keeps it from being asked.
+    pub last_probe: Option<Arc<str>>,
     /// What failed requests have led to.
     pub suspicion: Suspicion,
 }
@@ -48,8 +50,9 @@ pub enum Phase {
     Starting {
         /// When.
         since: Moment,
-        /// Whether it has ended already: the engine's word may overtake the start's own result.
-        ended: Option<Exit>,
+        /// What has ended already: the engine's word may overtake the start's own result, which
+        /// says whether this was it.
+        ended: Option<(Handle, Exit)>,
     },
     /// It runs, and has not passed yet (or waits for the commit of its addition).
     Warming {

@@ -1,12 +1,16 @@
 //! All that the core knows, as plain data. [`super::plan`] reads it, [`super::supervisor`] writes
 //! it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use super::{
     backoff::Backoff,
     command::{CommandId, Request},
     desired::Desired,
+    endings::{Ending, Endings, LastError, LastWords},
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     limits::Limits,
     message::{Revision, WriteId},
@@ -59,6 +63,11 @@ pub struct State {
     pub foreign_names: BTreeSet<ReplicaName>,
     /// Open requests, as they were when the last command came.
     pub in_flight: BTreeMap<ReplicaId, u64>,
+    /// Instances that are gone, and since when: a list that was asked for before that may still
+    /// hold what was left of them.
+    pub departed: BTreeMap<InstanceId, Moment>,
+    /// How instances ended. Shared with the views, which outlive a turn.
+    pub endings: Arc<Endings>,
     /// Those that ran when the fleet was booted.
     pub adopted: BTreeSet<InstanceId>,
     /// Set once the balancer was told to end.
@@ -88,6 +97,9 @@ pub enum Finish {
     /// The engine does not answer, so that instances may be left.
     EngineAway,
 }
+
+/// Departures that are remembered; more can hardly happen while one list is under way.
+const DEPARTED_MAX: usize = 1_024;
 
 /// Who starts and stops instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +184,38 @@ impl State {
     pub fn list_soon(&mut self, now: Moment) {
         let earliest = self.listing.last.map_or(now, |last| last + self.limits.list_retry);
         self.listing.next = self.listing.next.min(earliest.max(now));
+    }
+
+    /// Nothing is left of an instance, as far as is known.
+    pub fn remove(&mut self, id: InstanceId, now: Moment) -> Option<Instance> {
+        let instance = self.instances.remove(&id)?;
+        if self.departed.len() >= DEPARTED_MAX {
+            self.departed.pop_first();
+        }
+        self.departed.insert(id, now);
+        Some(instance)
+    }
+
+    /// Keeps how an instance ended.
+    pub fn keep_ending(
+        &mut self,
+        instance: InstanceId,
+        name: &ReplicaName,
+        last_words: LastWords,
+        at: Moment,
+    ) -> Arc<Ending> {
+        let ending = Ending { instance, name: name.clone(), at, last_words };
+        let (desired, operation) = (&self.desired, &self.operation);
+        let is_known = |id| {
+            desired.replica(id).is_some() || operation.as_ref().is_some_and(|op| op.awaits(id))
+        };
+        Arc::make_mut(&mut self.endings).keep(ending, is_known)
+    }
+
+    /// Keeps what went wrong with a replica.
+    pub fn keep_error(&mut self, replica: ReplicaId, text: &str, at: Moment) {
+        let error = LastError { at, text: text.into() };
+        Arc::make_mut(&mut self.endings).keep_error(replica, error);
     }
 
     /// Whether a replica is desired.

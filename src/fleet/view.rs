@@ -1,12 +1,14 @@
 //! What people and machines outside may see of a fleet: one immutable value, derived.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
+    backoff::Backoff,
     command::RingView,
     desired::Replica,
-    ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
-    observed::{self, Instance, Phase, of_replica},
+    endings::{Ending, Endings},
+    ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
+    observed::{self, Instance, Passes, Phase, of_replica},
     operation::{Change, Operation},
     state::{Boot, Engine, Finish, State},
 };
@@ -28,6 +30,10 @@ pub struct FleetView {
     pub operation: Option<&'static str>,
     /// Commands that wait for it.
     pub commands_waiting: usize,
+    /// Instances of replicas that are about to join.
+    pub joining: Vec<InstanceView>,
+    /// How instances ended.
+    pub endings: Arc<Endings>,
     /// The replacement of outdated instances, where there is one to be done.
     pub roll: Option<RollView>,
     /// Whether so many replicas fail at once that living ones are not replaced, or one at a time.
@@ -48,7 +54,7 @@ pub struct RollView {
     /// Newcomers that ended, or did not pass.
     pub failures: u32,
     /// What the last failure was.
-    pub last_error: Option<std::sync::Arc<str>>,
+    pub last_error: Option<Arc<str>>,
 }
 
 /// One desired replica.
@@ -60,6 +66,12 @@ pub struct ReplicaView {
     pub name: ReplicaName,
     /// Weight on the ring.
     pub weight: u32,
+    /// Starts and instances that failed in a row. A stable time forgets them.
+    pub failures: u32,
+    /// When an instance that serves will have been stable for long enough for that.
+    pub forgiven_at: Option<Moment>,
+    /// When the next start is due; in the past where none waits.
+    pub next_try: Moment,
     /// What is known of its instances, lowest incarnation first.
     pub instances: Vec<InstanceView>,
 }
@@ -81,6 +93,21 @@ pub struct InstanceView {
     pub since: Option<Moment>,
     /// Whether it was started from something else than what is wanted now.
     pub is_outdated: bool,
+    /// What its last heartbeat met, if that was bad.
+    pub last_probe: Option<Arc<str>>,
+    /// What the driver knows it by, once it has started.
+    pub handle: Option<Handle>,
+}
+
+/// Whom a name means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Whose instances they are or were.
+    pub replica: ReplicaId,
+    /// The instance that bears the name, or serves the replica; `None` for a former name.
+    pub instance: Option<InstanceView>,
+    /// Endings that belong to it, oldest first: the replica's, or those of a former name.
+    pub endings: Vec<Arc<Ending>>,
 }
 
 /// How well a fleet serves.
@@ -136,14 +163,26 @@ impl FleetView {
 
     /// Derives the view.
     pub fn of(state: &State) -> Self {
-        let replicas = state.desired.replicas().iter().map(|replica| ReplicaView {
-            id: replica.id(),
-            name: replica.name.clone(),
-            weight: replica.member.weight,
-            instances: of_replica(&state.instances, replica.id())
-                .map(|(id, instance)| instance_view(state, id, instance))
-                .collect(),
+        let replicas = state.desired.replicas().iter().map(|replica| {
+            let backoff = state.backoffs.get(&replica.id());
+            let admitted =
+                of_replica(&state.instances, replica.id()).find_map(|(_, i)| match i.phase {
+                    Phase::Admitted { since, .. } => Some(since),
+                    _ => None,
+                });
+            ReplicaView {
+                id: replica.id(),
+                name: replica.name.clone(),
+                weight: replica.member.weight,
+                failures: backoff.map_or(0, Backoff::failures),
+                forgiven_at: admitted.map(|since| since + state.limits.stable_after),
+                next_try: backoff.map_or(Moment(0), Backoff::not_before),
+                instances: of_replica(&state.instances, replica.id())
+                    .map(|(id, instance)| instance_view(state, id, instance))
+                    .collect(),
+            }
         });
+        let joining = state.instances.iter().filter(|(id, _)| state.is_newcomer(id.replica));
         Self {
             ring: state.desired.view(),
             in_service: state.in_service(),
@@ -160,6 +199,8 @@ impl FleetView {
                 Operation::Changing { change: Change::Ring(_), .. } => "ring",
             }),
             commands_waiting: state.queue.len(),
+            joining: joining.map(|(id, instance)| instance_view(state, *id, instance)).collect(),
+            endings: Arc::clone(&state.endings),
             roll: roll_view(state),
             is_panic: state.panic_since.is_some(),
             may_listen: state.may_listen(),
@@ -173,6 +214,32 @@ impl FleetView {
         let passes =
             |instance: &InstanceView| instance.phase == "admitted" && instance.reason.is_none();
         self.replicas.iter().filter(|replica| replica.instances.iter().any(passes)).count()
+    }
+
+    /// Whom a name means: an instance, a replica by its committed name, or one that has ended.
+    pub fn named(&self, name: &ReplicaName) -> Option<Named> {
+        let of_replica = |instance: &InstanceView| Named {
+            replica: instance.id.replica,
+            instance: Some(instance.clone()),
+            endings: self.endings.of_replica(instance.id.replica).cloned().collect(),
+        };
+        let instances = self.replicas.iter().flat_map(|replica| &replica.instances);
+        if let Some(bearer) = instances.chain(&self.joining).find(|one| &one.name == name) {
+            return Some(of_replica(bearer));
+        }
+        let endings: Vec<_> = self.endings.named(name).cloned().collect();
+        if let Some(last) = endings.last() {
+            return Some(Named { replica: last.instance.replica, instance: None, endings });
+        }
+        let replica = self.replicas.iter().find(|replica| &replica.name == name)?;
+        Some(match replica.instances.last() {
+            Some(instance) => of_replica(instance),
+            None => Named {
+                replica: replica.id,
+                instance: None,
+                endings: self.endings.of_replica(replica.id).cloned().collect(),
+            },
+        })
     }
 
     /// The incarnation that serves a replica.
@@ -220,5 +287,17 @@ fn instance_view(state: &State, id: InstanceId, instance: &Instance) -> Instance
         address: instance.address(),
         since,
         is_outdated: state.is_outdated(instance),
+        last_probe: instance.last_probe.clone().filter(|_| !has_just_passed(instance)),
+        handle: instance.handle.clone(),
+    }
+}
+
+fn has_just_passed(instance: &Instance) -> bool {
+    match instance.phase {
+        Phase::Warming { passes, .. } | Phase::Ejected { passes, .. } => {
+            matches!(passes, Passes::InARow(1..))
+        }
+        Phase::Admitted { health, .. } => health == observed::Health::Passing { failures: 0 },
+        _ => false,
     }
 }

@@ -23,7 +23,7 @@
 //! | does not inherit its slots | a start's positions reversed |
 //! | is started twice | the next incarnation counted from the committed one only |
 //! | starts before the state is on disk | a first fleet does not wait for its first write |
-//! | was healthy (ejected, died, stopped) | a failed request ejects; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
+//! | was healthy (ejected, died, stopped) | a failed request ejects; the engine's word counts for every container of the same labels; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
 //! | serves, and is ended | each list reaps the first that passes |
 //! | the ring changed without a commit | a death removes its replica |
 //! | moves between those who stay | a removal swaps positions of others |
@@ -80,7 +80,7 @@ pub(super) struct Checker {
     /// Passed heartbeats in a row of those who are not in the table, as they were reported.
     passed: BTreeMap<InstanceId, u32>,
     /// Paused or dead by the engine's last word.
-    out_of_action: BTreeSet<InstanceId>,
+    out_of_action: BTreeSet<Handle>,
     /// Started by this run.
     started: BTreeSet<InstanceId>,
     /// Whether this run came with a state file, or has tried to write one.
@@ -185,11 +185,13 @@ impl Checker {
                 *streak = if *outcome == ProbeOutcome::Passed { *streak + 1 } else { 0 };
             }
             Event::Persisted { .. } => self.has_written = true,
-            Event::EngineSaw { instance, sighting: Sighting::Paused | Sighting::Died { .. } } => {
-                self.out_of_action.insert(*instance);
+            Event::EngineSaw {
+                handle, sighting: Sighting::Paused | Sighting::Died { .. }, ..
+            } => {
+                self.out_of_action.insert(handle.clone());
             }
-            Event::EngineSaw { instance, sighting: Sighting::Unpaused } => {
-                self.out_of_action.remove(instance);
+            Event::EngineSaw { handle, sighting: Sighting::Unpaused, .. } => {
+                self.out_of_action.remove(handle);
             }
             // It may have been thawed without a word.
             Event::Listed { .. } => self.out_of_action.clear(),
@@ -227,7 +229,7 @@ impl Checker {
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;
         table_is_derived(supervisor)?;
-        self.only_those_that_passed_enter(turn)?;
+        self.only_those_that_passed_enter(state, turn)?;
         self.starts_are_bounded(state, turn)?;
         limits::effects_are_bounded(state)?;
         limits::what_others_keep_is_left_alone(state, turn)?;
@@ -306,13 +308,15 @@ impl Checker {
 
     /// Nobody is admitted without having passed, neither for the first time nor again; nor anybody
     /// of whom the engine has just said that it cannot answer.
-    fn only_those_that_passed_enter(&mut self, turn: &Turn) -> Broken {
+    fn only_those_that_passed_enter(&mut self, state: &State, turn: &Turn) -> Broken {
         for note in &turn.notes {
             if let Note::Admitted { instance, .. }
             | Note::Readmitted { instance, .. }
             | Note::ReadmittedAsLast { instance, .. } = note
             {
-                ensure(!self.out_of_action.contains(instance), || {
+                let known = state.instances.get(instance);
+                let handle = known.and_then(|known| known.handle.as_ref());
+                ensure(handle.is_none_or(|handle| !self.out_of_action.contains(handle)), || {
                     format!("{instance} enters the table, paused or dead")
                 })?;
             }

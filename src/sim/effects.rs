@@ -110,12 +110,14 @@ impl World {
         if matches!(container.state, FoundState::Running(_)) {
             container.state = FoundState::Exited { exit_code: Some(1) };
             let instance = container.identity.instance;
-            self.engine_says(instance, Sighting::Died { exit_code: Some(1) });
+            self.engine_says(instance, handle.clone(), Sighting::Died { exit_code: Some(1) });
         }
     }
 
     pub(super) fn begin_stop(&mut self, instance: InstanceId, handle: Handle, manner: StopManner) {
-        let result = |result| Event::Stopped { instance, result };
+        let collected = self.engine.last_words(&handle).filter(|_| manner == StopManner::Collect);
+        let last_words = collected.map(Box::new);
+        let result = |result| Event::Stopped { instance, last_words, result };
         if !self.engine.is_up {
             return self.deliver(5, result(Err(EngineError::Away("no answer".into()))));
         }
@@ -130,7 +132,7 @@ impl World {
         let delay = match manner {
             StopManner::Graceful if is_stubborn => 10_000,
             StopManner::Graceful => self.rng.random_range(5..500),
-            StopManner::Kill => self.rng.random_range(5..50),
+            StopManner::Kill | StopManner::Collect => self.rng.random_range(5..50),
         };
         self.after(delay, Occurrence::Remove { handle });
         self.deliver(delay + 5, result(Ok(())));
@@ -154,17 +156,17 @@ impl World {
             && let Some(container) = self.engine.containers.remove(handle)
         {
             let instance = container.identity.instance;
-            self.engine_says(instance, Sighting::Removed);
+            self.engine_says(instance, handle.clone(), Sighting::Removed);
         }
     }
 
     /// Engine events come soon, late, or never.
-    pub(super) fn engine_says(&mut self, instance: InstanceId, sighting: Sighting) {
+    pub(super) fn engine_says(&mut self, instance: InstanceId, handle: Handle, sighting: Sighting) {
         if self.is_trouble() {
             return;
         }
         let delay = if self.is_trouble() { 2_000 } else { self.rng.random_range(0..10) };
-        self.deliver(delay, Event::EngineSaw { instance, sighting });
+        self.deliver(delay, Event::EngineSaw { instance, handle, sighting });
     }
 
     pub(super) fn probe_arrives(

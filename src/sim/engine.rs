@@ -7,7 +7,9 @@ use std::{
 
 use crate::fleet::{
     ids::{Handle, ImageId, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
-    message::{Found, FoundIdentity, FoundState, Listing, ProbeOutcome, Revision, StartRequest},
+    message::{
+        Found, FoundIdentity, FoundState, LastWords, Listing, ProbeOutcome, Revision, StartRequest,
+    },
 };
 
 /// How a simulated container behaves.
@@ -89,10 +91,6 @@ impl Engine {
             spec: spec_of(&image),
             image: Some(image),
         };
-        // Events name identities: what happens to a duplicate seems to happen to the other.
-        let twins = self.containers.values_mut();
-        let twins = twins.filter(|c| c.identity.instance == request.instance);
-        let is_twin = twins.map(|twin| twin.is_blameless = false).count() > 0;
         // A container of ours that bears the name is removed first.
         self.containers.retain(|_, container| container.identity.name != request.name);
         let container = Container {
@@ -102,7 +100,7 @@ impl Engine {
             state: FoundState::Running(Some(address)),
             conduct: Conduct::Good { from: ready_at },
             is_stubborn: false,
-            is_blameless: !is_twin,
+            is_blameless: true,
             is_late: false,
         };
         self.containers.insert(handle.clone(), container);
@@ -146,6 +144,7 @@ impl Engine {
             wanted: Some(Revision { spec: spec_of(&self.image), image: Some(self.image.clone()) }),
             found: found.collect(),
             foreign_names: self.foreign.clone(),
+            problems: Vec::new(),
         }
     }
 
@@ -181,6 +180,17 @@ impl Engine {
     pub(super) fn blame(&mut self, id: InstanceId) {
         for container in self.containers.values_mut().filter(|c| c.identity.instance == id) {
             container.is_blameless = false;
+        }
+    }
+
+    /// What is left of a container that has ended.
+    pub(super) fn last_words(&self, handle: &Handle) -> Option<LastWords> {
+        match self.containers.get(handle)?.state {
+            FoundState::Exited { exit_code } => Some(LastWords {
+                lines: vec![format!("{handle} says goodbye")],
+                ..LastWords::of_exit(exit_code)
+            }),
+            _ => None,
         }
     }
 

@@ -257,7 +257,7 @@ impl World {
             }
             _ => return,
         };
-        self.engine_says(instance, sighting);
+        self.engine_says(instance, handle, sighting);
     }
 
     pub(super) fn user_commands(&mut self, fault: Fault) {

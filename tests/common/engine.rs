@@ -19,6 +19,8 @@ use crate::docker::{docker, eventually, random_name, skip};
 const KEEPER: &str = r#"
 cd "$1" || exit 1
 ip link set lo up
+# Not executable any more, for this engine only: it has mounts of its own.
+[ -e "$1/no-init" ] && mount --bind /dev/null "$(command -v docker-init)"
 while [ -d "$1/exec" ]; do
     if [ -e "$1/run" ]; then
         rm -f "$1/engine.pid"
@@ -40,6 +42,15 @@ pub(crate) struct PrivateEngine {
 impl PrivateEngine {
     /// Starts one; `None` (with a line on stderr) where that is impossible.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one that cannot find `docker-init`.
+    pub(crate) fn start_without_init() -> Option<Self> {
+        Self::start_with(&["no-init"])
+    }
+
+    fn start_with(files: &[&str]) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
         let have = |tool: &str| {
             let mut which = Command::new("sh");
@@ -56,7 +67,9 @@ impl PrivateEngine {
             fs::create_dir_all(dir.join(part)).unwrap();
         }
         fs::write(dir.join("daemon.json"), "{}").unwrap();
-        fs::write(dir.join("run"), "").unwrap();
+        for file in files.iter().chain(&["run"]) {
+            fs::write(dir.join(file), "").unwrap();
+        }
         let keeper = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid"])
             .args(["--fork", "--kill-child=KILL", "--mount-proc", "sh", "-c", KEEPER, "sh"])

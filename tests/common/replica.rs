@@ -33,6 +33,10 @@ fn main() {
             process::exit(3);
         }
         Some("stubborn" | "hungry") => {}
+        Some("talkative") => {
+            (0..200).for_each(|number| println!("line {number}"));
+            println!("\x1b[31mred\x1b[0m alert");
+        }
         // SAFETY: the handler calls nothing but `_exit`.
         _ => unsafe {
             signal(15, end);

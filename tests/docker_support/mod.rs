@@ -78,6 +78,16 @@ impl Fleet {
         for made in image::provide(host, &world.image) {
             world.owns_image(made);
         }
+        Self::in_world(world)
+    }
+
+    /// The same with the image of the drivers' tests: it answers everything with 200, and does what
+    /// its argument says.
+    pub(crate) fn of_test_replicas(host: &str) -> Self {
+        Self::in_world(World::new(host))
+    }
+
+    fn in_world(world: World) -> Self {
         let dir = std::env::temp_dir().join(&world.fleet);
         Self { balancer: None, log: Arc::default(), dir, world }
     }
@@ -328,10 +338,14 @@ impl Decision {
     }
 }
 
-/// The first process of a container, as the host numbers it.
+/// The process of a container's program, as the host numbers it.
 pub(crate) fn main_process(host: &str, container: &str) -> rustix::process::Pid {
     let number = docker(host, &["inspect", "--format", "{{.State.Pid}}", container]).unwrap();
-    rustix::process::Pid::from_raw(number.parse().unwrap()).unwrap()
+    // Behind an init it is the init's child.
+    let children = fs::read_to_string(format!("/proc/{number}/task/{number}/children"));
+    let children = children.unwrap_or_default();
+    let program = children.split_whitespace().next().unwrap_or(&number);
+    rustix::process::Pid::from_raw(program.parse().unwrap()).unwrap()
 }
 
 /// When a process ends, by the wall clock in microseconds; seen within a fraction of a millisecond.

@@ -4,18 +4,18 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use bollard::{
     models::{
-        ContainerCreateBody, ContainerInspectResponse, ContainerState, EndpointSettings,
-        HostConfig, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, ContainerInspectResponse, EndpointSettings, HostConfig,
+        NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
-        CreateContainerOptions, InspectContainerOptions, LogsOptions, StartContainerOptions,
+        CreateContainerOptions, InspectContainerOptions, StartContainerOptions,
         WaitContainerOptions,
     },
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 
 use super::{
-    DockerDriver,
+    Build, DockerDriver,
     client::{CallError, cut},
     labels,
     list::address_of,
@@ -23,23 +23,20 @@ use super::{
 use crate::{
     driver::settle::settle,
     fleet::{
-        ids::{Handle, ImageId, ReplicaName, SpecDigest},
-        message::{Revision, StartError, StartRequest, Started},
+        ids::{Handle, ImageId, ReplicaName},
+        message::{StartError, StartRequest, Started},
     },
 };
 
 /// A container in the way is removed, a missing network made; each of them once, and once more
 /// for a race with somebody else.
 const ATTEMPTS: usize = 3;
-/// How many log lines of an instance that ended at once are asked for.
-const LAST_LINES: &str = "3";
 
 /// What a container is made from.
 struct Source {
     /// What the engine knows the image by.
     reference: String,
-    /// Digest of all of it.
-    spec: SpecDigest,
+    build: Build,
 }
 
 /// Why one attempt did not work.
@@ -48,6 +45,8 @@ enum Failure {
     NameInUse(CallError),
     /// The network is gone.
     NoNetwork(CallError),
+    /// The engine has no init to start it with.
+    NoInit(CallError),
     /// Nothing that another attempt would help.
     Final(StartError),
 }
@@ -82,6 +81,7 @@ impl DockerDriver {
                     self.prepare_network().await?;
                     error
                 }
+                Err(Failure::NoInit(error)) => error,
             });
         }
         Err(last.map_or_else(|| StartError::Unclear("no attempt".into()), Into::into))
@@ -90,25 +90,22 @@ impl DockerDriver {
     /// What an instance of a certain build is made from. The build that the tag names is called by
     /// the tag, which reads better in the engine's own lists.
     async fn source_of(&self, image: Option<&ImageId>) -> Result<Source, StartError> {
-        let tagged = match self.wanted_revision().await {
-            Ok(revision) => Some(revision),
+        let tagged = match self.build(&self.config.image).await {
+            Ok(build) => Some(build),
             Err(error) if error.is_status(404) => None,
             Err(error) => return Err(error.into()),
         };
-        let by_tag = |revision: Revision| Source {
-            reference: self.config.image.clone(),
-            spec: revision.spec,
+        let is_meant = |build: &Build| image.is_none() || build.revision.image.as_ref() == image;
+        if let Some(build) = tagged.filter(is_meant) {
+            return Ok(Source { reference: self.config.image.clone(), build });
+        }
+        let Some(image) = image else {
+            return Err(StartError::NoImage(self.missing_image().into()));
         };
-        match (image, tagged) {
-            (None, None) => Err(StartError::NoImage(self.missing_image().into())),
-            (None, Some(tagged)) => Ok(by_tag(tagged)),
-            (Some(image), Some(tagged)) if tagged.image.as_ref() == Some(image) => {
-                Ok(by_tag(tagged))
-            }
-            (Some(image), _) => {
-                let spec = self.revision_of(image.clone()).spec;
-                Ok(Source { reference: image.to_string(), spec })
-            }
+        match self.build(&image.0).await {
+            Ok(build) => Ok(Source { reference: image.to_string(), build }),
+            Err(error) if error.is_status(404) => Err(StartError::NoImage(error.text().into())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -117,7 +114,7 @@ impl DockerDriver {
         self.remember(&id, request.instance);
         match self.run(&id).await {
             Ok(address) => {
-                let spec = source.spec.clone();
+                let spec = source.build.revision.spec.clone();
                 Ok(Started { handle: Handle(id.into()), address, spec })
             }
             Err(failure) => Err(self.abandon(&id, failure).await),
@@ -142,7 +139,7 @@ impl DockerDriver {
             Err(error) if error.is_status(404) && error.text().contains("No such image") => {
                 Err(Failure::Final(StartError::NoImage(error.text().into())))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.read_failure(error)),
         }
     }
 
@@ -158,9 +155,11 @@ impl DockerDriver {
             env: Some(environment(&self.config.env, request, self.config.port)),
             cmd: self.config.command.clone(),
             image: Some(source.reference.clone()),
-            labels: Some(labels::of_request(&self.names, request, &source.spec)),
+            labels: Some(labels::of_request(&self.names, request, &source.build.revision.spec)),
             host_config: Some(HostConfig {
                 network_mode: Some(self.network.clone()),
+                // Said in any case: an engine may have another default.
+                init: Some(self.init.is_wanted(self.config.init, source.build.has_init)),
                 // We are the one who decides what happens after an end.
                 restart_policy: Some(RestartPolicy {
                     name: Some(RestartPolicyNameEnum::NO),
@@ -175,6 +174,14 @@ impl DockerDriver {
         }
     }
 
+    /// What to do about an engine's refusal to create or start.
+    fn read_failure(&self, error: CallError) -> Failure {
+        if self.init.learn(self.config.init, &error) {
+            return Failure::NoInit(error);
+        }
+        error.into()
+    }
+
     /// Starts a created container, and sees that it stays.
     async fn run(&self, id: &str) -> Result<SocketAddr, Failure> {
         let deadline = self.config.deadlines.create;
@@ -182,7 +189,8 @@ impl DockerDriver {
             .call("start", deadline, |client| async move {
                 client.start_container(id, None::<StartContainerOptions>).await
             })
-            .await?;
+            .await
+            .map_err(|error| self.read_failure(error))?;
         let container = self.inspect(id).await?;
         self.still_runs(id, &container).await?;
         let networks = container.network_settings.and_then(|set| set.networks);
@@ -235,27 +243,10 @@ impl DockerDriver {
         if state.running != Some(false) {
             return Ok(());
         }
-        let text = describe_end(state, &self.last_words(id).await);
-        Err(Failure::Final(StartError::Refused(text.into())))
-    }
-
-    /// The end of a container's log, bounded; empty when the engine does not keep one.
-    async fn last_words(&self, id: &str) -> String {
-        let options = LogsOptions {
-            stdout: true,
-            stderr: true,
-            tail: LAST_LINES.into(),
-            ..Default::default()
-        };
-        let read = self
-            .connection
-            .call("logs", self.config.deadlines.ordinary, |client| async move {
-                let lines = client.logs(id, Some(options)).take(8);
-                lines.map_ok(|line| line.into_bytes()).try_collect().await
-            })
-            .await;
-        let lines: Vec<bytes::Bytes> = read.unwrap_or_default();
-        tail(&lines.concat())
+        let error = state.error.clone().unwrap_or_default();
+        let last_words = self.collect_last_words(id).await.unwrap_or_default();
+        let why = crate::driver::describe_end(cut(&error), &last_words).into();
+        Err(Failure::Final(StartError::Ended { why, last_words: last_words.into() }))
     }
 
     /// Removes what a failed attempt left. A result that is not certain says so.
@@ -263,7 +254,9 @@ impl DockerDriver {
         match self.remove(id).await {
             Err(error) if !error.is_status(404) => {
                 let why = match &failure {
-                    Failure::NameInUse(error) | Failure::NoNetwork(error) => error.text().into(),
+                    Failure::NameInUse(error)
+                    | Failure::NoNetwork(error)
+                    | Failure::NoInit(error) => error.text().into(),
                     Failure::Final(error) => error.to_string(),
                 };
                 let text = format!("{why}; and what is left cannot be removed: {}", error.text());
@@ -302,31 +295,6 @@ fn environment(configured: &[(String, String)], request: &StartRequest, port: u1
         .collect()
 }
 
-fn describe_end(state: &ContainerState, last_words: &str) -> String {
-    let mut text = match state.exit_code {
-        Some(code) => format!("it exited at once with status {code}"),
-        None => "it exited at once".into(),
-    };
-    let error = state.error.as_deref().unwrap_or_default();
-    for part in [cut(error), last_words] {
-        if !part.is_empty() {
-            text = format!("{text}: {part}");
-        }
-    }
-    text
-}
-
-/// The last lines of a log as one line of at most 500 bytes.
-fn tail(log: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&log[log.len().saturating_sub(500)..]).into_owned();
-    let lines: Vec<&str> = text
-        .lines()
-        .map(|line| line.trim_matches(|c: char| c.is_whitespace() || c.is_control()))
-        .filter(|line| !line.is_empty())
-        .collect();
-    cut(&lines.join(" | ")).replace(char::is_control, " ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,26 +324,6 @@ mod tests {
                 "RINGMASTER_REPLICA=7",
                 "RINGMASTER_INCARNATION=3"
             ]
-        );
-    }
-
-    #[test]
-    fn last_words_are_one_bounded_line() {
-        assert_eq!(tail(b"first\r\n\nsecond\x1b[0m\n"), "first | second [0m");
-        assert!(tail(&[0xc3; 4096]).len() <= 500);
-        assert_eq!(tail(b""), "");
-    }
-
-    #[test]
-    fn an_end_is_told_in_full() {
-        let state = ContainerState {
-            exit_code: Some(3),
-            error: Some("exec format error".into()),
-            ..Default::default()
-        };
-        assert_eq!(
-            describe_end(&state, "bye"),
-            "it exited at once with status 3: exec format error: bye"
         );
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     driver::Signal,
     fleet::{
-        ids::InstanceId,
+        ids::{Handle, InstanceId},
         message::{EngineError, Sighting},
     },
 };
@@ -156,12 +156,14 @@ impl DockerDriver {
         signals: &mpsc::Sender<Signal>,
     ) -> Result<(), Unheard> {
         match self.interpret(event) {
-            Some((instance, sighting)) => send(signals, Signal::Saw(instance, sighting)).await,
+            Some((instance, handle, sighting)) => {
+                send(signals, Signal::Saw(instance, handle, sighting)).await
+            }
             None => Ok(()),
         }
     }
 
-    fn interpret(&self, event: &EventMessage) -> Option<(InstanceId, Sighting)> {
+    fn interpret(&self, event: &EventMessage) -> Option<(InstanceId, Handle, Sighting)> {
         let actor = event.actor.as_ref()?;
         let (id, attributes) = (actor.id.as_ref()?, actor.attributes.as_ref()?);
         let action = event.action.as_deref()?;
@@ -177,12 +179,13 @@ impl DockerDriver {
                 } else {
                     self.remember(id, instance);
                 }
-                Some((instance, sighting(action, attributes)?))
+                Some((instance, Handle(id.as_str().into()), sighting(action, attributes)?))
             }
             Kind::NETWORK if action == "disconnect" => {
                 let ours = attributes.get("name") == Some(&self.network);
-                let instance = self.known(attributes.get("container")?)?;
-                ours.then_some((instance, Sighting::Disconnected))
+                let container = attributes.get("container")?;
+                let instance = self.known(container)?;
+                ours.then(|| (instance, Handle(container.as_str().into()), Sighting::Disconnected))
             }
             _ => None,
         }
@@ -245,6 +248,10 @@ mod tests {
         InstanceId { replica: ReplicaId(4), incarnation: Incarnation(2) }
     }
 
+    fn c1() -> Handle {
+        Handle("c1".into())
+    }
+
     fn driver() -> DockerDriver {
         DockerDriver::new(DockerConfig::new("blue", "image"))
     }
@@ -254,8 +261,8 @@ mod tests {
         let driver = driver();
         let read = |action: &str| {
             let event = event(Kind::CONTAINER, action, "c1", &OURS);
-            driver.interpret(&event).map(|(who, what)| {
-                assert_eq!(who, instance());
+            driver.interpret(&event).map(|(who, which, what)| {
+                assert_eq!((who, which), (instance(), c1()));
                 what
             })
         };
@@ -271,7 +278,7 @@ mod tests {
         died.push(("exitCode", "137"));
         let died = driver.interpret(&event(Kind::CONTAINER, "die", "c1", &died));
         let exit_code = Some(137);
-        assert_eq!(died, Some((instance(), Sighting::Died { exit_code })));
+        assert_eq!(died, Some((instance(), c1(), Sighting::Died { exit_code })));
     }
 
     #[test]
@@ -295,7 +302,7 @@ mod tests {
         };
         assert_eq!(lost("c1", "blue-net"), None);
         driver.remember("c1", instance());
-        let expected = Some((instance(), Sighting::Disconnected));
+        let expected = Some((instance(), c1(), Sighting::Disconnected));
         assert_eq!(lost("c1", "blue-net"), expected);
         assert_eq!(lost("c1", "bridge"), None);
         driver.interpret(&event(Kind::CONTAINER, "die", "c1", &OURS));

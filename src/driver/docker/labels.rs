@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::init::Init;
 use crate::{
     driver::spec_digest,
     fleet::{
@@ -134,16 +135,23 @@ fn positions(text: &str) -> Option<Vec<Slot>> {
 }
 
 /// Digest of what containers are made from. The image's id is in it, so that a rebuilt image
-/// under the same reference makes what runs outdated.
+/// under the same reference makes what runs outdated. A setting at its default is not in it: what
+/// an older balancer without that setting has started is as good.
 pub(super) fn spec(
     image: &str,
     image_id: &str,
     port: u16,
     env: &[(String, String)],
     command: Option<&[String]>,
+    init: Init,
 ) -> SpecDigest {
     let port = port.to_string();
-    let mut parts = vec!["docker", image, image_id, &port];
+    let kind = match init {
+        Init::Auto => "docker",
+        Init::On => "docker, init on",
+        Init::Off => "docker, init off",
+    };
+    let mut parts = vec![kind, image, image_id, &port];
     parts.push(if command.is_some() { "command" } else { "" });
     parts.extend(command.unwrap_or_default().iter().map(String::as_str));
     spec_digest(&parts, env)
@@ -216,18 +224,36 @@ mod tests {
         let env = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
             pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
         };
-        let base = spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None);
-        let same = spec("img", "sha256:1", 5000, &env(&[("B", "2"), ("A", "1")]), None);
+        let base = spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None, Init::Auto);
+        let same = spec("img", "sha256:1", 5000, &env(&[("B", "2"), ("A", "1")]), None, Init::Auto);
         assert_eq!(base, same);
         let others = [
-            spec("img2", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None),
-            spec("img", "sha256:2", 5000, &env(&[("A", "1"), ("B", "2")]), None),
-            spec("img", "sha256:1", 5001, &env(&[("A", "1"), ("B", "2")]), None),
-            spec("img", "sha256:1", 5000, &env(&[("A", "1B")]), None),
-            spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), Some(&[])),
+            spec("img2", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None, Init::Auto),
+            spec("img", "sha256:2", 5000, &env(&[("A", "1"), ("B", "2")]), None, Init::Auto),
+            spec("img", "sha256:1", 5001, &env(&[("A", "1"), ("B", "2")]), None, Init::Auto),
+            spec("img", "sha256:1", 5000, &env(&[("A", "1B")]), None, Init::Auto),
+            spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), Some(&[]), Init::Auto),
+            spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None, Init::On),
+            spec("img", "sha256:1", 5000, &env(&[("A", "1"), ("B", "2")]), None, Init::Off),
         ];
         for other in others {
             assert_ne!(base, other);
         }
+    }
+
+    /// A value kept from before there was anything but image, port, environment and command: an
+    /// upgrade of the balancer must not make what runs outdated.
+    #[test]
+    fn the_digest_of_a_default_configuration_stays_as_it_was() {
+        let env = [("DELAY".to_owned(), "5".to_owned())];
+        let command = ["serve".to_owned(), "-v".to_owned()];
+        assert_eq!(
+            &*spec("ringmaster-server", "sha256:abc", 5000, &[], None, Init::Auto).0,
+            "ea43165d5b058e75"
+        );
+        assert_eq!(
+            &*spec("app:1", "sha256:def", 80, &env, Some(&command), Init::Auto).0,
+            "a0e34fd6244a6290"
+        );
     }
 }

@@ -3,8 +3,10 @@
 mod client;
 mod create;
 mod events;
+pub mod init;
 pub mod labels;
 mod list;
+mod logs;
 mod network;
 mod own;
 mod stop;
@@ -25,12 +27,15 @@ use tokio::sync::mpsc;
 pub use self::network::FleetNetwork;
 use self::{
     client::{CallError, Connection},
+    init::Init,
     labels::Names,
 };
 use super::{Driver, Signal};
 use crate::fleet::{
     ids::{Handle, ImageId, InstanceId, SpecDigest},
-    message::{EngineError, Listing, Revision, StartError, StartRequest, Started, StopManner},
+    message::{
+        EngineError, LastWords, Listing, Revision, StartError, StartRequest, Started, StopManner,
+    },
 };
 
 /// How many containers we remember the instances of; more than a fleet can have.
@@ -53,6 +58,8 @@ pub struct DockerConfig {
     pub command: Option<Vec<String>>,
     /// A network instead of the fleet's own. Used as it is when it exists.
     pub network: Option<String>,
+    /// Whether containers start with an init.
+    pub init: Init,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// How long a new container is watched for an end right after its start, unless it listens.
@@ -72,6 +79,7 @@ impl DockerConfig {
             env: Vec::new(),
             command: None,
             network: None,
+            init: Init::Auto,
             grace: Duration::from_secs(10),
             settle: Duration::from_millis(500),
             deadlines: Deadlines::default(),
@@ -119,6 +127,14 @@ pub struct DockerDriver {
     network_turn: tokio::sync::Mutex<()>,
     /// Whose a container is; network events name only the container.
     known: Mutex<HashMap<String, InstanceId>>,
+    init: init::Known,
+}
+
+/// A build of the replicas' image.
+struct Build {
+    revision: Revision,
+    /// Whether its own program is an init.
+    has_init: bool,
 }
 
 impl DockerDriver {
@@ -131,6 +147,7 @@ impl DockerDriver {
             fleet_network: ArcSwapOption::empty(),
             network_turn: tokio::sync::Mutex::new(()),
             known: Mutex::default(),
+            init: init::Known::default(),
             names,
             network,
             config,
@@ -163,18 +180,23 @@ impl DockerDriver {
 
     /// What the configuration asks for, with the build that the tag names at the moment.
     async fn wanted_revision(&self) -> Result<Revision, CallError> {
+        Ok(self.build(&self.config.image).await?.revision)
+    }
+
+    /// One build of an image, by its tag or id.
+    async fn build(&self, reference: &str) -> Result<Build, CallError> {
         let image = self
             .connection
             .call("inspect image", self.config.deadlines.ordinary, |client| async move {
-                client.inspect_image(&self.config.image).await
+                client.inspect_image(reference).await
             })
             .await?;
-        Ok(self.revision_of(ImageId(image.id.unwrap_or_default().into())))
-    }
-
-    /// What the configuration asks for, on a certain build of the image.
-    fn revision_of(&self, image: ImageId) -> Revision {
-        Revision { spec: spec_of(&self.config, &image.0), image: Some(image) }
+        let program = image.config.unwrap_or_default();
+        let command = self.config.command.clone().or(program.cmd).unwrap_or_default();
+        let has_init = init::is_init(&program.entrypoint.unwrap_or_default(), &command);
+        let id = ImageId(image.id.unwrap_or_default().into());
+        let revision = Revision { spec: spec_of(&self.config, &id.0), image: Some(id) };
+        Ok(Build { revision, has_init })
     }
 
     fn missing_image(&self) -> String {
@@ -214,7 +236,7 @@ impl DockerDriver {
 
 fn spec_of(config: &DockerConfig, image_id: &str) -> SpecDigest {
     let command = config.command.as_deref();
-    labels::spec(&config.image, image_id, config.port, &config.env, command)
+    labels::spec(&config.image, image_id, config.port, &config.env, command, config.init)
 }
 
 impl Driver for DockerDriver {
@@ -224,6 +246,18 @@ impl Driver for DockerDriver {
 
     fn stop(&self, handle: Handle, manner: StopManner) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(self.stop_container(handle, manner))
+    }
+
+    fn last_words(&self, handle: Handle) -> BoxFuture<'_, Option<LastWords>> {
+        Box::pin(async move { self.collect_last_words(&handle.0).await })
+    }
+
+    fn logs(
+        &self,
+        handle: Handle,
+        lines: usize,
+    ) -> BoxFuture<'_, Result<Vec<String>, EngineError>> {
+        Box::pin(async move { self.live_log(&handle, lines).await })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>> {

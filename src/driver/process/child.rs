@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     driver::Signal,
     fleet::{
-        ids::InstanceId,
+        ids::{Handle, InstanceId},
         message::{Sighting, StopManner},
     },
 };
@@ -31,6 +31,7 @@ impl Running {
     pub(super) fn keep(
         child: Child,
         instance: InstanceId,
+        handle: Handle,
         signals: broadcast::Sender<Signal>,
         grace: Duration,
     ) -> Self {
@@ -43,7 +44,7 @@ impl Running {
             // An end during the start is the start's result, and nobody else's news.
             if may_announce.wait_for(|announce| *announce).await.is_ok() {
                 let exit_code = Some(code);
-                let died = Signal::Saw(instance, Sighting::Died { exit_code });
+                let died = Signal::Saw(instance, handle, Sighting::Died { exit_code });
                 // Without a listener the next list tells it.
                 let _ = signals.send(died);
             }
@@ -105,7 +106,7 @@ async fn keep(
                     }
                     kill_at.get_or_insert_with(|| time::Instant::now() + grace);
                 }
-                StopManner::Kill => kill(&child),
+                StopManner::Kill | StopManner::Collect => kill(&child),
             },
         }
     }

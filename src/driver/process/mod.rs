@@ -24,13 +24,13 @@ use tokio::{
     time,
 };
 
-use self::{child::Running, output::LastLine, spawner::Spawner};
+use self::{child::Running, output::Output, spawner::Spawner};
 use super::{Driver, Signal, settle::settle};
 use crate::fleet::{
     ids::{Handle, ReplicaName, SpecDigest},
     message::{
-        EngineError, Found, FoundIdentity, FoundState, Listing, Revision, StartError, StartRequest,
-        Started, StopManner,
+        EngineError, Found, FoundIdentity, FoundState, LastWords, Listing, Revision, StartError,
+        StartRequest, Started, StopManner,
     },
 };
 
@@ -70,6 +70,7 @@ struct Entry {
     identity: FoundIdentity,
     address: SocketAddr,
     running: Running,
+    output: Output,
 }
 
 /// The driver for child processes.
@@ -111,7 +112,7 @@ impl ProcessDriver {
 
     async fn start_child(&self, request: StartRequest) -> Result<Started, StartError> {
         self.clear_name(&request.name).await?;
-        let mut ended = String::new();
+        let mut ended = LastWords::default();
         for reserves in [true, false] {
             let (reservation, port) = self.free_port().map_err(|error| {
                 StartError::Refused(format!("there is no free port: {error}").into())
@@ -121,10 +122,11 @@ impl ProcessDriver {
             let _reservation = reserves.then_some(reservation);
             match self.attempt(&request, port).await? {
                 Ok(started) => return Ok(started),
-                Err(text) => ended = text,
+                Err(last_words) => ended = last_words,
             }
         }
-        Err(StartError::Refused(ended.into()))
+        let why = super::describe_end("", &ended).into();
+        Err(StartError::Ended { why, last_words: ended.into() })
     }
 
     /// One attempt; the inner error is an end right after the start, which a taken port explains.
@@ -132,23 +134,24 @@ impl ProcessDriver {
         &self,
         request: &StartRequest,
         port: u16,
-    ) -> Result<Result<Started, String>, StartError> {
+    ) -> Result<Result<Started, LastWords>, StartError> {
         let mut child =
             self.spawner.spawn(self.command(request, port)?).await.map_err(|error| {
                 let program = self.config.command.first().map_or("", String::as_str);
                 StartError::Refused(format!("'{program}' cannot be started: {error}").into())
             })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let last_line = LastLine::default();
-        output::pass_on(&mut child, request.instance, &last_line);
-        let running =
-            Running::keep(child, request.instance, self.signals.clone(), self.config.grace);
-        let entry = Arc::new(Entry { identity: self.identity(request), address, running });
+        let output = Output::default();
+        output::pass_on(&mut child, request.instance, &output);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (signals, grace) = (self.signals.clone(), self.config.grace);
+        let running = Running::keep(child, request.instance, handle(number), signals, grace);
+        let identity = self.identity(request);
+        let entry = Arc::new(Entry { identity, address, running, output });
         self.children().insert(number, entry.clone());
         if let Some(code) = settle(address, entry.running.ended(), self.config.settle).await {
             self.children().remove(&number);
-            return Ok(Err(last_line.describe_end(code).await));
+            return Ok(Err(entry.output.last_words(code).await));
         }
         entry.running.announce_end();
         Ok(Ok(Started { handle: handle(number), address, spec: self.spec.clone() }))
@@ -219,6 +222,10 @@ impl ProcessDriver {
         }
     }
 
+    fn child(&self, handle: &Handle) -> Option<Arc<Entry>> {
+        self.children().get(&number_of(handle)?).cloned()
+    }
+
     async fn end(&self, number: u64, manner: StopManner) -> Result<(), EngineError> {
         let entry = self.children().get(&number).cloned();
         let Some(entry) = entry else {
@@ -227,7 +234,7 @@ impl ProcessDriver {
         entry.running.stop(manner);
         let limit = match manner {
             StopManner::Graceful => self.config.grace.saturating_add(KILL_DEADLINE),
-            StopManner::Kill => KILL_DEADLINE,
+            StopManner::Kill | StopManner::Collect => KILL_DEADLINE,
         };
         if time::timeout(limit, entry.running.ended()).await.is_err() {
             let text = format!("process {number} has not ended within {limit:?}");
@@ -260,6 +267,24 @@ impl Driver for ProcessDriver {
         })
     }
 
+    fn last_words(&self, handle: Handle) -> BoxFuture<'_, Option<LastWords>> {
+        Box::pin(async move {
+            let entry = self.child(&handle)?;
+            entry.output.last_words(entry.running.exit_code()?).await.into()
+        })
+    }
+
+    fn logs(
+        &self,
+        handle: Handle,
+        lines: usize,
+    ) -> BoxFuture<'_, Result<Vec<String>, EngineError>> {
+        Box::pin(async move {
+            let gone = || EngineError::Refused(format!("there is no {handle} any more").into());
+            Ok(self.child(&handle).ok_or_else(gone)?.output.lines(lines))
+        })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>> {
         let found = self
             .children()
@@ -275,7 +300,7 @@ impl Driver for ProcessDriver {
             .collect();
         Box::pin(async move {
             let wanted = Some(Revision { spec: self.spec.clone(), image: None });
-            Ok(Listing { wanted, found, foreign_names: Vec::new() })
+            Ok(Listing { wanted, found, ..Listing::default() })
         })
     }
 

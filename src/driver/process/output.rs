@@ -1,7 +1,7 @@
-//! What children write goes to the log, line by line, in bounded memory.
+//! What children write goes to the log, line by line, in bounded memory, and its end is kept.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,50 +12,58 @@ use tokio::{
     time,
 };
 
-use crate::fleet::ids::InstanceId;
+use crate::{
+    driver::tail::{Tail, clean},
+    fleet::{
+        ids::InstanceId,
+        message::{BYTES_MAX, LINES_MAX, LastWords},
+    },
+};
 
 /// Longer lines are cut into pieces of this length.
 const LONGEST_LINE: usize = 500;
 /// A program's last line may still be in the pipe when its end is known.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The last line that a child wrote, and when its pipes have come to their end.
+/// The last lines that a child wrote, and when its pipes have come to their end.
 #[derive(Clone, Debug)]
-pub(super) struct LastLine {
-    text: Arc<Mutex<String>>,
+pub(super) struct Output {
+    tail: Arc<Mutex<Tail>>,
     /// Counts the open pipes.
     open: watch::Sender<usize>,
 }
 
-impl Default for LastLine {
+impl Default for Output {
     fn default() -> Self {
-        Self { text: Arc::default(), open: watch::Sender::new(0) }
+        let tail = Tail::new(LINES_MAX, BYTES_MAX);
+        Self { tail: Arc::new(Mutex::new(tail)), open: watch::Sender::new(0) }
     }
 }
 
-impl LastLine {
-    /// A sentence on an end right after the start.
-    pub(super) async fn describe_end(&self, code: i64) -> String {
+impl Output {
+    /// How it ended, with the last that it wrote.
+    pub(super) async fn last_words(&self, code: i64) -> LastWords {
         let mut open = self.open.subscribe();
         // A grandchild can hold the pipes open for ever.
         let _ = time::timeout(PATIENCE, open.wait_for(|open| *open == 0)).await;
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        if text.is_empty() {
-            format!("it exited at once with status {code}")
-        } else {
-            format!("it exited at once with status {code}: {text}")
-        }
+        LastWords { lines: self.lines(LINES_MAX), ..LastWords::of_exit(Some(code)) }
     }
 
-    fn set(&self, line: &str) {
-        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        text.clear();
-        text.push_str(line);
+    /// Its last lines, oldest first.
+    pub(super) fn lines(&self, most: usize) -> Vec<String> {
+        let mut lines = self.tail().lines();
+        let beyond = lines.len().saturating_sub(most);
+        lines.drain(..beyond);
+        lines
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads both pipes until they close.
-pub(super) fn pass_on(child: &mut Child, instance: InstanceId, last: &LastLine) {
+pub(super) fn pass_on(child: &mut Child, instance: InstanceId, last: &Output) {
     if let Some(pipe) = child.stdout.take() {
         read_on(pipe, instance, last.clone());
     }
@@ -64,12 +72,12 @@ pub(super) fn pass_on(child: &mut Child, instance: InstanceId, last: &LastLine) 
     }
 }
 
-fn read_on(pipe: impl AsyncRead + Unpin + Send + 'static, instance: InstanceId, last: LastLine) {
+fn read_on(pipe: impl AsyncRead + Unpin + Send + 'static, instance: InstanceId, last: Output) {
     last.open.send_modify(|open| *open += 1);
     tokio::spawn(async move {
         each_line(pipe, |line| {
             tracing::debug!(%instance, "{line}");
-            last.set(line);
+            last.tail().push_line(line);
         })
         .await;
         last.open.send_modify(|open| *open -= 1);
@@ -78,9 +86,8 @@ fn read_on(pipe: impl AsyncRead + Unpin + Send + 'static, instance: InstanceId, 
 
 async fn each_line(mut pipe: impl AsyncRead + Unpin, mut tell: impl FnMut(&str)) {
     let mut tell = |bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes).replace(char::is_control, " ");
-        if !text.trim().is_empty() {
-            tell(text.trim());
+        if let Some(text) = clean(bytes) {
+            tell(text.trim_start());
         }
     };
     let mut line = Vec::with_capacity(LONGEST_LINE);

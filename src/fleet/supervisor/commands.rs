@@ -336,16 +336,13 @@ impl Supervisor {
         let late = newcomers.iter().find(|newcomer| {
             !of_replica(&self.state.instances, newcomer.id).any(|(_, i)| i.is_ready(needed))
         });
-        let Some(name) = late.map(|newcomer| newcomer.name.clone()) else {
-            return;
+        let Some(late) = late else { return };
+        let why = match of_replica(&self.state.instances, late.id).next_back() {
+            Some((_, instance)) => self.not_passed(instance),
+            None => "could not be started in time".to_owned(),
         };
-        let waited = self.state.limits.start_deadline;
-        self.roll_back(
-            ScaleError::StartFailed(format!(
-                "replica '{name}' did not pass its heartbeat within {waited:?}"
-            )),
-            now,
-        );
+        let error = ScaleError::StartFailed(format!("replica '{}' {why}", late.name));
+        self.roll_back(error, now);
     }
 
     pub(super) fn roll_back(&mut self, error: ScaleError, now: Moment) {

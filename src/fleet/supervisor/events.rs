@@ -8,7 +8,8 @@ use super::Supervisor;
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment},
     message::{
-        EngineError, Event, FailureKind, ProbeOutcome, Sighting, StartError, Started, StopManner,
+        EngineError, Event, FailureKind, LastWords, ProbeOutcome, Sighting, StartError, Started,
+        StopManner,
     },
     notes::Note,
     observed::{EjectReason, Exit, Health, Instance, Passes, Phase, Probing, StopProgress},
@@ -30,9 +31,16 @@ impl Supervisor {
             Event::Loaded(in_flight) => self.state.in_flight = in_flight,
             Event::Probed { instance, outcome } => self.probed(instance, outcome, now),
             Event::Started { instance, result } => self.started(instance, result, now),
-            Event::Stopped { instance, result } => self.stopped(instance, result, now),
+            Event::Stopped { instance, last_words, result } => {
+                if let Some(words) = last_words {
+                    self.keep_last_words(instance, *words, now);
+                }
+                self.stopped(instance, result, now);
+            }
             Event::Drained { instance } => self.drained(instance, now),
-            Event::EngineSaw { instance, sighting } => self.engine_saw(instance, sighting, now),
+            Event::EngineSaw { instance, handle, sighting } => {
+                self.engine_saw(instance, &handle, sighting, now);
+            }
             Event::Listed { asked, result } => {
                 self.note_sweep(asked, &result);
                 self.listed(asked, result, now);
@@ -98,6 +106,7 @@ impl Supervisor {
             }
             Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
         }
+        self.keep_probe(id, &outcome);
         if matches!(outcome, ProbeOutcome::NoAnswer(_) | ProbeOutcome::Silent(_)) {
             // It may have died without a word from the engine.
             self.state.list_soon(now);
@@ -136,7 +145,7 @@ impl Supervisor {
     fn started(&mut self, id: InstanceId, result: Result<Started, StartError>, now: Moment) {
         let phase = self.state.instances.get(&id).map(|instance| &instance.phase);
         let ended = match phase {
-            Some(Phase::Starting { ended, .. }) => Some(*ended),
+            Some(Phase::Starting { ended, .. }) => Some(ended.clone()),
             _ => None,
         };
         let is_current = ended.is_some();
@@ -146,6 +155,8 @@ impl Supervisor {
                 let Some(instance) = self.state.instances.get_mut(&id) else {
                     return;
                 };
+                // Another one of the same labels may have ended: what an earlier attempt left.
+                let ended = ended.flatten().filter(|(handle, _)| *handle == started.handle);
                 instance.handle = Some(started.handle);
                 instance.known_at = now;
                 instance.spec = Some(started.spec);
@@ -155,7 +166,7 @@ impl Supervisor {
                     passes: Passes::Untested,
                 };
                 instance.probing = Probing::Idle { next: now, suspect: false };
-                if let Some(Exit(exit_code)) = ended.flatten() {
+                if let Some((_, Exit(exit_code))) = ended {
                     self.died(id, exit_code, now);
                 }
             }
@@ -173,9 +184,13 @@ impl Supervisor {
     }
 
     fn start_failed(&mut self, id: InstanceId, error: &StartError, now: Moment) {
-        let Some(instance) = self.state.instances.remove(&id) else {
+        let Some(instance) = self.state.remove(id, now) else {
             return;
         };
+        if let StartError::Ended { last_words, .. } = error {
+            self.state.keep_ending(id, &instance.name, LastWords::clone(last_words), now);
+        }
+        self.state.keep_error(id.replica, &error.to_string(), now);
         self.fail_newcomer(id, Some(error), &error.to_string(), now);
         match error {
             StartError::NoImage(_) if self.lose_revision(instance.image.as_ref()) => {}
@@ -214,7 +229,7 @@ impl Supervisor {
         let name = instance.name.clone();
         match result {
             Ok(()) => {
-                self.state.instances.remove(&id);
+                self.state.remove(id, now);
                 self.note(Note::Stopped { instance: id, name });
             }
             Err(error) => {
@@ -262,10 +277,16 @@ impl Supervisor {
         self.note(Note::Suspected { instance: id, name, kind, unnoted });
     }
 
-    fn engine_saw(&mut self, id: InstanceId, sighting: Sighting, now: Moment) {
+    fn engine_saw(&mut self, id: InstanceId, handle: &Handle, sighting: Sighting, now: Moment) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
+        if instance.handle.as_ref().is_some_and(|current| current != handle) {
+            return;
+        }
+        if matches!(instance.phase, Phase::Starting { .. }) {
+            return self.seen_while_starting(id, handle, &sighting, now);
+        }
         // A list that was asked for before this knows less.
         instance.known_at = now;
         let name = instance.name.clone();
@@ -301,20 +322,14 @@ impl Supervisor {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
-        match &mut instance.phase {
-            // The start's own result will say what is to be removed.
-            Phase::Starting { ended, .. } => {
-                *ended = Some(Exit(exit_code));
-                return self.state.list_soon(now);
-            }
-            // The driver that stops it removes it too.
-            Phase::Stopping { .. } => return,
-            _ => {}
+        // The driver that stops it removes it too.
+        if matches!(instance.phase, Phase::Stopping { .. }) {
+            return;
         }
         let before = instance.clone();
         instance.phase = Phase::Stopping {
             in_peace: false,
-            progress: StopProgress::Due { manner: StopManner::Kill, not_before: now },
+            progress: StopProgress::Due { manner: StopManner::Collect, not_before: now },
         };
         self.ended(id, &before, exit_code, now);
     }
@@ -324,11 +339,7 @@ impl Supervisor {
         if self.state.keeper == Keeper::Others {
             return self.disconnect(id, now);
         }
-        let phase = self.state.instances.get(&id).map(|instance| &instance.phase);
-        if matches!(phase, Some(Phase::Starting { .. })) {
-            return self.died(id, None, now);
-        }
-        let Some(before) = self.state.instances.remove(&id) else {
+        let Some(before) = self.state.remove(id, now) else {
             return;
         };
         if matches!(before.phase, Phase::Stopping { .. }) {
@@ -341,6 +352,9 @@ impl Supervisor {
     fn ended(&mut self, id: InstanceId, before: &Instance, exit_code: Option<i64>, now: Moment) {
         let admitted = before.is_admitted();
         self.note(Note::Died { instance: id, name: before.name.clone(), exit_code, admitted });
+        let words = LastWords::of_exit(exit_code);
+        self.state.keep_error(id.replica, &format!("it ended: {words}"), now);
+        self.state.keep_ending(id, &before.name, words, now);
         if before.is_leaving() {
             return;
         }

@@ -1,6 +1,9 @@
 //! What a list of all instances changes: the truth, as of when it was asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::Supervisor;
 use crate::fleet::{
@@ -53,6 +56,9 @@ impl Supervisor {
             Boot::Done => self.reconcile(&listing, asked, now),
         }
         self.take_specs(&listing);
+        self.keep_problems(&listing);
+        // A later list, and only that can come, was asked for after these had gone.
+        self.state.departed.retain(|_, gone| *gone >= asked);
         self.forget_the_gone();
     }
 
@@ -65,6 +71,7 @@ impl Supervisor {
                 || operation.as_ref().is_some_and(|operation| operation.awaits(*id))
                 || instances.keys().any(|instance| instance.replica == *id)
         };
+        Arc::make_mut(&mut self.state.endings).trim(|id| is_known(&id));
         self.state.incarnations.retain(|id, _| is_known(id));
         self.state.backoffs.retain(|id, _| is_known(id));
     }
@@ -177,6 +184,7 @@ impl Supervisor {
             image: identity.image.clone(),
             probing: Probing::Idle { next: now, suspect: false },
             suspicion: Suspicion::default(),
+            last_probe: None,
         };
         self.state.instances.insert(id, instance);
         if let (false, FoundState::Running(Some(address))) = (by_us, found.state) {
@@ -203,7 +211,11 @@ impl Supervisor {
                     seen.insert(id);
                     self.saw_state(id, found.state, asked, now);
                 }
-                None if self.state.keeper == Keeper::Ringmaster => self.reap(found.handle.clone()),
+                None if self.state.keeper == Keeper::Ringmaster => {
+                    if !self.has_departed(found, asked) {
+                        self.reap(found.handle.clone());
+                    }
+                }
                 // Somebody else's is taken up whenever it can be reached.
                 None => {
                     if let Some(identity) = &found.identity {
@@ -224,6 +236,14 @@ impl Supervisor {
         for id in missing {
             self.vanished(id, now);
         }
+    }
+
+    /// Whether a list holds the rest of an instance that has gone since it was asked for. If
+    /// something is left nevertheless, the next list will say so.
+    fn has_departed(&self, found: &Found, asked: Moment) -> bool {
+        let identity = found.identity.as_ref();
+        let gone = identity.and_then(|identity| self.state.departed.get(&identity.instance));
+        gone.is_some_and(|gone| *gone >= asked)
     }
 
     /// What the list says of an instance that is known. A list that was asked for before the

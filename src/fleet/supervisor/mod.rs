@@ -7,6 +7,7 @@
 mod addresses;
 mod commands;
 mod events;
+mod evidence;
 mod listing;
 mod names;
 mod rolling;
@@ -149,6 +150,8 @@ impl Supervisor {
             in_flight: BTreeMap::new(),
             adopted: BTreeSet::new(),
             shutdown: None,
+            departed: BTreeMap::new(),
+            endings: Arc::default(),
         };
         let chance = Chance {
             names: StdRng::seed_from_u64(settings.seed),

@@ -161,7 +161,7 @@ impl Supervisor {
         };
         let Some(handle) = instance.handle.clone() else {
             // Only a start without a result has no handle, and such an instance is never stopped.
-            self.state.instances.remove(&id);
+            self.state.remove(id, now);
             return self.state.list_soon(now);
         };
         if let Phase::Stopping { progress, .. } = &mut instance.phase {
@@ -183,8 +183,8 @@ impl Supervisor {
         self.let_go(id, StopManner::Graceful, now);
         self.back_off(id, &instance, now);
         let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
-        let waited = self.state.limits.start_deadline;
-        let error: Arc<str> = format!("it did not pass its heartbeat within {waited:?}").into();
+        let error: Arc<str> = format!("it {}", self.not_passed(&instance)).into();
+        self.state.keep_error(id.replica, &error, now);
         let name = instance.name.clone();
         let retry_in = not_before.since(now);
         self.note(Note::StartFailed { instance: id, name, error: Arc::clone(&error), retry_in });
@@ -192,12 +192,14 @@ impl Supervisor {
     }
 
     fn forget_start(&mut self, id: InstanceId, now: Moment) {
-        let Some(instance) = self.state.instances.remove(&id) else {
+        let Some(instance) = self.state.remove(id, now) else {
             return;
         };
         self.state.list_soon(now);
         self.back_off(id, &instance, now);
-        self.fail_newcomer(id, None, "the engine did not say whether it started", now);
+        let why = "the engine did not say whether it started";
+        self.state.keep_error(id.replica, why, now);
+        self.fail_newcomer(id, None, why, now);
     }
 
     fn start_next(&mut self, replica: ReplicaId, cause: StartCause, now: Moment) {
@@ -217,7 +219,9 @@ impl Supervisor {
             && latest.is_none_or(|latest| latest == id.incarnation)
         {
             self.back_off(id, &instance, now);
-            self.count_against_roll(&instance, &"it stopped passing its heartbeat".into());
+            let why = instance.last_probe.as_deref().unwrap_or("it failed for too long");
+            self.state.keep_error(replica, why, now);
+            self.count_against_roll(&instance, &why.into());
         }
         // A replica of which nothing was ever seen in this run bears the name that it was given.
         let given = self.state.desired.replica(replica).filter(|_| latest.is_none());
@@ -257,6 +261,7 @@ impl Supervisor {
             image: self.image_for(cause),
             probing: Probing::Idle { next: now, suspect: false },
             suspicion: Suspicion::default(),
+            last_probe: None,
         };
         self.state.instances.insert(id, instance);
         self.note(Note::Starting { instance: id, name: name.clone(), cause });

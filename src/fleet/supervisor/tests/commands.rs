@@ -301,7 +301,7 @@ fn newcomers_that_do_not_pass_in_time_are_named() {
     world.wait(29_900);
     assert_eq!(world.answer(added), None);
     world.wait(200);
-    let expected = "replica 'S5' did not pass its heartbeat within 30s";
+    let expected = "replica 'S5' did not pass its heartbeat within 30s: timeout";
     assert_eq!(world.answer(added), Some(Err(expected.to_owned())));
     assert_eq!((world.rep().len(), world.containers.len()), (1, 1));
 }

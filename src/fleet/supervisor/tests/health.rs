@@ -332,7 +332,7 @@ fn a_result_for_an_instance_that_is_gone_is_dropped() {
     let rep = world.rep();
     for event in [
         Event::Probed { instance, outcome: ProbeOutcome::Passed },
-        Event::Stopped { instance, result: Ok(()) },
+        Event::Stopped { instance, last_words: None, result: Ok(()) },
         Event::Drained { instance },
         Event::RequestFailed { instance, kind: FailureKind::Refused },
     ] {

@@ -2,6 +2,7 @@
 
 mod changes;
 mod commands;
+mod evidence;
 mod health;
 mod panic;
 mod restart;

@@ -243,6 +243,7 @@ fn a_fleet_kept_by_others_is_never_started_stopped_or_reaped() {
         world.containers = left;
         world.tell(Event::EngineSaw {
             instance: world.instance_of("S1"),
+            handle: world.handle_of("S1"),
             sighting: Sighting::Unpaused,
         });
         world.wait(20_000);

@@ -203,7 +203,7 @@ impl World {
             Action::AwaitDrain { instance } => Event::Drained { instance },
             Action::Stop { instance, handle, .. } => {
                 self.containers.retain(|found| found.handle != handle);
-                Event::Stopped { instance, result: Ok(()) }
+                Event::Stopped { instance, last_words: None, result: Ok(()) }
             }
             Action::Reap { handle } => {
                 self.containers.retain(|found| found.handle != handle);
@@ -232,6 +232,7 @@ impl World {
             wanted: Some(revision(&self.image)),
             found: self.containers.clone(),
             foreign_names: self.foreign.clone(),
+            problems: Vec::new(),
         })
     }
 
@@ -313,12 +314,13 @@ impl World {
 
     fn see(&mut self, bearer: &str, state: Option<FoundState>, sighting: Sighting) {
         let index = self.index_of(bearer);
+        let handle = self.containers[index].handle.clone();
         let Some(identity) = self.containers[index].identity.clone() else { return };
         match state {
             Some(state) => self.containers[index].state = state,
             None => drop(self.containers.remove(index)),
         }
-        self.tell(Event::EngineSaw { instance: identity.instance, sighting });
+        self.tell(Event::EngineSaw { instance: identity.instance, handle, sighting });
     }
 
     fn index_of(&self, bearer: &str) -> usize {
@@ -366,6 +368,10 @@ impl World {
             FoundState::Running(Some(address)) | FoundState::Paused(Some(address)) => address,
             other => panic!("'{bearer}' has no address: {other:?}"),
         }
+    }
+
+    pub(super) fn handle_of(&self, bearer: &str) -> Handle {
+        self.containers[self.index_of(bearer)].handle.clone()
     }
 
     pub(super) fn instance_of(&self, bearer: &str) -> InstanceId {
