@@ -84,7 +84,9 @@ fn sent_up(uri: &Uri, headers: &HeaderMap, given: &HeaderMap, client: &Client<'_
     assert!(headers.get(TE).is_none_or(|te| te == "trailers") && lines(TE) <= 1);
     assert_eq!(headers.get(CONNECTION).is_some_and(|only| only == "te"), wants_trailers);
     assert_eq!(headers.contains_key(CONNECTION), wants_trailers);
-    assert_eq!(headers.contains_key(FORWARDED), client.forwarded);
+    // What a trusted proxy has said stays, also where we do not say it ourselves.
+    let may_stay = client.is_trusted && given.contains_key(FORWARDED);
+    assert_eq!(headers.contains_key(FORWARDED), client.forwarded || may_stay);
     let last = headers.get_all(VIA).iter().next_back();
     assert!(last.is_some_and(|via| via.as_bytes().ends_with(b" ringmaster")));
     let peer = client.forwarded_for.as_bytes();
@@ -92,7 +94,7 @@ fn sent_up(uri: &Uri, headers: &HeaderMap, given: &HeaderMap, client: &Client<'_
     assert!(list.ends_with(peer));
     if !client.is_trusted {
         assert_eq!(list, peer, "a client's own claim");
-        let known = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+        let known = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
         let claims = headers.keys().filter(|name| is_claim(name));
         claims.for_each(|name| assert!(known.contains(&name.as_str()), "{name}"));
     }
@@ -106,7 +108,9 @@ fn sent_up(uri: &Uri, headers: &HeaderMap, given: &HeaderMap, client: &Client<'_
 }
 
 fn is_claim(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-forwarded-")
+    let name = name.as_str().replace('_', "-");
+    let others = ["forwarded", "x-real-ip", "true-client-ip", "cf-connecting-ip"];
+    name.starts_with("x-forwarded-") || others.contains(&name.as_str())
 }
 
 /// The fields that `Connection` keeps on it.
