@@ -1,7 +1,5 @@
 //! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
 
-mod descriptors;
-
 use std::{
     io,
     net::IpAddr,
@@ -152,10 +150,7 @@ fn start_workers(
     routes: Routes,
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
 ) -> io::Result<Workers> {
-    let mut proxy = config.proxy.clone();
-    proxy.connections_max =
-        descriptors::connections_within(proxy.connections_max, proxy.worker_count());
-    Workers::start(proxy, routes, failures, traffic_router(handle.clone(), config))
+    Workers::start(config.proxy.clone(), routes, failures, traffic_router(handle.clone(), config))
 }
 
 /// What the workers count, once they run.
