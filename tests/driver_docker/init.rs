@@ -40,7 +40,7 @@ async fn an_image_that_starts_an_init_itself_gets_none() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
-    let spec = driver.spec();
+    let wanted = driver.list().await.unwrap().wanted.unwrap();
     // The same image, but that its program is called otherwise.
     let container = world.docker(&["create", &world.image]);
     world.docker(&["cp", docker::replica().to_str().unwrap(), &format!("{container}:/dumb-init")]);
@@ -50,7 +50,11 @@ async fn an_image_that_starts_an_init_itself_gets_none() {
     let started = driver.start(request("S5", 1, 1)).await.unwrap();
     assert_eq!(world.inspect(&started.handle.0, "{{.HostConfig.Init}}"), "false");
     assert!(get(started.address).contains("SERVER_ID=S5"));
-    assert_ne!(driver.spec(), spec, "it is another image");
+    assert_ne!(started.spec, wanted.spec, "it is another image");
+    // The build before is started with an init, as its own program is none.
+    let before = driver.start(StartRequest { image: wanted.image, ..request("S6", 2, 1) }).await;
+    let before = before.unwrap();
+    assert_eq!(world.inspect(&before.handle.0, "{{.HostConfig.Init}}"), "true");
 }
 
 #[tokio::test(flavor = "multi_thread")]
