@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     api::{self, guard::HostNames},
-    config::{self, Config, DriverKind, Secret},
+    config::{self, Config, ConfigError, DriverKind, Secret},
     control::{
         self, Clock, Handle, Parts, Publisher,
         record::Record,
@@ -73,9 +73,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
     let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
-    for warning in config::resolve(&config).await? {
-        tracing::warn!("{warning}");
-    }
+    announce(&config).await?;
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
@@ -105,9 +103,6 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let router = admin_router(handle.clone(), later(&totals), &config, docker);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
-    for notice in &config.notices {
-        tracing::info!("{notice}");
-    }
 
     let may_listen = tokio::time::timeout_at(listens_by, handle.until(|view| view.may_listen));
     let mut workers = None;
@@ -141,6 +136,17 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         tidy_up(driver.as_ref()).await;
     }
     result
+}
+
+/// Says what may surprise, and what of the configuration does not work now.
+async fn announce(config: &Config) -> Result<(), ConfigError> {
+    for notice in &config.notices {
+        tracing::info!("{notice}");
+    }
+    for warning in config::resolve(config).await? {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
 }
 
 /// Listens for traffic and serves it.

@@ -231,7 +231,7 @@ mod tests {
         ] {
             assert_eq!(line(&text, key), shown, "{text}");
         }
-        assert!(text.ends_with("\n\nwarning: a warning\n"), "{text}");
+        assert!(text.ends_with("\nwarning: a warning\n"), "{text}");
         for (_, title) in GROUPS {
             assert!(text.lines().any(|line| line == title), "{title}: {text}");
         }

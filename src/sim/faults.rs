@@ -155,16 +155,7 @@ impl World {
                 let command = ScaleCommand::Retry;
                 self.command(Request { command, dry_run: false });
             }
-            Fault::AllFail => {
-                // What they all depend on is away for a while.
-                let conducts = [Conduct::Fails, Conduct::Hangs];
-                let back = Moment(self.now.0 + self.rng.random_range(1_000..200_000));
-                for container in self.engine.containers.values_mut() {
-                    container.is_blameless = false;
-                    container.conduct = conducts[self.rng.random_range(0..2)];
-                }
-                self.at(back, Occurrence::Fault(Fault::AllRecover));
-            }
+            Fault::AllFail => self.all_fail(),
             Fault::AllRecover => {
                 let now = self.now;
                 for container in self.engine.containers.values_mut() {
@@ -185,6 +176,17 @@ impl World {
             _ => self.hit_container(fault),
         }
         Ok(())
+    }
+
+    /// What they all depend on is away for a while.
+    fn all_fail(&mut self) {
+        let conducts = [Conduct::Fails, Conduct::Hangs];
+        let back = Moment(self.now.0 + self.rng.random_range(1_000..200_000));
+        for container in self.engine.containers.values_mut() {
+            container.is_blameless = false;
+            container.conduct = conducts[self.rng.random_range(0..2)];
+        }
+        self.at(back, Occurrence::Fault(Fault::AllRecover));
     }
 
     /// The engine goes away, and all it ran ends.

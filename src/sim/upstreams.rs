@@ -51,6 +51,10 @@ impl World {
             Fault::Moves => {
                 container.address = elsewhere;
                 container.state = FoundState::Running(Some(elsewhere));
+                // Who had it may lose it to an earlier name.
+                let holders = self.engine.containers.values_mut();
+                let holders = holders.filter(|holder| holder.address == elsewhere);
+                holders.for_each(|holder| holder.is_blameless = false);
             }
             Fault::RequestFails => {
                 let instance = container.identity.instance;
