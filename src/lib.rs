@@ -62,8 +62,8 @@
 //!
 //! W workers carry traffic, each with its own runtime, listener, upstream connections and counters.
 //! Two more threads run the control side: one task owns the supervisor, and everything it asks for
-//! runs concurrently beside it. One writes the log, and one the access log, where there is one. The two sides share the routing table and one in-flight number per
-//! instance, nothing else.
+//! runs concurrently beside it. One writes the log, and one the access log, where there is one. The
+//! two sides share the routing table and one in-flight number per instance, nothing else.
 
 pub mod api;
 pub mod balance;

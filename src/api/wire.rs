@@ -281,7 +281,7 @@ pub(super) fn status(view: &FleetView, clock: Clock) -> StatusWire {
         generation: view.ring.generation.0,
         n: view.in_service.len(),
         desired: view.replicas.len(),
-        passing: view.serving_well(),
+        passing: view.passing(),
         health: view.health().name(),
         engine: view.engine_error.clone().unwrap_or_else(|| "up".to_owned()),
         operation: view.operation,

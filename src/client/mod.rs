@@ -239,9 +239,10 @@ fn roll_line(status: &Value) -> Option<String> {
 
 fn put_instance(text: &mut String, instance: &Value) {
     let reason = instance["reason"].as_str().map_or(String::new(), |r| format!(", {r}"));
+    let kept = if instance["kept"] == true { ", kept in service although failing" } else { "" };
     let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
     let line = format!(
-        "  {:<24} incarnation {:<4} {}{reason}{outdated}  {}",
+        "  {:<24} incarnation {:<4} {}{reason}{kept}{outdated}  {}",
         word(&instance["name"]),
         instance["incarnation"],
         word(&instance["phase"]),

@@ -147,7 +147,7 @@ impl InstanceView {
 impl FleetView {
     /// How well it serves. Before the first list it counts as down.
     pub fn health(&self) -> Health {
-        match self.serving_well() {
+        match self.passing() {
             _ if !self.is_booted => Health::Down,
             well if well == self.replicas.len() => Health::Ok,
             0 => Health::Down,
@@ -156,7 +156,7 @@ impl FleetView {
     }
 
     /// Replicas in service that pass.
-    pub fn serving_well(&self) -> usize {
+    pub fn passing(&self) -> usize {
         let serves = |replica: &&ReplicaView| replica.instances.iter().any(|i| i.serves_well());
         self.replicas.iter().filter(serves).count()
     }
@@ -206,14 +206,6 @@ impl FleetView {
             may_listen: state.may_listen(),
             finish: state.finish(),
         }
-    }
-
-    /// Replicas in service whose heartbeat passes. One that is kept in the table although it fails,
-    /// because no other lives, is not among them.
-    pub fn passing(&self) -> usize {
-        let passes =
-            |instance: &InstanceView| instance.phase == "admitted" && instance.reason.is_none();
-        self.replicas.iter().filter(|replica| replica.instances.iter().any(passes)).count()
     }
 
     /// Whom a name means: an instance, a replica by its committed name, or one that has ended.

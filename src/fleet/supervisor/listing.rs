@@ -51,11 +51,12 @@ impl Supervisor {
             let above = ReplicaId(found.instance.replica.0.saturating_add(1));
             self.state.next_id = self.state.next_id.max(above);
         }
+        let is_first = self.state.boot == Boot::AwaitingList;
         match self.state.boot {
             Boot::AwaitingList => self.boot(&listing, now),
             Boot::Done => self.reconcile(&listing, asked, now),
         }
-        self.take_specs(&listing);
+        self.take_specs(&listing, is_first);
         self.keep_problems(&listing);
         // A later list, and only that can come, was asked for after these had gone.
         self.state.departed.retain(|_, gone| *gone >= asked);

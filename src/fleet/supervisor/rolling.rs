@@ -25,7 +25,8 @@ impl Supervisor {
     }
 
     /// Takes in what the configuration asks for, and what the found instances were started from.
-    pub(super) fn take_specs(&mut self, listing: &Listing) {
+    /// `is_first`: it is the first list of this run.
+    pub(super) fn take_specs(&mut self, listing: &Listing, is_first: bool) {
         let before = self.outdated();
         self.state.wanted = listing.wanted.clone();
         if let Some(wanted) = &listing.wanted
@@ -41,7 +42,7 @@ impl Supervisor {
                 instance.spec = Some(identity.spec.clone());
             }
         }
-        self.establish_revision(listing);
+        self.establish_revision(listing, is_first);
         let names = self.outdated().into_iter().filter(|(id, _)| !before.contains_key(id));
         let names: Vec<ReplicaName> = names.map(|(_, name)| name).collect();
         if !names.is_empty() {
@@ -56,10 +57,12 @@ impl Supervisor {
         outdated.map(|(id, instance)| (*id, instance.name.clone())).collect()
     }
 
-    /// A fleet of which nothing was left is made from what is wanted. One of which no state says what
-    /// it was made from, from what most of its instances run.
-    fn establish_revision(&mut self, listing: &Listing) {
-        let is_empty = listing.found.is_empty() && self.state.instances.is_empty();
+    /// A fleet of which nothing is left at the start, or that has no replicas, is made from what is
+    /// wanted. One of which no state says what it was made from, from what most of its instances run.
+    fn establish_revision(&mut self, listing: &Listing, is_first: bool) {
+        let is_empty = (is_first || self.state.desired.replicas().is_empty())
+            && listing.found.is_empty()
+            && self.state.instances.is_empty();
         let revision = match self.state.desired.revision() {
             Some(_) if !is_empty || self.state.is_roll_stopped() => return,
             Some(_) => self.state.wanted.clone(),

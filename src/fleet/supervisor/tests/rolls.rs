@@ -216,3 +216,20 @@ fn a_fleet_without_containers_starts_what_is_wanted() {
     assert_eq!(builds(&world), ["second"; 2]);
     assert!(!world.supervisor.state().is_rolling());
 }
+
+/// Somebody has removed them all: that says nothing of what they were made from.
+#[test]
+fn containers_that_are_removed_come_back_as_they_were() {
+    let mut world = World::of(2);
+    world.sicken("server_1", super::world::no_answer());
+    world.wait(1_000);
+    world.image = image("second");
+    world.wait(2_000);
+    world.heal("server_1");
+    world.containers.clear();
+    world.hold(Kind::Start);
+    world.tell(Event::StreamChanged);
+    world.wait(300);
+    assert_eq!(world.starts().len(), 2);
+    assert!(world.starts().iter().all(|start| start.image == Some(image("first"))));
+}
