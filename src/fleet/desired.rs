@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     command::{RingChange, RingView},
     ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName, SpecDigest},
-    message::Revision,
+    values::Revision,
 };
 use crate::ring::{Member, Ring, RingError, RingSettings, membership, moves};
 

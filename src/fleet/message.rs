@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 pub use super::endings::{BYTES_MAX, LINES_MAX, LastWords};
+pub use super::values::{FailureKind, Revision, StopManner};
 use super::{
     command::{Answer, CommandId, Request},
     desired::Desired,
@@ -162,15 +163,6 @@ pub struct Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteId(pub u64);
 
-/// What replicas are made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revision {
-    /// Digest of all of it.
-    pub spec: SpecDigest,
-    /// The build of the image, where replicas are made from one.
-    pub image: Option<ImageId>,
-}
-
 /// What a driver needs to start an instance of the fleet's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartRequest {
@@ -235,17 +227,6 @@ pub enum EngineError {
     Refused(Arc<str>),
 }
 
-/// How an instance is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopManner {
-    /// SIGTERM, the grace, then SIGKILL.
-    Graceful,
-    /// SIGKILL; also ends a paused one.
-    Kill,
-    /// It has ended by itself: its last words are kept, then it is removed.
-    Collect,
-}
-
 /// What came back from a heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
@@ -279,38 +260,6 @@ pub enum Sighting {
     Disconnected,
     /// It was removed.
     Removed,
-}
-
-/// How a request failed, seen from the data plane. Never one 5xx alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FailureKind {
-    /// The connection was refused.
-    Refused,
-    /// No connection within the deadline.
-    ConnectTimeout,
-    /// The connection was lost before the answer began.
-    Reset,
-    /// The answer did not begin within the deadline.
-    FirstByteTimeout,
-    /// So many answers in a row were of 500 and above, or no HTTP, that it is worth a question. What
-    /// the application thinks of its requests ejects nobody: only the heartbeat does.
-    Errors,
-    /// Not a request: the health check that the image brings has failed.
-    ImageCheck,
-}
-
-impl FailureKind {
-    /// In words, for the decision record.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Refused => "connection refused",
-            Self::ConnectTimeout => "no connection in time",
-            Self::Reset => "connection lost before the answer",
-            Self::FirstByteTimeout => "no answer in time",
-            Self::Errors => "errors in a row",
-            Self::ImageCheck => "the image's own health check failed",
-        }
-    }
 }
 
 /// All that an engine has of a fleet.

@@ -20,5 +20,6 @@ pub mod roll;
 pub mod state;
 pub mod supervisor;
 pub mod table;
+pub mod values;
 pub mod victim;
 pub mod view;

@@ -7,8 +7,8 @@ use super::{
     command::RingChange,
     endings::Ending,
     ids::{Handle, ImageId, InstanceId, ReplicaId, ReplicaName},
-    message::FailureKind,
     observed::EjectReason,
+    values::FailureKind,
 };
 
 /// One transition.

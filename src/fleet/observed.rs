@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
-    message::{FailureKind, StopManner},
+    values::{FailureKind, StopManner},
 };
 
 /// One concrete run of a replica, as far as it is known.
