@@ -10,8 +10,8 @@ PORT=${PORT:-5000}
 ADMIN_PORT=${ADMIN_PORT:-9090}
 # How long the fleet may take to serve, in seconds.
 deadline=60
-# How long it may take to bring each replica to a new image: start, bake, drain and stop.
-roll_deadline=60
+# How long it may take to bring each replica to a new image: bake, start, drain and stop.
+roll_deadline=300
 
 # Whether somebody listens on a port of this machine.
 listening() { # port any|loopback
@@ -98,9 +98,19 @@ wait_for_fleet() { # whether-there-is-a-state, still-runs, show-log
 # and waits for its end.
 wait_for_roll() {
     shown=
+    missed=0
     while :; do
-        status=$(get "http://127.0.0.1:$ADMIN_PORT/api/status" 2>/dev/null) || return 0
-        roll=$(echo "$status" | sed -n 's/.*"roll":{"state":"\([a-z]*\)","done":\([0-9]*\).*/\1 \2/p')
+        if ! status=$(get "http://127.0.0.1:$ADMIN_PORT/api/status" 2>/dev/null); then
+            missed=$((missed + 1))
+            if [ "$missed" -ge 10 ]; then
+                say "whether replicas are being replaced cannot be seen: the admin port does not tell without its token; see ringmaster status"
+                return 0
+            fi
+            sleep 0.5 2>/dev/null || sleep 1
+            continue
+        fi
+        missed=0
+        roll=$(echo "$status" | sed -n 's/.*"roll":{"state":"\([a-z]*\)","done":\([0-9]*\),"failures":\([0-9]*\).*/\1 \2 \3/p')
         case $roll in
         '') break ;;
         stopped*)
@@ -109,12 +119,13 @@ wait_for_roll() {
             ;;
         esac
         if [ "$roll" != "$shown" ]; then
-            say "replacing replicas one by one: ${roll#* } of ${replicas%%:*} run what is wanted"
+            done=${roll#* }
+            say "replacing replicas one by one: ${done% *} of ${replicas%%:*} run what is wanted"
             shown=$roll
             end=$(($(date +%s) + roll_deadline))
         fi
         [ "$(date +%s)" -lt "$end" ] ||
-            fail "the next replica was not replaced within $roll_deadline s; see ringmaster status"
+            fail "no replica was replaced within $roll_deadline s; see ringmaster status"
         sleep 0.5 2>/dev/null || sleep 1
     done
     [ -z "$shown" ] || replicas=$(in_service)

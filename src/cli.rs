@@ -64,7 +64,12 @@ impl Serve {
     /// A file that cannot be read.
     pub fn options(self) -> Result<Options, ConfigError> {
         let file = self.config.as_deref().map(Options::from_file).transpose()?;
-        self.options.or(file.unwrap_or_default()).with_token_of_file()
+        let mut file = file.unwrap_or_default();
+        // Two ways to say one thing: the one that is nearer wins.
+        if self.options.admin_token.is_some() || self.options.admin_token_file.is_some() {
+            (file.admin_token, file.admin_token_file) = (None, None);
+        }
+        self.options.or(file).with_token_of_file()
     }
 }
 

@@ -49,7 +49,7 @@ pub enum DriverKind {
     Docker,
     /// Child processes.
     Process,
-    /// Addresses that somebody else keeps.
+    /// Addresses that others keep.
     Static,
 }
 
@@ -133,8 +133,10 @@ impl Config {
         }
         ring::room_for(&upstreams, &ring)?;
         if driver != DriverKind::Static && limits.replicas_min > replicas {
-            let (least, first) = (limits.replicas_min, replicas);
-            return wrong("replicas_min", format!("{least} is more than `replicas` ({first})"));
+            notices.push(format!(
+                "`replicas_min` ({}) is more than `replicas` ({replicas}), with which a fleet begins",
+                limits.replicas_min
+            ));
         }
         let proxy = proxy::proxy_of(&options, &limits)?;
         let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;

@@ -1,6 +1,6 @@
 //! The balancer's own log: lines to standard error or to a file, written by a thread of its own.
 //!
-//! Whoever logs never waits and never fails. A line that finds too many others waiting, since the
+//! Logging never waits and never fails. A line that finds too many others waiting, since the
 //! reader of a pipe stands still, and a line that cannot be written, since the disk is full or the
 //! pipe is closed, is dropped and counted; the next one that can be written is preceded by a line
 //! that says how many are missing.
@@ -15,11 +15,13 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing_subscriber::fmt::MakeWriter;
 
+/// From one failed attempt to open the file anew to the next.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// Lines that may wait to be written.
 const WAITING_MAX: usize = 4_096;
 
@@ -62,8 +64,13 @@ impl Log {
         };
         let (orders, waiting) = sync_channel(WAITING_MAX);
         let reopens = Arc::<AtomicBool>::default();
-        let mut writer =
-            Writer { sink, reopens: Arc::clone(&reopens), is_torn: false, said: lines_dropped() };
+        let mut writer = Writer {
+            sink,
+            reopens: Arc::clone(&reopens),
+            reopen_after: None,
+            is_torn: false,
+            said: lines_dropped(),
+        };
         thread::Builder::new().name("log".into()).spawn(move || writer.run(&waiting))?;
         Ok(Self { orders, reopens })
     }
@@ -125,6 +132,8 @@ impl Write for LineWriter<'_> {
 struct Writer {
     sink: Sink,
     reopens: Arc<AtomicBool>,
+    /// Not before this moment, after a failure.
+    reopen_after: Option<Instant>,
     /// Whether the last line broke off.
     is_torn: bool,
     /// Dropped lines that the log itself has told of.
@@ -143,7 +152,8 @@ impl Writer {
                     continue;
                 }
             };
-            if self.reopens.swap(false, Ordering::Relaxed) {
+            let may_reopen = self.reopen_after.is_none_or(|after| Instant::now() >= after);
+            if may_reopen && self.reopens.swap(false, Ordering::Relaxed) {
                 self.reopen();
             }
             if self.write(&line).is_err() {
@@ -155,9 +165,17 @@ impl Writer {
     fn reopen(&mut self) {
         let Sink::File { file, path } = &mut self.sink else { return };
         match append_to(path) {
-            Ok(opened) => (*file, self.is_torn) = (opened, false),
-            // The old one is better than none; it is waiting lines that this comes after.
-            Err(error) => tracing::warn!("the log is not opened anew: {error}"),
+            Ok(opened) => {
+                (*file, self.is_torn) = (opened, false);
+                self.reopen_after = None;
+            }
+            // The old one is better than none until a later attempt succeeds.
+            Err(error) => {
+                self.reopens.store(true, Ordering::Relaxed);
+                if self.reopen_after.replace(Instant::now() + REOPEN_PAUSE).is_none() {
+                    tracing::warn!("the log cannot be opened anew, it is tried again: {error}");
+                }
+            }
         }
     }
 

@@ -99,7 +99,8 @@ fn run_check(asked: Serve, warning: Option<String>, as_json: bool) -> ExitCode {
         Ok(report) => finish(Ok(if as_json { report.json() } else { report.text() })),
         Err(error) => {
             if as_json {
-                print!("{}", check::refusal_json(&error));
+                // Whether it was read or not, the exit code tells what it says.
+                deliver(&check::refusal_json(&error));
             }
             unusable(&error)
         }
@@ -166,12 +167,12 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
     if let Command::Status(options) = &command {
         return match runtime.block_on(client::status(options, as_json)) {
             Ok((text, health)) => {
-                print!("{text}");
-                ExitCode::from(match health {
-                    Health::Ok => 0,
-                    Health::Degraded => 3,
-                    Health::Down => 4,
-                })
+                let told = deliver(&text);
+                match health {
+                    Health::Ok => told,
+                    Health::Degraded => ExitCode::from(3),
+                    Health::Down => ExitCode::from(4),
+                }
             }
             Err(error) => finish(Err(error)),
         };

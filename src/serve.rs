@@ -62,7 +62,7 @@ impl Publisher for Routes {
     }
 }
 
-/// How long after the start the traffic port may wait for an adopted replica to pass.
+/// How long the traffic port may wait for an adopted replica to pass, from the first list on.
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Runs the balancer until SIGTERM or SIGINT.
@@ -72,7 +72,6 @@ const ADOPTION_DEADLINE: Duration = Duration::from_secs(2);
 pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
-    let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
     announce(&config).await?;
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
@@ -99,6 +98,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     });
     // Both ports can be ours: only now may anything be started.
     let control = tokio::spawn(control);
+    let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
     let totals = Arc::<OnceLock<api::admin::TotalsSource>>::default();
     let router = admin_router(handle.clone(), later(&totals), &config, docker);
     let admin_address = admin.local_addr()?;
@@ -182,8 +182,15 @@ async fn end(
     let drain = config.limits.drain;
     tracing::info!("stopping: open requests may end within {drain:?}");
     handle.shut_down(false).await;
+    let again = || tracing::warn!("told to stop again: what is under way is left as it is");
     if let Some(mut workers) = workers {
-        workers.shutdown(drain).await;
+        tokio::select! {
+            () = workers.shutdown(drain) => {}
+            () = signals.stopped(|| ()) => {
+                again();
+                return false;
+            }
+        }
     }
     let stops_replicas = config.stop_replicas_on_exit || config.driver == DriverKind::Process;
     if stops_replicas {
@@ -193,7 +200,7 @@ async fn end(
     let ended = tokio::select! {
         ended = tokio::time::timeout(deadline, handle.until(|view| view.finish.is_some())) => ended,
         () = signals.stopped(|| ()) => {
-            tracing::warn!("told to stop again: what is under way is left as it is");
+            again();
             return false;
         }
     };

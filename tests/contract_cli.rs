@@ -49,7 +49,6 @@ fn unusable_settings_end_with_2_and_one_line_that_names_the_key() {
         (&["--admin-hosts", "a:1"], "`admin_hosts`"),
         (&["--control-hosts", "http://a"], "`control_hosts`"),
         (&["--admin-token-file", "/no/such/file"], "`admin_token_file`: '/no/such/file'"),
-        (&["--replicas-min", "4"], "`replicas_min`"),
         (&["--port", "70000"], "--port"),
         (&["--port", "0"], "`port`"),
         (&["--replicas", "x"], "--replicas"),

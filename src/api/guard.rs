@@ -96,13 +96,16 @@ impl AdminGuard {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         match (self.may_be_replica)(peer) {
             Some(true) => Some(forbidden(
-                "a container must not command the keeper of its network; set `admin_token` to allow more",
+                "a container must not command the balancer that keeps it; set `admin_token` to allow more",
             )),
-            // A replica could be faster than the first list after a restart.
-            None if !is_read => Some(wire::failure(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the engine has not said yet which addresses are replicas'; try again",
-            )),
+            // A replica could be faster than the first list after a restart. What the others write is
+            // not its business either.
+            None if !is_read || request.uri().path().starts_with("/api/logs/") => {
+                Some(wire::failure(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "it is not known yet which addresses belong to replicas; try again",
+                ))
+            }
             Some(false) | None => None,
         }
     }

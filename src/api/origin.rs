@@ -1,4 +1,4 @@
-//! Whether a browser was led here by a page of somebody else. Pure: from the head of a request to
+//! Whether a browser was led here by a page of another site. Pure: from the head of a request to
 //! a judgement.
 //!
 //! Two tricks make a browser inside a network speak for a page outside it. *Cross-site requests*: the
@@ -56,7 +56,7 @@ pub(super) enum Stranger {
     OtherOrigin,
 }
 
-/// Refuses what a browser may have sent for a page of somebody else. `setting`: where more names can
+/// Refuses what a browser may have sent for a page of another site. `setting`: where more names can
 /// be admitted.
 pub(super) fn judge(
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
@@ -122,7 +122,7 @@ enum Host {
 }
 
 impl Host {
-    /// Reads `host[:port]`. Who somebody is (`user@`) has no place there.
+    /// Reads `host[:port]`. A user (`user@`) has no place there.
     fn parse(text: &str) -> Option<Authority> {
         if let Some(rest) = text.strip_prefix('[') {
             let (address, rest) = rest.split_once(']')?;
@@ -161,7 +161,7 @@ pub fn is_host_name(text: &str) -> bool {
 
 /// Whether an `Origin` names this host and port; a port that is not written is the scheme's.
 fn is_origin_of(origin: &str, (host, port): &Authority) -> bool {
-    // In front of us somebody may speak TLS.
+    // A proxy in front may speak TLS.
     let (rest, usual) = match (origin.strip_prefix("http://"), origin.strip_prefix("https://")) {
         (Some(rest), _) => (rest, 80),
         (None, Some(rest)) => (rest, 443),

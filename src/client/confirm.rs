@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::draw;
 
-/// Whether somebody can be asked. Scripts are not: they say what they mean.
+/// Whether there is a person to ask. Scripts are not asked: they say what they mean.
 pub(super) fn is_possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }

@@ -14,7 +14,7 @@ const STATUS_LINES: usize = 3;
 /// Shows the last lines of a replica, after those of its instances that ended.
 ///
 /// # Errors
-/// The balancer cannot be reached, or knows nobody of this name.
+/// The balancer cannot be reached, or knows no replica of this name.
 pub async fn logs(logs: &Logs, as_json: bool) -> anyhow::Result<String> {
     let mut path = format!("/api/logs/{}", segment(&logs.name)?);
     if let Some(lines) = logs.lines {

@@ -255,7 +255,7 @@ async fn run(
             biased;
             Some((stop_replicas, taken)) = endings.recv() => {
                 shell.take(Event::ShutDown { stop_replicas });
-                // Whoever said it may have stopped waiting.
+                // The one that said it may have stopped waiting.
                 let _ = taken.send(());
                 continue;
             }
@@ -310,7 +310,7 @@ impl Shell {
         let Turn { actions, notes, wake_at, is_quiet } = turn;
         self.wake_at = wake_at;
         if !is_quiet {
-            // First the table, so that whoever is told of a change finds it in force.
+            // First the table, so that a change is in force before it is told.
             self.publish();
             let view = FleetView::of(self.supervisor.state());
             self.view.send_replace(Arc::new(view));

@@ -1,4 +1,4 @@
-//! Addresses that somebody else keeps. Nothing is started or stopped here.
+//! Addresses that others keep. Nothing is started or stopped here.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
@@ -172,13 +172,13 @@ impl Driver for FixedDriver {
         Box::pin(async move { Err(EngineError::Refused(text.into())) })
     }
 
-    /// Whoever ended it knows more.
+    /// What ended it knows more.
     fn last_words(&self, _: Handle) -> BoxFuture<'_, Option<LastWords>> {
         Box::pin(async { None })
     }
 
     fn logs(&self, handle: Handle, _: usize) -> BoxFuture<'_, Result<Vec<String>, EngineError>> {
-        let text = format!("'{handle}' is kept by somebody else, and so is its log");
+        let text = format!("'{handle}' is kept by others, and so is its log");
         Box::pin(async move { Err(EngineError::Refused(text.into())) })
     }
 

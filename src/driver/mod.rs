@@ -28,7 +28,7 @@ pub enum Signal {
     StreamChanged,
 }
 
-/// One way to run instances: containers, processes, or addresses that somebody else keeps.
+/// One way to run instances: containers, processes, or addresses that others keep.
 ///
 /// Each call has a deadline of its own inside the driver, and may be dropped at any time by the
 /// caller. Calls run concurrently.
@@ -51,7 +51,7 @@ pub trait Driver: Send + Sync + 'static {
     /// Everything of this fleet.
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>>;
 
-    /// Removes what the driver made for the fleet beside its instances and that serves nobody now
+    /// Removes what the driver made for the fleet beside its instances and that has no use now
     /// that none is left.
     fn tidy_up(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async { Ok(()) })

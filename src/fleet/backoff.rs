@@ -23,6 +23,11 @@ impl Backoff {
         self.failures
     }
 
+    /// Lets the next start come at once; what failed is not forgotten.
+    pub fn hurry(&mut self) {
+        self.not_before = Moment(0);
+    }
+
     /// Notes an unexpected end. `admitted_for`: how long the instance had been in service.
     /// `roll`: chance, 0 to 1.
     pub fn record(

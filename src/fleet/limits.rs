@@ -202,9 +202,11 @@ impl Limits {
         self.start_deadline + Duration::from_secs(5)
     }
 
-    /// When a removal whose containers are still there is answered nevertheless.
-    pub fn removal_deadline(&self) -> Duration {
-        self.drain + self.stop_deadline() + self.stop_deadline()
+    /// When a removal of so many replicas is answered although their containers are still there.
+    pub fn removal_deadline(&self, replicas: usize) -> Duration {
+        let rounds = replicas.div_ceil(self.stops_max.max(1)).max(1);
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        self.drain + self.stop_deadline().saturating_mul(rounds) + self.stop_deadline()
     }
 }
 

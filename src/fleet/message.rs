@@ -90,7 +90,7 @@ pub enum Event {
     /// The balancer is to end: no command begins any more, and nothing is started. May be said
     /// again, to stop the replicas too.
     ShutDown {
-        /// Whether all instances are stopped; never those that somebody else keeps.
+        /// Whether all instances are stopped; never those that others keep.
         stop_replicas: bool,
     },
     /// Time has passed.
@@ -272,7 +272,7 @@ pub struct Listing {
     pub found: Vec<Found>,
     /// Names that containers of others bear, as bare names of this fleet.
     pub foreign_names: Vec<ReplicaName>,
-    /// What keeps instances from being reached, in words; only where somebody else keeps them.
+    /// What keeps instances from being reached, in words; only where others keep them.
     pub problems: Vec<(InstanceId, Arc<str>)>,
 }
 

@@ -35,13 +35,13 @@ pub enum Note {
     KeptAsLast { instance: InstanceId, name: ReplicaName, reason: EjectReason },
     /// Out of the table, alive.
     Ejected { instance: InstanceId, name: ReplicaName, reason: EjectReason },
-    /// Of two replicas that somebody else keeps at one address, the later one gets no requests.
+    /// Of two replicas that others keep at one address, the later one gets no requests.
     AddressTaken { instance: InstanceId, name: ReplicaName, address: SocketAddr, by: ReplicaName },
     /// It ended by itself, or was ended by somebody else.
     Died { instance: InstanceId, name: ReplicaName, exit_code: Option<i64>, admitted: bool },
     /// What is known of the end of one that died, now that its engine was asked.
     Ended { ending: Arc<Ending> },
-    /// One that somebody else keeps cannot be reached, or does not answer well.
+    /// One that others keep cannot be reached, or does not answer well.
     NotReady { instance: InstanceId, name: ReplicaName, why: Arc<str> },
     /// The kernel killed one of its processes for memory.
     OutOfMemory { instance: InstanceId, name: ReplicaName },

@@ -177,7 +177,7 @@ pub enum EjectReason {
     /// Its address is another instance's now.
     AddressReused,
     /// Its address is that of a replica before it, which gets all its requests. Only of replicas
-    /// that somebody else keeps.
+    /// that others keep.
     AddressTaken,
 }
 

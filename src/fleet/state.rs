@@ -44,9 +44,9 @@ pub struct State {
     pub roll: Roll,
     /// Since when more than half of four or more living replicas have been failing.
     pub panic_since: Option<Moment>,
-    /// When that ended last: who still fails then is given the time of a first failure again, for they
-    /// do not all recover in the same moment.
-    pub calm_since: Moment,
+    /// Since when that is not so any more: they do not all recover in the same moment, so it is
+    /// waited a while before it is over.
+    pub calm_since: Option<Moment>,
     /// Strays that are being removed.
     pub reaping: BTreeMap<Handle, Reaping>,
     /// Whether the engine answers.
@@ -229,7 +229,7 @@ impl State {
     }
 
     /// Whether requests may come: one that can answer is admitted, or none that ran before may
-    /// become so. Somebody who is refused a connection tries again; a 503 is an answer.
+    /// become so. A client that is refused a connection tries again; a 503 is an answer.
     pub fn may_listen(&self) -> bool {
         let may_yet_pass =
             |id: &InstanceId| self.instances.get(id).is_some_and(|instance| !instance.is_leaving());

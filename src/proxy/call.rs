@@ -92,7 +92,7 @@ pub(crate) enum Cause {
     ConnectTimeout,
     /// Our own side could not connect: no ports are left, or it may not.
     Local,
-    /// Nothing is left to connect to anybody with.
+    /// Nothing is left to connect with.
     Exhausted,
     /// The connection was lost; `is_news` unless the replica had just closed an idle one.
     Lost {
@@ -226,7 +226,7 @@ impl Call<'_> {
     }
 
     /// One instance over HTTP/2. A request that a connection refused without looking at it is sent
-    /// on a fresh one. It is translated when there is a connection, and whoever gets it back gets it
+    /// on a fresh one. It is translated when there is a connection, and handed back
     /// as it was.
     async fn attempt_h2(&self, in_flight: &InFlight, mut request: Request<Upload>) -> Outcome {
         let (counters, pool) = (&self.worker.counters, in_flight.pool());

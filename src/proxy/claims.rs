@@ -1,5 +1,5 @@
 //! The fields in which a request says who its client is. Applications believe them, so only a proxy
-//! that is trusted may send them; those of anybody else do not reach a replica.
+//! that is trusted may send them; those of others do not reach a replica.
 
 /// Names that say where a request comes from, beside all that begin or end with these.
 const NAMES: [&str; 6] = [

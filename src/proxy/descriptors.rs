@@ -33,7 +33,7 @@ pub(crate) struct Descriptors {
     used: AtomicUsize,
     /// Ends of pipes.
     pipes: AtomicUsize,
-    /// How often somebody found none left.
+    /// How often none was left.
     missed: AtomicU64,
 }
 
@@ -114,12 +114,12 @@ impl Descriptors {
         (budget >= PIPES_FROM && pipes <= budget / 4).then_some(held)
     }
 
-    /// None is left: whoever holds one that rests should let go of it.
+    /// None is left: connections that rest should be closed.
     pub(crate) fn miss(&self) {
         self.missed.fetch_add(1, Relaxed);
     }
 
-    /// A number that is another one when somebody has missed one since.
+    /// A number that is another one when one was missed since.
     pub(crate) fn missed(&self) -> u64 {
         self.missed.load(Relaxed)
     }

@@ -12,7 +12,7 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// A kind that does not exist, and that whoever reads it ignores (RFC 9113, 4.1).
+/// A kind that does not exist, and that its reader ignores (RFC 9113, 4.1).
 const UNKNOWN: u8 = 0xfe;
 
 /// Asks the client for a sign of life.

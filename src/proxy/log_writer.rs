@@ -72,7 +72,7 @@ pub(super) fn write_lines(
         }
         let may_reopen = reopen_after.is_none_or(|after| Instant::now() >= after);
         if may_reopen && reopen.swap(false, Ordering::Relaxed) {
-            // Standard output belongs to whoever started us; there is nothing to open anew.
+            // Standard output belongs to the program that started us; there is nothing to open anew.
             match path.clone().map(|path| Sink::open(Some(path))) {
                 Some(Ok(sink)) => {
                     writer = Writer::new(sink.file);

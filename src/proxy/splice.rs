@@ -69,7 +69,7 @@ impl Pipes {
         Self { descriptors, ..Self::default() }
     }
 
-    /// Closes those that nobody uses.
+    /// Closes those that are not used.
     pub(crate) fn release_unused(&self) {
         self.unused.borrow_mut().clear();
     }

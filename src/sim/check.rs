@@ -248,9 +248,9 @@ impl Checker {
         Ok(())
     }
 
-    /// No two targets on one address, one admitted instance per replica; nobody who fails beside one
-    /// that passes; where none passes, all that accept connections and no others; and somebody as long
-    /// as anybody lives.
+    /// No two targets on one address, one admitted instance per replica; none that fails beside one
+    /// that passes; where none passes, all that accept connections and no others; and at least one as long
+    /// as any lives.
     fn table_is_sound(&mut self, state: &State) -> Broken {
         self.addresses.clear();
         let (mut passing, mut unreachable, mut could_serve) = (0, 0, false);

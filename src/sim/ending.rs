@@ -63,7 +63,7 @@ impl World {
         }
         let Some(finish) = state.finish() else { return Ok(()) };
         if finish == Finish::Done {
-            // An engine may come to a start long after it was given up: nobody can wait for that.
+            // An engine may come to a start long after it was given up: no property can wait for that.
             let mut left = self.engine.containers.iter().filter(|(_, c)| !c.is_late);
             if let Some((handle, container)) = left.next() {
                 return Err(format!("it has ended, and {handle} is left: {container:?}"));

@@ -37,7 +37,7 @@ pub(super) struct Container {
     pub(super) is_stubborn: bool,
     /// Nothing has ever happened to it.
     pub(super) is_blameless: bool,
-    /// Created when nobody waited for it any more.
+    /// Created when it was not waited for any more.
     pub(super) is_late: bool,
 }
 
@@ -107,7 +107,7 @@ impl Engine {
         handle
     }
 
-    /// Upstreams of somebody else, as many as the configuration names.
+    /// Upstreams that others keep, as many as the configuration names.
     pub(super) fn keep_upstreams(&mut self, count: usize) {
         for number in 1..=u32::try_from(count).unwrap_or(u32::MAX) {
             let replica = ReplicaId(number);

@@ -42,7 +42,7 @@ impl Scenario {
     pub fn of_seed(seed: u64) -> Self {
         Self {
             seed,
-            // Now and then somebody else does.
+            // Now and then others do.
             keeper: if seed % 8 == 5 { Keeper::Others } else { Keeper::Ringmaster },
             replicas: 3 + (seed % 6) as usize,
             faults: 200,

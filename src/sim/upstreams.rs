@@ -1,4 +1,4 @@
-//! A fleet that somebody else keeps: addresses that fail, move and come back. Nothing is started or
+//! A fleet that others keep: addresses that fail, move and come back. Nothing is started or
 //! stopped, no state is stored, and no engine says anything by itself.
 
 use rand::{RngExt, seq::IndexedRandom};

@@ -391,7 +391,7 @@ impl World {
         let mut settings = self.checker.settings().clone();
         // A new run draws other names.
         settings.seed = self.rng.random();
-        // A fleet that somebody else keeps has no state: its configuration says what there is.
+        // A fleet that others keep has no state: its configuration says what there is.
         let is_stored = settings.keeper == Keeper::Ringmaster;
         let stored = self.disk.file.clone().filter(|_| is_stored);
         self.checker.restarted(stored.as_ref());

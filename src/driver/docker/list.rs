@@ -28,7 +28,10 @@ impl DockerDriver {
         if self.fleet_network.load().is_none() {
             self.prepare_network().await?;
         } else {
-            self.refresh_ranges().await?;
+            // The last ranges are better than taking the engine for away.
+            if let Err(error) = self.refresh_ranges().await {
+                tracing::warn!("the networks of our own container are not known: {}", error.text());
+            }
         }
         let wanted = match self.wanted_revision().await {
             Ok(revision) => Some(revision),

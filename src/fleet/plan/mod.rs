@@ -1,5 +1,5 @@
-//! What to do next: a pure function of the state. It leaves no meaningful choice to whoever
-//! carries it out, and planning again after that gives nothing.
+//! What to do next: a pure function of the state. It leaves no meaningful choice to the
+//! shell that carries it out, and planning again after that gives nothing.
 //!
 //! Each rule first classifies (member, newcomer, leftover; admitted, ready, coming), then decides.
 //! Deadlines are asked of [`Clock`], which remembers the earliest one that is not due: that is when
@@ -27,7 +27,7 @@ pub fn plan(state: &State, now: Moment) -> Plan {
     let mut clock = Clock::at(now);
     let mut steps = Vec::new();
     list_step(state, &mut clock, &mut steps);
-    // Nobody waits for an engine that may never come.
+    // A command does not wait for an engine that may never come.
     let is_hopeless = state.boot == Boot::AwaitingList && state.engine != Engine::Up;
     if is_hopeless && !state.queue.is_empty() {
         steps.push(Step::BeginCommand);

@@ -8,8 +8,8 @@ use crate::fleet::{
     state::{Keeper, State},
 };
 
-/// Fewer living replicas than this are never too many that fail.
-const LIVING_MIN: usize = 4;
+/// With fewer replicas than this it is never taken for more than accidents.
+const REPLICAS_MIN: usize = 4;
 
 /// How many more living instances may get a replacement now.
 pub(super) fn replacements(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) -> usize {
@@ -18,30 +18,34 @@ pub(super) fn replacements(state: &State, clock: &mut Clock, steps: &mut Vec<Ste
         return 0;
     }
     let count = Count::of(state);
-    match (count.is_panic(), state.panic_since) {
-        (true, None) => {
+    match (state.panic_since, state.calm_since) {
+        (None, _) if count.is_panic() => {
             steps.push(Step::BeginPanic { failing: count.failing, living: count.living });
-        }
-        (false, Some(_)) => {
-            steps.push(Step::EndPanic);
-            // Only then is it known how long those who still fail are to be left.
             return 0;
+        }
+        (None, _) => {
+            let allowed = limits.replace_max.of(state.desired.replicas().len());
+            return allowed.saturating_sub(count.being_replaced);
+        }
+        (Some(_), Some(_)) if count.is_panic() => steps.push(Step::CalmPanic(None)),
+        (Some(_), None) if !count.is_panic() => steps.push(Step::CalmPanic(Some(clock.now()))),
+        (Some(_), Some(calm_since)) if clock.is_due(calm_since + limits.replace_after) => {
+            steps.push(Step::EndPanic);
         }
         _ => {}
     }
-    let allowed = match state.panic_since {
-        _ if !count.is_panic() => limits.replace_max.of(state.desired.replicas().len()),
-        Some(since) if clock.is_due(since + limits.panic_hold) => 1,
-        _ => 0,
-    };
+    let is_held = !state.panic_since.is_some_and(|since| clock.is_due(since + limits.panic_hold));
+    let allowed = usize::from(!is_held);
     allowed.saturating_sub(count.being_replaced)
 }
 
-/// Replicas with a living instance.
 #[derive(Default)]
 struct Count {
+    /// Replicas of which any instance is, or is on its way.
+    present: usize,
+    /// Replicas with a living instance that is, or was, in the table.
     living: usize,
-    /// None of its instances is in the table and passes.
+    /// Those of which none is in the table and passes.
     failing: usize,
     /// A failing one has a successor on its way.
     being_replaced: usize,
@@ -57,6 +61,7 @@ impl Count {
                 passes |= instance.is_passing();
                 has_successor |= instance.is_coming();
             }
+            count.present += usize::from(lives || has_successor);
             count.living += usize::from(lives);
             count.failing += usize::from(lives && !passes);
             count.being_replaced += usize::from(lives && !passes && has_successor);
@@ -65,6 +70,6 @@ impl Count {
     }
 
     fn is_panic(&self) -> bool {
-        self.living >= LIVING_MIN && self.failing * 2 > self.living
+        self.present >= REPLICAS_MIN && self.failing * 2 > self.living
     }
 }

@@ -47,7 +47,10 @@ pub(super) fn steps(
             continue;
         }
         surplus_steps(state, &siblings, steps);
-        let Some(cause) = start_cause(state, replica.id(), &siblings, clock) else { continue };
+        let Some(mut cause) = start_cause(state, replica.id(), &siblings, clock) else { continue };
+        if may_roll && cause != StartCause::Outdated && is_hopeless(state, replica.id()) {
+            cause = StartCause::Outdated;
+        }
         let is_allowed = match cause {
             StartCause::Failing => replacements > 0,
             StartCause::Outdated => may_roll,
@@ -65,8 +68,9 @@ pub(super) fn steps(
         steps.push(Step::Start(replica.id(), cause));
     }
     let is_complete = state.is_rolling()
+        && !state.is_roll_stopped()
         && state.operation.is_none()
-        && all_are_well(state)
+        && state.desired.replicas().iter().all(|replica| is_well(state, replica.id()))
         && clock.is_due(state.roll.bakes_until)
         && !state.desired.replicas().iter().any(|replica| {
             state.admitted(replica.id()).is_some_and(|instance| state.is_outdated(instance))
@@ -165,7 +169,7 @@ fn start_cause(
         return None;
     }
     let newest_ejected = siblings.ejected.last();
-    let replace_at = |since: Moment| since.max(state.calm_since) + state.limits.replace_after;
+    let replace_at = |since: Moment| since + state.limits.replace_after;
     let cause = match (siblings.admitted, newest_ejected) {
         (Some((_, instance)), _) => match instance.phase {
             Phase::Admitted { health: Health::Failing { since, .. }, .. } => {
@@ -185,25 +189,40 @@ fn start_cause(
     clock.is_due(not_before).then_some(cause)
 }
 
-/// Whether the next outdated instance may be replaced: one by one, only while the whole fleet is
-/// well, and after the last newcomer was watched for long enough.
+/// Whether the next outdated instance may be replaced: one by one, only while all replicas are well
+/// that can be, and after the last newcomer was watched for long enough.
 fn is_ready_to_roll(state: &State, clock: &mut Clock) -> bool {
     let is_any_outdated = || state.instances.values().any(|instance| state.is_outdated(instance));
     state.wanted.is_some()
         && !state.is_roll_stopped()
         && state.operation.is_none()
-        && is_any_outdated()
-        && all_are_well(state)
+        && (state.is_rolling() || is_any_outdated())
+        && state
+            .desired
+            .replicas()
+            .iter()
+            .all(|replica| is_well(state, replica.id()) || is_hopeless(state, replica.id()))
         && clock.is_due(state.roll.bakes_until)
 }
 
-/// Whether each replica has a passing instance, and none is on its way.
-fn all_are_well(state: &State) -> bool {
-    state.desired.replicas().iter().all(|replica| {
-        let mut passes = false;
-        of_replica(&state.instances, replica.id()).all(|(_, instance)| {
-            passes |= instance.is_passing();
-            !instance.is_coming()
-        }) && passes
-    })
+/// Unexpected ends in a row after which what a replica was made from is taken for its fault.
+const HOPELESS_AFTER: u32 = 2;
+
+/// Whether a replica does not come to serve as what it was: then what is wanted now is tried with it
+/// first, as there is nothing to lose.
+fn is_hopeless(state: &State, replica: ReplicaId) -> bool {
+    let failures = state.backoffs.get(&replica).map_or(0, |backoff| backoff.failures());
+    state.is_rolling()
+        && failures >= HOPELESS_AFTER
+        && of_replica(&state.instances, replica)
+            .all(|(_, instance)| !instance.is_passing() && !state.is_on_trial(instance))
+}
+
+/// Whether a replica has a passing instance, and none is on its way.
+fn is_well(state: &State, replica: ReplicaId) -> bool {
+    let mut passes = false;
+    of_replica(&state.instances, replica).all(|(_, instance)| {
+        passes |= instance.is_passing();
+        !instance.is_coming()
+    }) && passes
 }

@@ -1,5 +1,5 @@
 //! Who stays in the table: those who pass; where none does, those who accept connections; where
-//! nobody does even that, the one that failed last.
+//! none does even that, the one that failed last.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::fleet::{
 };
 
 pub(super) fn steps(state: &State, steps: &mut Vec<Step>) {
-    // Whoever enters passes; the next round sees it.
+    // What enters passes; the next round sees it.
     if steps.iter().any(|step| matches!(step, Step::Admit { .. })) {
         return;
     }

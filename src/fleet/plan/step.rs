@@ -26,7 +26,7 @@ pub enum Step {
     },
     /// Take a failing instance out of the table.
     Eject(InstanceId),
-    /// Put a failing instance back into the table, since nobody else lives.
+    /// Put a failing instance back into the table, since no other passes.
     ReadmitAsLast(InstanceId),
     /// Take an instance out of the table for good and let its requests end.
     Drain(InstanceId),
@@ -51,7 +51,9 @@ pub enum Step {
         /// Replicas with a living instance.
         living: usize,
     },
-    /// Most pass again.
+    /// Since when no more than half of them fail; `None`: too many do again.
+    CalmPanic(Option<Moment>),
+    /// Most have passed for a while.
     EndPanic,
     /// All run from what is wanted: that is the fleet's revision from now on.
     CompleteRoll,
@@ -100,6 +102,10 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn at(now: Moment) -> Self {
         Self { now, wake_at: None }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.now
     }
 
     pub(super) fn is_due(&mut self, at: Moment) -> bool {

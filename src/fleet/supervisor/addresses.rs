@@ -1,4 +1,4 @@
-//! Who holds an address. Engines give one to one instance at a time; where somebody else keeps the
+//! Who holds an address. Engines give one to one instance at a time; where others keep the
 //! replicas, two names may come to mean one address. Then the first in the order of the
 //! configuration keeps it: the order decides, not who came first, so the two never take turns.
 
@@ -18,7 +18,7 @@ impl Supervisor {
         holds.map(|(id, _)| *id).filter(|id| *id != but).collect()
     }
 
-    /// Settles whose an address is that somebody else gave to an instance: whether it is this
+    /// Settles whose an address is that others gave to an instance: whether it is this
     /// instance's. A holder that comes after it gives way.
     pub(super) fn wins_address(
         &mut self,

@@ -399,9 +399,12 @@ impl Supervisor {
         let change = Box::new(self.state.desired.change_to(&after));
         self.state.desired = after;
         self.note(Note::Committed { cause, names: names.clone(), change: change.clone() });
-        let deadline = now + self.state.limits.removal_deadline();
+        let limits = &self.state.limits;
         match &mut self.state.operation {
-            Some(Operation::Removing { stage, .. }) => *stage = RemoveStage::Leaving { deadline },
+            Some(Operation::Removing { ids, stage, .. }) => {
+                let deadline = now + limits.removal_deadline(ids.len());
+                *stage = RemoveStage::Leaving { deadline };
+            }
             Some(Operation::Adding { command, newcomers, .. }) => {
                 let (command, newcomers) = (*command, std::mem::take(newcomers));
                 self.state.operation = None;

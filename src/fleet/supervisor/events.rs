@@ -45,7 +45,9 @@ impl Supervisor {
                 self.note_sweep(asked, &result);
                 self.listed(asked, result, now);
             }
-            Event::RequestFailed { instance, kind } => self.request_failed(instance, kind, now),
+            Event::RequestFailed { instance, kind } => {
+                return !self.request_failed(instance, kind, now);
+            }
             Event::Persisted { write, result } => self.persisted(write, result, now),
             Event::Reaped { handle, result } => self.reaped(handle, result),
             Event::StreamChanged => self.state.list_soon(now),
@@ -198,7 +200,7 @@ impl Supervisor {
         }
         // An engine that is away says nothing of what is to be started.
         if matches!(error, StartError::Refused(_) | StartError::NoImage(_)) {
-            self.count_against_roll(&instance, &error.to_string().into());
+            self.count_against_roll(&instance, &error.to_string().into(), now);
         }
         let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
         self.note(Note::StartFailed {
@@ -252,29 +254,33 @@ impl Supervisor {
     }
 
     /// One heartbeat at once, but no more often than the minimum interval: a trickle of failed
-    /// requests must not turn into heartbeats at the speed of the network.
-    fn request_failed(&mut self, id: InstanceId, kind: FailureKind, now: Moment) {
+    /// requests must not turn into heartbeats at the speed of the network. Returns whether anything
+    /// followed.
+    fn request_failed(&mut self, id: InstanceId, kind: FailureKind, now: Moment) -> bool {
         let limits = &self.state.limits;
         let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
+            return false;
         };
         if !instance.is_admitted() {
-            return;
+            return false;
         }
         let suspicion = &mut instance.suspicion;
-        if now >= suspicion.probe_from && matches!(instance.probing, Probing::Idle { .. }) {
+        let probes =
+            now >= suspicion.probe_from && matches!(instance.probing, Probing::Idle { .. });
+        if probes {
             instance.probing = Probing::Idle { next: now, suspect: true };
             suspicion.probe_from = now + limits.suspect_interval;
         }
         if suspicion.kind == Some(kind) && now < suspicion.note_from {
             suspicion.unnoted = suspicion.unnoted.saturating_add(1);
-            return;
+            return probes;
         }
         let unnoted = std::mem::take(&mut suspicion.unnoted);
         suspicion.kind = Some(kind);
         suspicion.note_from = now + limits.suspect_note_interval;
         let name = instance.name.clone();
         self.note(Note::Suspected { instance: id, name, kind, unnoted });
+        true
     }
 
     fn engine_saw(&mut self, id: InstanceId, handle: &Handle, sighting: Sighting, now: Moment) {
@@ -300,7 +306,7 @@ impl Supervisor {
             }
             Sighting::Unpaused => self.unpaused(id, now),
             Sighting::OutOfMemory => self.note(Note::OutOfMemory { instance: id, name }),
-            Sighting::Unhealthy => self.request_failed(id, FailureKind::ImageCheck, now),
+            Sighting::Unhealthy => drop(self.request_failed(id, FailureKind::ImageCheck, now)),
         }
     }
 
@@ -368,7 +374,7 @@ impl Supervisor {
             Some(code) => format!("it ended by itself with code {code}"),
             None => "it ended by itself".to_owned(),
         };
-        self.count_against_roll(before, &why.into());
+        self.count_against_roll(before, &why.into(), now);
     }
 
     /// Counts an unexpected end against a desired replica.

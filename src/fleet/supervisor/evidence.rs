@@ -1,4 +1,4 @@
-//! What is kept of failures, so that somebody can find out why: last heartbeats, last words.
+//! What is kept of failures, so that a person can find out why: last heartbeats, last words.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Supervisor {
             | ProbeOutcome::Silent(why)
             | ProbeOutcome::NoAnswer(why) => {
                 let before = instance.last_probe.replace(Arc::clone(why));
-                // Our own are just starting; what somebody else keeps should be there already.
+                // Our own are just starting; what others keep should be there already.
                 if before.is_none() && is_warming && self.state.keeper == Keeper::Others {
                     let name = instance.name.clone();
                     self.note(Note::NotReady { instance: id, name, why: Arc::clone(why) });

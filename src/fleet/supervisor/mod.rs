@@ -132,7 +132,7 @@ impl Supervisor {
             wanted: None,
             roll: Roll::default(),
             panic_since: None,
-            calm_since: now,
+            calm_since: None,
             reaping: BTreeMap::new(),
             engine: Engine::Up,
             listing: ListSchedule { asked: None, last: None, next: now },

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::Supervisor;
 use crate::fleet::{
+    backoff::Backoff,
     command::{Answer, Done},
     ids::{ImageId, InstanceId, Moment, ReplicaName},
     message::{Listing, Revision},
@@ -33,7 +34,7 @@ impl Supervisor {
             && self.state.roll.aim_at(&wanted.spec)
         {
             // What failed so far was something else.
-            self.state.backoffs.clear();
+            self.state.backoffs.values_mut().for_each(Backoff::hurry);
         }
         for found in &listing.found {
             let Some(identity) = &found.identity else { continue };
@@ -83,9 +84,13 @@ impl Supervisor {
         }
     }
 
-    /// An instance has ended, or does not pass: if a roll has brought it, the roll may be at fault.
-    pub(super) fn count_against_roll(&mut self, instance: &Instance, why: &Arc<str>) {
-        if !self.state.is_on_trial(instance) || self.state.is_roll_stopped() {
+    /// An instance has ended, or does not pass: if a roll has brought it, and it has not served for
+    /// longer than newcomers are watched, the roll may be at fault.
+    pub(super) fn count_against_roll(&mut self, instance: &Instance, why: &Arc<str>, now: Moment) {
+        let limits = &self.state.limits;
+        let watched = limits.bake.max(limits.stable_after);
+        let has_proved = instance.admitted_for(now).is_some_and(|served| served > watched);
+        if !self.state.is_on_trial(instance) || self.state.is_roll_stopped() || has_proved {
             return;
         }
         let roll = &mut self.state.roll;

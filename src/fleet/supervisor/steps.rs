@@ -50,9 +50,9 @@ impl Supervisor {
                 let hold = self.state.limits.panic_hold;
                 self.note(Note::PanicBegan { failing, living, hold });
             }
+            Step::CalmPanic(calm_since) => self.state.calm_since = calm_since,
             Step::EndPanic => {
-                self.state.panic_since = None;
-                self.state.calm_since = now;
+                (self.state.panic_since, self.state.calm_since) = (None, None);
                 self.note(Note::PanicEnded);
             }
             Step::CompleteRoll => self.complete_roll(),
@@ -85,6 +85,7 @@ impl Supervisor {
         };
         instance.phase =
             Phase::Admitted { address, since: now, health: Health::Passing { failures: 0 } };
+        instance.last_probe = None;
         let name = instance.name.clone();
         self.bake(id, now);
         let known = self.state.desired.replica(id.replica);
@@ -188,7 +189,7 @@ impl Supervisor {
         let name = instance.name.clone();
         let retry_in = not_before.since(now);
         self.note(Note::StartFailed { instance: id, name, error: Arc::clone(&error), retry_in });
-        self.count_against_roll(&instance, &error);
+        self.count_against_roll(&instance, &error, now);
     }
 
     fn forget_start(&mut self, id: InstanceId, now: Moment) {
@@ -221,7 +222,7 @@ impl Supervisor {
             self.back_off(id, &instance, now);
             let why = instance.last_probe.as_deref().unwrap_or("it failed for too long");
             self.state.keep_error(replica, why, now);
-            self.count_against_roll(&instance, &why.into());
+            self.count_against_roll(&instance, &why.into(), now);
         }
         // A replica of which nothing was ever seen in this run bears the name that it was given.
         let given = self.state.desired.replica(replica).filter(|_| latest.is_none());

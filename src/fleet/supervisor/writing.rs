@@ -42,6 +42,8 @@ impl Supervisor {
         self.state.writing.hangs = true;
         let why = self.disk_hangs();
         self.write_ended(write, Err(Arc::clone(&why)), now);
+        // At once: should the disk answer again, what was given up must not be what it finds.
+        self.state.writing.not_before = now;
         // It has waited for a disk that does not answer; the next write would only wait longer.
         if let Some(
             Operation::Removing { stage: RemoveStage::Accepted, .. }

@@ -12,7 +12,7 @@ use super::{
     Downstream, State,
 };
 
-/// How long a connection that was told to end may take, in milliseconds, if it has served nobody. A
+/// How long a connection that was told to end may take, in milliseconds, if it has served no request. A
 /// client that understands closes at once.
 const GRACE: u64 = 1_000;
 

@@ -90,7 +90,7 @@ impl Checker {
                 })
             }
             Err(ScaleError::Unfinished(why)) => {
-                let patience = self.settings.limits.removal_deadline();
+                let patience = self.settings.limits.removal_deadline(1);
                 ensure(now.since(asked) >= patience, || format!("{id:?} is given up early: {why}"))
             }
             Ok(Done::Changed(change)) => {

@@ -10,7 +10,7 @@ use crate::fleet::{
     state::{Keeper, Reaping, State},
 };
 
-/// What somebody else keeps is neither started nor ended.
+/// What others keep is neither started nor ended.
 pub(super) fn what_others_keep_is_left_alone(state: &State, turn: &Turn) -> Broken {
     let touches = |action: &&Action| {
         matches!(action, Action::Start(_) | Action::Stop { .. } | Action::Reap { .. })

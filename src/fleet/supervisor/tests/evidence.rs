@@ -167,7 +167,7 @@ fn a_bad_heartbeat_is_shown_until_one_passes() {
     assert_eq!(&*error.text, "500 to GET /heartbeat");
 }
 
-/// `server_1` that somebody else keeps, at an address or nowhere.
+/// `server_1` that others keep, at an address or nowhere.
 fn kept_by_others(at: Option<std::net::SocketAddr>) -> World {
     let identity = FoundIdentity {
         instance: InstanceId { replica: ReplicaId(1), incarnation: Incarnation(1) },

@@ -1,4 +1,4 @@
-//! What a restarted balancer makes of what it finds, and fleets that somebody else keeps.
+//! What a restarted balancer makes of what it finds, and fleets that others keep.
 
 use super::world::{Kind, World, address, name, no_answer, revision, settings};
 use crate::fleet::{

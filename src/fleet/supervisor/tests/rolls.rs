@@ -53,7 +53,7 @@ fn a_fleet_is_made_from_what_it_was_first_started_from() {
     assert_eq!(world.disk.as_ref(), Some(desired), "it is in the state");
 }
 
-/// A moved tag is no deployment by itself: whoever dies comes back as it was.
+/// A moved tag is no deployment by itself: one that dies comes back as it was.
 #[test]
 fn healing_starts_the_build_that_runs_whatever_the_tag_names() {
     let mut world = World::of(3);
@@ -217,7 +217,7 @@ fn a_fleet_without_containers_starts_what_is_wanted() {
     assert!(!world.supervisor.state().is_rolling());
 }
 
-/// Somebody has removed them all: that says nothing of what they were made from.
+/// All of them were removed from outside: that says nothing of what they were made from.
 #[test]
 fn containers_that_are_removed_come_back_as_they_were() {
     let mut world = World::of(2);
