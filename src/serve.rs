@@ -140,10 +140,12 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
 
 /// Says what may surprise, and what of the configuration does not work now.
 async fn announce(config: &Config) -> Result<(), ConfigError> {
+    // What is refused is said in one line, and nothing before it.
+    let warnings = config::resolve(config).await?;
     for notice in &config.notices {
         tracing::info!("{notice}");
     }
-    for warning in config::resolve(config).await? {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
     Ok(())

@@ -244,7 +244,7 @@ fn state_of_others_is_left_alone() {
 
     // Of a newer version, whatever that may look like.
     for newer in
-        [file.replacen("\"version\":2", "\"version\":3", 1), r#"{"version":4,"x":[]}"#.into()]
+        [file.replacen("\"version\":3", "\"version\":4", 1), r#"{"version":5,"x":[]}"#.into()]
     {
         assert_ne!(newer, file);
         fs::write(home.state_file(), &newer).unwrap();

@@ -180,8 +180,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
 fn an_addition_that_cannot_start_leaves_the_fleet_as_it_was() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
-    let fleet = Fleet::of(&host, 3, &["--start-deadline", "3s"]);
-    let load = Load::start(fleet.traffic(), GENTLE);
+    // One without replicas takes what the tag names; others add what they run.
+    let fleet = Fleet::of(&host, 0, &["--start-deadline", "3s"]);
     let image = fleet.world.image.clone();
     let good = format!("{}:good", fleet.world.fleet);
     fleet.world.docker(&["tag", &image, &good]);
@@ -209,13 +209,23 @@ fn an_addition_that_cannot_start_leaves_the_fleet_as_it_was() {
     assert!(refused.contains("'deaf'") && refused.contains("within 3s"), "{refused}");
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert!(!fleet.world.exists(&fleet.container("deaf")));
-    assert_eq!(fleet.replicas().len(), 3);
+    assert!(fleet.replicas().is_empty());
 
     // The good one again: the fleet works, and gets rid of what had been tried.
     fleet.world.docker(&["tag", &good, &image]);
     fleet.add(r#"{"n":1,"hostnames":["fine"]}"#).expect(200);
-    load.end().assert_all_answered();
     fleet.assert_no_strays();
+
+    // With the tag on something bad, and then gone, what runs is what is added.
+    let load = Load::start(fleet.traffic(), GENTLE);
+    fleet.world.owns_image(image::rebuild(&host, &image, "PROCESS_DELAY_MS=soon"));
+    fleet.add(r#"{"n":1,"hostnames":["like_fine"]}"#).expect(200);
+    fleet.world.docker(&["rmi", "--force", &image]);
+    fleet.add(r#"{"n":1,"hostnames":["like_both"]}"#).expect(200);
+    load.end().assert_all_answered();
+    let image_of = |name: &str| fleet.world.inspect(&fleet.container(name), "{{.Image}}");
+    assert_eq!(image_of("like_fine"), image_of("fine"));
+    assert_eq!(image_of("like_both"), image_of("fine"));
 }
 
 /// Most programs have no handler of SIGTERM, and the kernel ignores it for a first process that has

@@ -201,7 +201,9 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
         let error = driver.start(request("S5", 1, 1)).await.unwrap_err();
         assert_eq!(driver.list().await.unwrap().found, []);
         match error {
-            StartError::Refused(text) | StartError::Ended { why: text, .. } => text,
+            StartError::Refused(text)
+            | StartError::NoImage(text)
+            | StartError::Ended { why: text, .. } => text,
             other => panic!("{other:?}"),
         }
     };

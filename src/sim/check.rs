@@ -83,6 +83,8 @@ pub(super) struct Checker {
     out_of_action: BTreeSet<Handle>,
     /// Started by this run.
     started: BTreeSet<InstanceId>,
+    /// Those of them that a roll has started.
+    rolled: BTreeSet<InstanceId>,
     /// Whether this run came with a state file, or has tried to write one.
     has_written: bool,
     addresses: Vec<std::net::SocketAddr>,
@@ -129,6 +131,7 @@ impl Checker {
             passed: BTreeMap::new(),
             out_of_action: BTreeSet::new(),
             started: BTreeSet::new(),
+            rolled: BTreeSet::new(),
             has_written: false,
             addresses: Vec::new(),
             turns: 0,
@@ -154,6 +157,7 @@ impl Checker {
         self.passed.clear();
         self.out_of_action.clear();
         self.started.clear();
+        self.rolled.clear();
         self.has_written = disk.is_some();
         self.before.healthy.clear();
     }
@@ -348,7 +352,13 @@ impl Checker {
                 })?;
             }
             if *cause == StartCause::Outdated {
-                let coming = |id: &InstanceId, i: &Instance| lives(id, i) && i.is_coming();
+                self.rolled.insert(*instance);
+                let coming = |id: &InstanceId, i: &Instance| {
+                    lives(id, i)
+                        && i.is_coming()
+                        && self.rolled.contains(id)
+                        && !state.is_outdated(i)
+                };
                 let rolling = state.instances.iter().filter(|(id, i)| coming(id, i));
                 ensure(rolling.count() == 1, || "two replicas roll at once".to_owned())?;
             }

@@ -156,7 +156,7 @@ fn with_a_token_the_traffic_port_asks_for_it_too() {
             "{run:?}"
         );
         let missing = home.ringmaster(&["replicas", "--url", &url, "--token-file", "/no/such"]);
-        assert_eq!(missing.code, 1, "{missing:?}");
+        assert_eq!(missing.code, 2, "{missing:?}");
         assert!(missing.err.contains("'/no/such' cannot be read"), "{missing:?}");
         assert!(!balancer.log().contains("s3cret") && !balancer.log().contains("m3trics"));
     }

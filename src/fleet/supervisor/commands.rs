@@ -83,7 +83,8 @@ impl Supervisor {
             let answer = self.preview(&command, now);
             return self.answer(id, answer);
         }
-        if self.state.writing.hangs {
+        // A retry takes effect at once; that it is also written may come later.
+        if self.state.writing.hangs && command != ScaleCommand::Retry {
             let why = self.disk_hangs().to_string();
             return self.answer(id, Err(ScaleError::NotPersisted(why)));
         }

@@ -15,6 +15,10 @@ use crate::fleet::{
 impl Supervisor {
     /// The build that a start is to use. Only a roll starts what is wanted and not yet known to work.
     pub(super) fn image_for(&self, cause: StartCause) -> Option<ImageId> {
+        if self.state.desired.replicas().is_empty() && !self.state.is_roll_stopped() {
+            // Nothing runs that a newcomer should be like.
+            return None;
+        }
         let wanted = self.state.wanted.as_ref();
         let revision = match cause {
             StartCause::Outdated => wanted,

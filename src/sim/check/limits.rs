@@ -78,7 +78,9 @@ pub(super) fn a_stopped_roll_stays_stopped(state: &State, turn: &Turn) -> Broken
         let Some(request) = request else { continue };
         if *cause == StartCause::Outdated {
             ensure(!state.is_roll_stopped(), || format!("{instance} rolls on"))?;
-        } else if let Some(revision) = state.desired.revision() {
+        } else if let Some(revision) = state.desired.revision()
+            && (!state.desired.replicas().is_empty() || state.is_roll_stopped())
+        {
             ensure(request.image == revision.image, || {
                 format!("{instance} is started from {:?}, which is on trial", request.image)
             })?;

@@ -48,7 +48,7 @@ fn all_unhealthy_at_once_are_kept_and_serve() {
         let panics = world.notes.iter().filter(|note| matches!(note, Note::PanicBegan { .. }));
         assert_eq!(panics.count(), 1);
         heal_all(&mut world);
-        world.wait(2_000);
+        world.wait(8_000);
         assert_eq!(world.rep(), before);
         assert!(world.starts().is_empty());
         assert!(world.notes.contains(&Note::PanicEnded));
@@ -213,4 +213,42 @@ fn nothing_is_missed_between_heartbeats() {
     world.sicken("server_2", bad_answer());
     world.wait(810);
     assert_eq!(world.rep().len(), 2);
+}
+
+/// One that comes and goes neither ends a panic nor keeps it from being ended.
+#[test]
+fn a_panic_ends_when_most_have_passed_for_a_while() {
+    let mut world = World::of(4);
+    for name in ["server_1", "server_2", "server_3"] {
+        world.sicken(name, bad_answer());
+    }
+    world.wait(3_000);
+    for _ in 0..10 {
+        world.heal("server_3");
+        world.wait(2_000);
+        world.sicken("server_3", bad_answer());
+        world.wait(2_000);
+    }
+    assert!(world.starts().is_empty());
+    let count = |world: &World, wanted: fn(&Note) -> bool| {
+        world.notes.iter().filter(|note| wanted(note)).count()
+    };
+    assert_eq!(count(&world, |note| matches!(note, Note::PanicBegan { .. })), 1);
+    assert_eq!(count(&world, |note| matches!(note, Note::PanicEnded)), 0);
+    // After the hold it goes on one at a time, although one still comes and goes.
+    world.wait(90_000);
+    assert_eq!(world.rep().len(), 4, "{:?}", world.rep());
+}
+
+/// A death makes fewer of them live, and that is no reason to replace the others.
+#[test]
+fn a_death_does_not_end_a_panic() {
+    let mut world = World::of(4);
+    sicken_all(&mut world, &bad_answer());
+    world.wait(10_000);
+    world.start_error = Some(crate::fleet::message::StartError::Refused("no room".into()));
+    world.hold(Kind::Start);
+    world.kill("server_2");
+    world.wait(30_000);
+    assert_eq!(world.starts().len(), 1, "only the dead one");
 }

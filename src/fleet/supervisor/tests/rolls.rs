@@ -5,7 +5,7 @@ use crate::fleet::{
     command::{Done, ScaleCommand},
     ids::ImageId,
     message::{Event, StartError},
-    notes::Note,
+    notes::{Note, StartCause},
 };
 
 fn image(name: &str) -> ImageId {
@@ -232,4 +232,91 @@ fn containers_that_are_removed_come_back_as_they_were() {
     world.wait(300);
     assert_eq!(world.starts().len(), 2);
     assert!(world.starts().iter().all(|start| start.image == Some(image("first"))));
+}
+
+/// What is deployed crashes, or never passes: the fixed build is tried at once, one by one.
+#[test]
+fn a_broken_fleet_gets_the_fixed_build() {
+    for crashes in [true, false] {
+        let mut world = World::of(3);
+        let first = revision(&image("first")).spec;
+        let play = |world: &mut World, millis: u64| {
+            let until = world.now.0 + millis;
+            while world.now.0 < until {
+                world.wait(50);
+                let broken: Vec<String> = world
+                    .containers
+                    .iter()
+                    .filter_map(|found| found.identity.as_ref())
+                    .filter(|identity| identity.spec == first)
+                    .map(|identity| identity.name.to_string())
+                    .collect();
+                for name in broken {
+                    match crashes {
+                        true if world.rep().contains(&name) => world.kill(&name),
+                        true => {}
+                        false => world.sicken(&name, super::world::no_answer()),
+                    }
+                }
+            }
+        };
+        play(&mut world, 120_000);
+        world.image = image("fixed");
+        play(&mut world, 90_000);
+        assert_eq!(builds(&world), ["fixed"; 3], "crashes: {crashes}");
+        assert_eq!(world.rep().len(), 3);
+        assert!(!world.supervisor.state().is_rolling());
+        let mut at_once = 0;
+        for note in &world.notes {
+            match note {
+                Note::Starting { cause: StartCause::Outdated, .. } => at_once += 1,
+                Note::Admitted { .. } => at_once = 0,
+                _ => {}
+            }
+            assert!(at_once <= 1, "one by one");
+        }
+    }
+}
+
+/// Without replicas there is nothing that shows that a build is good.
+#[test]
+fn an_empty_fleet_does_not_complete_a_roll_that_was_given_up() {
+    let mut world = World::of(2);
+    world.image = image("bad");
+    play_with_bad_build(&mut world, "bad", 1_000, 60_000);
+    assert!(world.supervisor.state().is_roll_stopped());
+    world.rm(2, &[]);
+    world.wait(30_000);
+    assert!(world.supervisor.state().is_roll_stopped());
+    world.add(1, &[]);
+    world.wait(1_000);
+    assert_eq!(builds(&world), ["first"]);
+}
+
+/// What has served for longer than newcomers are watched is no newcomer any more.
+#[test]
+fn later_deaths_do_not_count_against_a_roll() {
+    let mut world = World::of(4);
+    world.image = image("second");
+    let mut kills = 0;
+    for _ in 0..400 {
+        world.wait(100);
+        let admitted = |world: &World, name: &str| {
+            let known =
+                world.supervisor.state().instances.values().find(|i| i.name.as_str() == name);
+            known.and_then(|instance| instance.admitted_for(world.now)).unwrap_or_default()
+        };
+        let old = world.containers.iter().filter_map(|found| found.identity.as_ref());
+        let old = old.filter(|identity| identity.image == Some(image("second")));
+        let old: Vec<String> = old.map(|identity| identity.name.to_string()).collect();
+        let proved = old.iter().find(|name| admitted(&world, name).as_secs() > 10);
+        if let Some(name) = proved.filter(|_| kills < 3) {
+            world.kill(&name.clone());
+            kills += 1;
+        }
+    }
+    assert_eq!(kills, 3);
+    world.wait(120_000);
+    assert_eq!(count(&world, |note| matches!(note, Note::RollFailed { .. })), 0);
+    assert_eq!(builds(&world), ["second"; 4]);
 }
