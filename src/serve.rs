@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     api::{self, guard::HostNames},
-    config::{self, Config, ConfigError, DriverKind, Secret},
+    config::{self, Config, DriverKind, Secret},
     control::{
         self, Clock, Handle, Parts, Publisher,
         record::Record,
@@ -72,7 +72,7 @@ const ADOPTION_DEADLINE: Duration = Duration::from_secs(2);
 pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
-    announce(&config).await?;
+    let warnings = config::resolve(&config).await?;
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
@@ -80,6 +80,8 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {} (`admin`)", config.admin))?;
     Workers::check_address(&config.proxy)?;
+    // What is refused is said in one line, and nothing before it.
+    announce(&config, &warnings);
 
     let seed = rand::rngs::SysRng.try_next_u64().context("the system gives no random numbers")?;
     let supervisor = Supervisor::new(settings_of(&config, seed), stored, clock.now())
@@ -139,16 +141,13 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
 }
 
 /// Says what may surprise, and what of the configuration does not work now.
-async fn announce(config: &Config) -> Result<(), ConfigError> {
-    // What is refused is said in one line, and nothing before it.
-    let warnings = config::resolve(config).await?;
+fn announce(config: &Config, warnings: &[String]) {
     for notice in &config.notices {
         tracing::info!("{notice}");
     }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(())
 }
 
 /// Listens for traffic and serves it.

@@ -491,9 +491,26 @@ fn sigint_and_sigterm_end_cleanly_and_finish_what_is_open() {
             let metrics = get(balancer.admin, "/metrics");
             metrics.text().contains("ringmaster_requests_total 1\n")
         });
-        balancer.signal(signal);
-        let (status, log) = balancer.terminate();
+        let (status, log) = balancer.end_by(signal);
         assert_eq!(status.code(), Some(0), "{log}");
         assert_eq!(harness::finish(open).unwrap().status, 200);
     }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    use rustix::process::Signal;
+    let home = Home::new();
+    let balancer = home.start_full(1, &["--drain", "1m"]);
+    let open = harness::begin(balancer.traffic, "GET", "/process?delay_ms=30000", &[], "").unwrap();
+    eventually("it is on its way", || {
+        get(balancer.admin, "/metrics").text().contains("ringmaster_requests_total 1\n")
+    });
+    balancer.signal(Signal::TERM);
+    eventually("it is told", || balancer.logged("stopping: open requests may end").is_some());
+    let begun = std::time::Instant::now();
+    let (status, log) = balancer.terminate();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    drop(open);
 }

@@ -244,7 +244,9 @@ impl State {
         if shutdown.is_given_up {
             return Some(Finish::EngineAway);
         }
-        let is_busy = self.operation.is_some() || self.writing.under_way.is_some();
+        // A disk that hangs is not waited for: its writes are given up and asked for again and again.
+        let writes = self.writing.under_way.is_some() && !self.writing.hangs;
+        let is_busy = self.operation.is_some() || writes;
         let is_empty = !shutdown.stop_replicas || shutdown.is_swept;
         (!is_busy && is_empty).then_some(Finish::Done)
     }

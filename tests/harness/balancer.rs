@@ -145,9 +145,14 @@ impl Balancer {
     }
 
     /// SIGTERM, and the end, after which no child may live.
-    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
+    pub(crate) fn terminate(self) -> (ExitStatus, String) {
+        self.end_by(Signal::TERM)
+    }
+
+    /// A signal, and the end, after which no child may live.
+    pub(crate) fn end_by(mut self, signal: Signal) -> (ExitStatus, String) {
         let children = self.children();
-        self.signal(Signal::TERM);
+        self.signal(signal);
         let status = self.ended();
         assert!(!children.iter().any(Replica::lives), "children outlive their balancer");
         if let Some(reader) = self.reader.take() {
