@@ -278,3 +278,17 @@ fn replicas_that_all_fail_at_once_are_kept_and_serve() {
     let metrics = get(balancer.admin, "/metrics");
     assert!(metrics.text().contains("ringmaster_transitions_total{event=\"panic_began\"} 1"));
 }
+
+#[test]
+fn a_retry_says_what_it_found_to_try_again() {
+    let home = Home::new();
+    let balancer = home.start_full(1, &[]);
+    let url = balancer.url();
+    let run = home.ringmaster(&["retry", "--url", &url]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(run.out, "no roll was stopped; replicas that waited for their next start: 0\n");
+    let asked = ask(balancer.admin, "POST", "/api/retry?dry_run=true", "");
+    assert_eq!(asked.message(), json!({ "roll": false, "waiting": 0 }));
+    assert_eq!(get(balancer.admin, "/api/retry").status, 405);
+    assert_eq!(ask(balancer.admin, "POST", "/api/retry?now=1", "").status, 400);
+}

@@ -3,14 +3,14 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Balancer, Home, LONG, Load, Run, ask, eventually, get, try_ask};
+use crate::harness::{Home, LONG, Load, Run, ask, eventually, get, try_ask};
 
 /// A balancer that may have no log to read addresses from: on ports that were free just now.
 struct Silent {
@@ -313,55 +313,4 @@ fn a_state_disk_that_is_full_harms_no_request() {
     load.all_answered();
     let (status, _) = balancer.terminate();
     assert!(status.success());
-}
-
-/// Sends one request on a connection that stays, and reads the status of its answer.
-fn ask_again(stream: &mut TcpStream) -> String {
-    stream.write_all(b"GET /home HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    // Head and body; the body ends with the only closing brace.
-    while !answer.ends_with(b"}") {
-        let mut part = [0; 4096];
-        let read = stream.read(&mut part).unwrap();
-        assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&answer));
-        answer.extend_from_slice(&part[..read]);
-    }
-    String::from_utf8_lossy(&answer[9..12]).into_owned()
-}
-
-#[test]
-fn descriptors_that_run_out_end_no_replica_and_no_open_connection() {
-    let home = Home::new();
-    crate::harness::companion::program();
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
-    let serve = home.serve(&["--replicas", "2"]);
-    limited.arg(serve.get_program()).args(serve.get_args());
-    limited.current_dir(serve.get_current_dir().unwrap());
-    let balancer = Balancer::spawn(limited);
-    let names = balancer.wait_for(2);
-    let mut kept: Vec<_> = (0..2).map(|_| TcpStream::connect(balancer.traffic).unwrap()).collect();
-    for stream in &mut kept {
-        stream.set_read_timeout(Some(LONG)).unwrap();
-        assert_eq!(ask_again(stream), "200");
-    }
-    let idle: Vec<_> = (0..100).map(|_| TcpStream::connect(balancer.traffic).unwrap()).collect();
-    // Long enough for every heartbeat to be missed that could be.
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(3) {
-        for stream in &mut kept {
-            assert_eq!(ask_again(stream), "200");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    drop(idle);
-    let mut answered = 0;
-    eventually("others are served again", || {
-        answered += usize::from(
-            try_ask(balancer.traffic, "GET", "/home", &[], "").is_ok_and(|a| a.status == 200),
-        );
-        answered > 20
-    });
-    assert_eq!(balancer.rep(), names);
-    assert!(balancer.logged("ejected").is_none(), "{}", balancer.log());
 }
