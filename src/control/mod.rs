@@ -261,8 +261,9 @@ async fn run(
             }
             Some(signal) = signals.recv() => event_of(signal),
             Some(event) = events.recv() => event,
-            Some((instance, kind)) = failures.recv() => Event::RequestFailed { instance, kind },
             Some((request, sender)) = commands.recv() => shell.number(request, sender),
+            // Last of what is told: there may be thousands in a second.
+            Some((instance, kind)) = failures.recv() => Event::RequestFailed { instance, kind },
             () = sleep_until(wake_at) => Event::Tick,
         };
         shell.take(event);
