@@ -405,7 +405,7 @@ async fn a_rebuilt_image_makes_what_runs_outdated() {
     let new = driver.start(request("S6", 1, 2)).await.unwrap();
     let old = StartRequest { image: before.image.clone(), ..request("S7", 1, 3) };
     let old = driver.start(old).await.unwrap();
-    assert_eq!((new.spec, old.spec), (wanted.spec, before.spec));
+    assert_eq!((new.revision.spec, old.revision.spec), (wanted.spec, before.spec));
     let runs = |handle: &Handle| Some(ImageId(world.inspect(&handle.0, "{{.Image}}").into()));
     assert_eq!((runs(&new.handle), runs(&old.handle)), (wanted.image, before.image));
     let gone = Some(ImageId(format!("sha256:{}", "0".repeat(64)).into()));

@@ -187,8 +187,8 @@ pub struct Started {
     pub handle: Handle,
     /// Where it will listen.
     pub address: SocketAddr,
-    /// Digest of what it was started from.
-    pub spec: SpecDigest,
+    /// What it was started from.
+    pub revision: Revision,
 }
 
 /// Why an instance could not be started.

@@ -20,7 +20,7 @@ pub struct Instance {
     pub known_at: Moment,
     /// What it was started from; `None` while its start is under way and it follows the fleet.
     pub spec: Option<SpecDigest>,
-    /// The build that its start was to use, where one was named.
+    /// The build that it runs, or that its start was to use.
     pub image: Option<ImageId>,
     /// Its heartbeat.
     pub probing: Probing,

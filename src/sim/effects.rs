@@ -6,8 +6,8 @@ use super::world::{Occurrence, StartReport, World};
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment},
     message::{
-        EngineError, Event, FoundState, ProbeOutcome, Sighting, StartError, StartRequest, Started,
-        StopManner,
+        EngineError, Event, FoundState, ProbeOutcome, Revision, Sighting, StartError, StartRequest,
+        Started, StopManner,
     },
 };
 
@@ -84,7 +84,8 @@ impl World {
         container.is_late = is_late;
         container.is_stubborn = self.rng.random_bool(self.trouble);
         let address = container.address;
-        let (image, spec) = (container.identity.image.clone(), container.identity.spec.clone());
+        let image = container.identity.image.clone();
+        let revision = Revision { spec: container.identity.spec.clone(), image: image.clone() };
         if image.is_some_and(|image| self.engine.bad.contains(&image)) {
             // Some end before they pass, some only after a while.
             container.is_blameless = false;
@@ -96,7 +97,7 @@ impl World {
             self.after(exits_in, Occurrence::Exit { handle: handle.clone() });
         }
         let (delay, result) = match report {
-            StartReport::Honest(delay) => (delay, Ok(Started { handle, address, spec })),
+            StartReport::Honest(delay) => (delay, Ok(Started { handle, address, revision })),
             StartReport::Denies(delay) => {
                 (delay, Err(StartError::Unclear("connection reset".into())))
             }

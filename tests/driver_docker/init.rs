@@ -50,7 +50,7 @@ async fn an_image_that_starts_an_init_itself_gets_none() {
     let started = driver.start(request("S5", 1, 1)).await.unwrap();
     assert_eq!(world.inspect(&started.handle.0, "{{.HostConfig.Init}}"), "false");
     assert!(get(started.address).contains("SERVER_ID=S5"));
-    assert_ne!(started.spec, wanted.spec, "it is another image");
+    assert_ne!(started.revision.spec, wanted.spec, "it is another image");
     // The build before is started with an init, as its own program is none.
     let before = driver.start(StartRequest { image: wanted.image, ..request("S6", 2, 1) }).await;
     let before = before.unwrap();

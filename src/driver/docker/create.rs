@@ -114,8 +114,8 @@ impl DockerDriver {
         self.remember(&id, request.instance);
         match self.run(&id).await {
             Ok(address) => {
-                let spec = source.build.revision.spec.clone();
-                Ok(Started { handle: Handle(id.into()), address, spec })
+                let revision = source.build.revision.clone();
+                Ok(Started { handle: Handle(id.into()), address, revision })
             }
             Err(failure) => Err(self.abandon(&id, failure).await),
         }

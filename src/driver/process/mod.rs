@@ -110,6 +110,10 @@ impl ProcessDriver {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn revision(&self) -> Revision {
+        Revision { spec: self.spec.clone(), image: None }
+    }
+
     async fn start_child(&self, request: StartRequest) -> Result<Started, StartError> {
         self.clear_name(&request.name).await?;
         let mut ended = LastWords::default();
@@ -154,7 +158,7 @@ impl ProcessDriver {
             return Ok(Err(entry.output.last_words(code).await));
         }
         entry.running.announce_end();
-        Ok(Ok(Started { handle: handle(number), address, spec: self.spec.clone() }))
+        Ok(Ok(Started { handle: handle(number), address, revision: self.revision() }))
     }
 
     fn identity(&self, request: &StartRequest) -> FoundIdentity {
@@ -299,7 +303,7 @@ impl Driver for ProcessDriver {
             })
             .collect();
         Box::pin(async move {
-            let wanted = Some(Revision { spec: self.spec.clone(), image: None });
+            let wanted = Some(self.revision());
             Ok(Listing { wanted, found, ..Listing::default() })
         })
     }

@@ -398,6 +398,7 @@ impl Supervisor {
             return;
         };
         let change = Box::new(self.state.desired.change_to(&after));
+        let was_empty = self.state.desired.replicas().is_empty();
         self.state.desired = after;
         self.note(Note::Committed { cause, names: names.clone(), change: change.clone() });
         let limits = &self.state.limits;
@@ -412,6 +413,9 @@ impl Supervisor {
                 let needed = self.state.limits.probe_passes;
                 for newcomer in newcomers {
                     let id = InstanceId { replica: newcomer.id, incarnation: newcomer.incarnation };
+                    if was_empty {
+                        self.make_like(id);
+                    }
                     // One that fails since the write began is supervised like any other.
                     if self.state.instances.get(&id).is_some_and(|i| i.is_ready(needed)) {
                         self.admit(id, now);

@@ -161,13 +161,13 @@ impl Supervisor {
                 let ended = ended.flatten().filter(|(handle, _)| *handle == started.handle);
                 instance.handle = Some(started.handle);
                 instance.known_at = now;
-                instance.spec = Some(started.spec);
                 instance.phase = Phase::Warming {
                     address: started.address,
                     since: now,
                     passes: Passes::Untested,
                 };
                 instance.probing = Probing::Idle { next: now, suspect: false };
+                self.runs(id, started.revision);
                 if let Some((_, Exit(exit_code))) = ended {
                     self.died(id, exit_code, now);
                 }

@@ -33,12 +33,9 @@ impl Supervisor {
     /// `is_first`: it is the first list of this run.
     pub(super) fn take_specs(&mut self, listing: &Listing, is_first: bool) {
         let before = self.outdated();
-        self.state.wanted = listing.wanted.clone();
-        if let Some(wanted) = &listing.wanted
-            && self.state.roll.aim_at(&wanted.spec)
-        {
-            // What failed so far was something else.
-            self.state.backoffs.values_mut().for_each(Backoff::hurry);
+        match &listing.wanted {
+            Some(wanted) => self.want(wanted.clone()),
+            None => self.state.wanted = None,
         }
         for found in &listing.found {
             let Some(identity) = &found.identity else { continue };
@@ -53,6 +50,27 @@ impl Supervisor {
         if !names.is_empty() {
             self.note(Note::Outdated { names });
         }
+    }
+
+    /// An instance was started from a revision. Where no build was named, that is what the tag names,
+    /// which the last list may not have known yet.
+    pub(super) fn runs(&mut self, id: InstanceId, revision: Revision) {
+        let Some(instance) = self.state.instances.get_mut(&id) else { return };
+        let is_by_tag = instance.image.is_none() && revision.image.is_some();
+        instance.spec = Some(revision.spec.clone());
+        instance.image.clone_from(&revision.image);
+        if is_by_tag {
+            self.want(revision);
+        }
+    }
+
+    /// Takes in what the tag names by now, with the settings of the configuration.
+    pub(super) fn want(&mut self, wanted: Revision) {
+        if self.state.roll.aim_at(&wanted.spec) {
+            // What failed so far was something else.
+            self.state.backoffs.values_mut().for_each(Backoff::hurry);
+        }
+        self.state.wanted = Some(wanted);
     }
 
     fn outdated(&self) -> BTreeMap<InstanceId, ReplicaName> {
@@ -73,6 +91,20 @@ impl Supervisor {
             Some(_) => self.state.wanted.clone(),
             None => most_common(&self.state.instances, listing).or(self.state.wanted.clone()),
         };
+        if revision.is_some() && revision.as_ref() != self.state.desired.revision() {
+            let rejected = self.state.desired.rejected().cloned();
+            self.state.desired = self.state.desired.clone().made_from(revision, rejected);
+            self.state.writing.stale = true;
+        }
+    }
+
+    /// A fleet that had no replicas is made from what its first ones run.
+    pub(super) fn make_like(&mut self, id: InstanceId) {
+        let instance = self.state.instances.get(&id);
+        let revision = instance.and_then(|instance| {
+            let spec = instance.spec.clone()?;
+            Some(Revision { spec, image: instance.image.clone() })
+        });
         if revision.is_some() && revision.as_ref() != self.state.desired.revision() {
             let rejected = self.state.desired.rejected().cloned();
             self.state.desired = self.state.desired.clone().made_from(revision, rejected);

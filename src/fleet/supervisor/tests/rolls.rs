@@ -320,3 +320,21 @@ fn later_deaths_do_not_count_against_a_roll() {
     assert_eq!(count(&world, |note| matches!(note, Note::RollFailed { .. })), 0);
     assert_eq!(builds(&world), ["second"; 4]);
 }
+
+/// The tag moves before the next list: what was started first is what the fleet is made from.
+#[test]
+fn the_first_replicas_of_an_empty_fleet_say_what_it_is_made_from() {
+    let mut world = World::before_boot(super::world::settings(0), None, Vec::new());
+    world.image = image("deaf");
+    world.wait(100);
+    world.image = image("good");
+    world.add(1, &["fine"]);
+    world.wait(100);
+    world.image = image("bad");
+    world.add(1, &["like_fine"]);
+    world.wait(100);
+    assert_eq!(builds(&world), ["good"; 2]);
+    let desired = &world.supervisor.state().desired;
+    assert_eq!(desired.revision(), Some(&revision(&image("good"))));
+    assert_eq!(world.disk.as_ref(), Some(desired));
+}

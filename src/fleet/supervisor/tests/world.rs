@@ -254,7 +254,7 @@ impl World {
             }),
             state: FoundState::Running(Some(address)),
         });
-        Started { handle, address, spec: revision(&image).spec }
+        Started { handle, address, revision: revision(&image) }
     }
 
     /// Answers of this kind are held back from now on.
