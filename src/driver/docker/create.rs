@@ -15,7 +15,7 @@ use bollard::{
 use futures_util::StreamExt;
 
 use super::{
-    Build, DockerDriver,
+    Build, DockerDriver, FleetNetwork,
     client::{CallError, cut},
     labels,
     list::address_of,
@@ -201,6 +201,11 @@ impl DockerDriver {
             let text = format!("it has no address on network {}", self.network);
             return Err(Failure::Final(StartError::Refused(text.into())));
         };
+        let is_known = |ranges: &FleetNetwork| ranges.may_be_replica(address.ip());
+        if !self.fleet_network().is_some_and(|ranges| is_known(&ranges)) {
+            // Whose address that is must be known before it can ask us for anything.
+            self.refresh_ranges().await?;
+        }
         if settle(address, self.ended(id), self.config.settle).await.is_some() {
             self.still_runs(id, &self.inspect(id).await?).await?;
         }

@@ -93,12 +93,12 @@ impl DockerDriver {
         }
     }
 
-    /// Learns the address ranges again, if we run in a container: it may be on other networks by now.
+    /// Learns the address ranges again: our own container may be on other networks by now, and the
+    /// fleet's may be another one of the same name, where two balancers made it at the same time.
     pub(super) async fn refresh_ranges(&self) -> Result<(), CallError> {
-        if let Some(own) = self.own_container().await?
-            && let Some(network) = self.find_network().await?
-        {
-            self.learn_ranges(&network, Some(&own));
+        let own = self.own_container().await?;
+        if let Some(network) = self.find_network().await? {
+            self.learn_ranges(&network, own.as_ref());
         }
         Ok(())
     }
