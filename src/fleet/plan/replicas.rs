@@ -48,7 +48,9 @@ pub(super) fn steps(
         }
         surplus_steps(state, &siblings, steps);
         let Some(mut cause) = start_cause(state, replica.id(), &siblings, clock) else { continue };
-        if may_roll && cause != StartCause::Outdated && is_hopeless(state, replica.id()) {
+        // A living one is replaced only where that is allowed, whatever by.
+        let may_try = cause != StartCause::Failing || replacements > 0;
+        if may_roll && may_try && is_hopeless(state, replica.id()) {
             cause = StartCause::Outdated;
         }
         let is_allowed = match cause {

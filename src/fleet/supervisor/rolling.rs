@@ -6,7 +6,7 @@ use super::Supervisor;
 use crate::fleet::{
     backoff::Backoff,
     command::{Answer, Done},
-    ids::{ImageId, InstanceId, Moment, ReplicaName},
+    ids::{ImageId, InstanceId, Moment, ReplicaName, SpecDigest},
     message::{Listing, Revision},
     notes::{Note, StartCause},
     observed::{Instance, Phase},
@@ -93,8 +93,7 @@ impl Supervisor {
         };
         if revision.is_some() && revision.as_ref() != self.state.desired.revision() {
             let rejected = self.state.desired.rejected().cloned();
-            self.state.desired = self.state.desired.clone().made_from(revision, rejected);
-            self.state.writing.stale = true;
+            self.make_from(revision, rejected);
         }
     }
 
@@ -107,9 +106,14 @@ impl Supervisor {
         });
         if revision.is_some() && revision.as_ref() != self.state.desired.revision() {
             let rejected = self.state.desired.rejected().cloned();
-            self.state.desired = self.state.desired.clone().made_from(revision, rejected);
-            self.state.writing.stale = true;
+            self.make_from(revision, rejected);
         }
+    }
+
+    /// What the fleet is made from by now, and what it is not to be made from; to be written.
+    fn make_from(&mut self, revision: Option<Revision>, rejected: Option<SpecDigest>) {
+        self.state.desired = self.state.desired.clone().made_from(revision, rejected);
+        self.state.writing.stale = true;
     }
 
     /// A newcomer of a roll is watched from the moment it enters the table.
@@ -138,17 +142,15 @@ impl Supervisor {
         if has_failed {
             let revision = self.state.desired.revision().cloned();
             let rejected = self.state.wanted.as_ref().map(|wanted| wanted.spec.clone());
-            self.state.desired = self.state.desired.clone().made_from(revision, rejected);
-            self.state.writing.stale = true;
+            self.make_from(revision, rejected);
             self.note(Note::RollStopped { error: Arc::clone(why) });
         }
     }
 
     pub(super) fn complete_roll(&mut self) {
         let wanted = self.state.wanted.clone();
-        self.state.desired = self.state.desired.clone().made_from(wanted, None);
+        self.make_from(wanted, None);
         self.state.roll.start_over();
-        self.state.writing.stale = true;
         self.note(Note::RollCompleted);
     }
 
@@ -161,8 +163,7 @@ impl Supervisor {
         let is_lost = revision.image.as_ref() == started && wanted.image != revision.image;
         let Some(image) = revision.image.clone().filter(|_| is_lost) else { return false };
         let wanted = Some(wanted.clone());
-        self.state.desired = self.state.desired.clone().made_from(wanted, None);
-        self.state.writing.stale = true;
+        self.make_from(wanted, None);
         self.note(Note::RevisionLost { image });
         true
     }
@@ -179,8 +180,7 @@ impl Supervisor {
         let waits = self.what_waits(now);
         if self.state.is_roll_stopped() {
             let revision = self.state.desired.revision().cloned();
-            self.state.desired = self.state.desired.clone().made_from(revision, None);
-            self.state.writing.stale = true;
+            self.make_from(revision, None);
             self.note(Note::RollRetried);
         }
         self.state.roll.start_over();

@@ -252,3 +252,22 @@ fn a_death_does_not_end_a_panic() {
     world.wait(30_000);
     assert_eq!(world.starts().len(), 1, "only the dead one");
 }
+
+/// Another build is no way around the hold: living ones are left alone by a roll as well.
+#[test]
+fn a_panic_holds_back_a_roll_too() {
+    let mut world = World::of(4);
+    for _ in 0..2 {
+        for name in world.rep() {
+            world.kill(&name);
+        }
+        world.wait(1_000);
+        assert_eq!(world.rep().len(), 4);
+    }
+    sicken_all(&mut world, &bad_answer());
+    world.wait(3_000);
+    world.forget();
+    world.image = crate::fleet::ids::ImageId("second".into());
+    world.wait(60_000);
+    assert!(world.starts().is_empty(), "{:?}", world.starts());
+}
