@@ -8,8 +8,8 @@
 //! answers. The state file is our own, but a disk may damage it.
 
 pub use crate::{
-    control::store::fuzzing::state,
     proxy::fuzzing::{access_log, forwarded_for, head, interim, key, proxy_protocol},
+    store::fuzzing::state,
 };
 
 /// A function that panics where something does not hold.

@@ -29,6 +29,7 @@
 //! | [`sim`] | pure: the world in which the supervisor is tested | is reached from the program |
 //! | [`driver`] | effects on instances behind one small trait | decides |
 //! | [`control`] | the shell: owns the supervisor, carries out its actions | sees HTTP servers or the data plane |
+//! | [`store`] | effects: where the committed state is kept | decides |
 //! | [`proxy`] | the data plane: workers, forwarding, pools, retries | sees the supervisor or a driver |
 //! | [`api`] | parse → command → wire | sees the supervisor or a driver |
 //! | [`config`], [`cli`], [`client`], [`serve`], [`logging`] | parse, wire the parts, wait | hold logic |
@@ -38,6 +39,7 @@
 //! ```text
 //! serve ─► api ─► control::Handle
 //! serve ─► control ─► driver ─► fleet::{ids, message}
+//!          control ─► store ─► fleet
 //! serve ─► proxy ─► balance ─► ring
 //!          control ─ publish(RoutingTable) ─► proxy      one swap, loaded once per request
 //!          proxy ─ try_send(failed request) ─► control   bounded; drops are counted
@@ -81,3 +83,4 @@ pub mod ring;
 pub mod serve;
 pub mod sim;
 pub mod simulate;
+pub mod store;

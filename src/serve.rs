@@ -20,11 +20,7 @@ use tokio::{
 use crate::{
     api::{self, guard::HostNames},
     config::{self, Config, DriverKind, Secret},
-    control::{
-        self, Clock, Handle, Parts, Publisher,
-        record::Record,
-        store::{Loaded, Store},
-    },
+    control::{self, Clock, Handle, Parts, Publisher, record::Record},
     driver::{
         Driver,
         docker::{DockerConfig, DockerDriver},
@@ -42,6 +38,7 @@ use crate::{
     logging::Log,
     proxy::{Routes, Totals, Workers},
     ring::hash,
+    store::{FileStore, Loaded},
 };
 
 /// Failure reports of the data plane that may wait; more are dropped and counted.
@@ -294,11 +291,11 @@ fn env_of(config: &Config) -> Vec<(String, String)> {
     config.env.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
 
-fn open_store(config: &Config) -> anyhow::Result<(Option<Store>, Option<Desired>)> {
+fn open_store(config: &Config) -> anyhow::Result<(Option<FileStore>, Option<Desired>)> {
     if config.driver == DriverKind::Static {
         return Ok((None, None));
     }
-    let store = Store::open(&config.state_dir, &config.fleet)?;
+    let store = FileStore::open(&config.state_dir, &config.fleet)?;
     let stored = match store.load()? {
         Loaded::Nothing => None,
         Loaded::State(desired) => Some(*desired),

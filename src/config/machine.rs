@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{Checked, Config, ConfigError, DriverKind, upstreams, wrong};
-use crate::{control::store::Store, driver::fixed};
+use crate::{driver::fixed, store::FileStore};
 
 /// Looks at all of it, and says what may surprise, each in a sentence.
 ///
@@ -16,7 +16,7 @@ pub async fn meet(config: &Config) -> Checked<Vec<String>> {
         program(config)?;
     }
     if config.driver != DriverKind::Static {
-        let found = Store::inspect(&config.state_dir, &config.fleet);
+        let found = FileStore::inspect(&config.state_dir, &config.fleet);
         let found = found.map_err(|error| ConfigError { key: "state_dir", why: error.to_string() });
         warnings.extend(found?);
     }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Clock, Publisher, prober::Prober, store::Store};
+use super::{Clock, Publisher, prober::Prober};
 use crate::{
     driver::Driver,
     fleet::message::{Action, Event, StopManner},
+    store::FileStore,
 };
 
 pub(super) struct Executor {
     driver: Arc<dyn Driver>,
-    store: Option<Store>,
+    store: Option<FileStore>,
     prober: Prober,
     publisher: Arc<dyn Publisher>,
     clock: Clock,
@@ -23,7 +24,7 @@ pub(super) struct Executor {
 impl Executor {
     pub(super) fn new(
         driver: Arc<dyn Driver>,
-        store: Option<Store>,
+        store: Option<FileStore>,
         prober: Prober,
         publisher: Arc<dyn Publisher>,
         clock: Clock,

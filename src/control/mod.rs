@@ -8,7 +8,6 @@
 mod executor;
 pub mod prober;
 pub mod record;
-pub mod store;
 
 use std::{
     collections::HashMap,
@@ -29,11 +28,11 @@ use crate::{
         table::RoutingTable,
         view::{FleetView, InstanceView},
     },
+    store::FileStore,
 };
 use executor::Executor;
 use prober::Prober;
 use record::Record;
-use store::Store;
 
 /// Who reads the routing table.
 pub trait Publisher: Send + Sync + 'static {
@@ -56,7 +55,7 @@ pub struct Parts {
     /// How instances are run.
     pub driver: Arc<dyn Driver>,
     /// Where the state is kept; `None` for a fleet that has none.
-    pub store: Option<Store>,
+    pub store: Option<FileStore>,
     /// Sends heartbeats.
     pub prober: Prober,
     /// Who reads the table.

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{
+use super::codec::{
     Envelope, StateFile, Unreadable, VERSION, checksum, desired_of, read_envelope, text_of,
 };
 

@@ -1,7 +1,6 @@
 //! The state file: the committed desired state, written by temporary file, fsync and rename, so
 //! that a crash at any moment leaves either the old state or the new one.
 
-pub(crate) mod fuzzing;
 mod inspect;
 mod writer;
 
@@ -12,26 +11,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
 use writer::Writer;
 
-use crate::{
-    fleet::{
-        desired::{Desired, Replica},
-        ids::{Generation, ImageId, Incarnation, ReplicaId, ReplicaName, SpecDigest},
-        message::Revision,
-    },
-    ring::{Member, RingOptions, RingSettings, hash},
-};
+use super::codec::{Unreadable, VERSION, desired_of, read_envelope, text_of};
+use crate::fleet::desired::Desired;
 
-const VERSION: u32 = 3;
 /// More than any fleet can need; a larger file is not ours.
 const SIZE_MAX: u64 = 64 << 20;
 
 /// The state file of one fleet, and the lock on its directory.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct FileStore {
     directory: PathBuf,
     fleet: String,
     writer: Writer,
@@ -87,73 +77,7 @@ pub enum Loaded {
     },
 }
 
-/// All that can be relied on in a file of any version.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Envelope {
-    version: u32,
-    /// XXH3 of the text of `state`, in hexadecimal.
-    checksum: String,
-    state: Box<serde_json::value::RawValue>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StateFile {
-    fleet: String,
-    generation: u64,
-    next_id: u32,
-    ring: RingWire,
-    /// Since version 2: what the configuration said when it last took effect; where it is missing,
-    /// the ring itself.
-    configured: Option<RingWire>,
-    /// Since version 3: what the fleet is made from, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    revision: Option<RevisionWire>,
-    /// Since version 3: digest of what a roll was given up for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rejected: Option<String>,
-    replicas: Vec<ReplicaWire>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RevisionWire {
-    spec: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RingWire {
-    slots: u32,
-    virtual_servers: u32,
-    placement: String,
-    // Since version 2.
-    algorithm: Option<String>,
-    collision: Option<String>,
-    hash: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_key: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReplicaWire {
-    id: u32,
-    name: String,
-    weight: u32,
-    ordinal: u32,
-    positions: Vec<u32>,
-    incarnation: u32,
-}
-
-impl Store {
+impl FileStore {
     /// Makes the directory if it is missing, and locks it.
     ///
     /// # Errors
@@ -255,114 +179,18 @@ impl Store {
     }
 }
 
-enum Unreadable {
-    Newer(u32),
-    Corrupt(String),
-}
-
-fn read_envelope(text: &[u8]) -> Result<StateFile, Unreadable> {
-    let corrupt = |error: serde_json::Error| Unreadable::Corrupt(error.to_string());
-    let Versioned { version } = serde_json::from_slice(text).map_err(corrupt)?;
-    if version > VERSION {
-        return Err(Unreadable::Newer(version));
-    }
-    let envelope: Envelope = serde_json::from_slice(text).map_err(corrupt)?;
-    if checksum(envelope.state.get()) != envelope.checksum {
-        return Err(Unreadable::Corrupt("its checksum is wrong".to_owned()));
-    }
-    serde_json::from_str(envelope.state.get()).map_err(corrupt)
-}
-
-fn text_of(fleet: &str, desired: &Desired) -> io::Result<Vec<u8>> {
-    let settings = desired.ring().settings();
-    let file = StateFile {
-        fleet: fleet.to_owned(),
-        generation: desired.generation().0,
-        next_id: desired.next_id().0,
-        ring: ring_wire(settings),
-        configured: Some(ring_wire(desired.configured())),
-        revision: desired.revision().map(|revision| RevisionWire {
-            spec: revision.spec.0.to_string(),
-            image: revision.image.as_ref().map(ToString::to_string),
-        }),
-        rejected: desired.rejected().map(|spec| spec.0.to_string()),
-        replicas: desired
-            .replicas()
-            .iter()
-            .map(|replica| ReplicaWire {
-                id: replica.id().0,
-                name: replica.name.as_str().to_owned(),
-                weight: replica.member.weight,
-                ordinal: replica.member.ordinal,
-                positions: replica.member.positions.clone(),
-                incarnation: replica.incarnation.0,
-            })
-            .collect(),
-    };
-    let state = serde_json::value::to_raw_value(&file)?;
-    let envelope = Envelope { version: VERSION, checksum: checksum(state.get()), state };
-    Ok(serde_json::to_vec(&envelope)?)
-}
-
-fn checksum(text: &str) -> String {
-    format!("{:016x}", hash::xxh3(text.as_bytes()))
-}
-
-fn desired_of(file: StateFile) -> Result<Desired, String> {
-    let settings = ring_settings(file.ring)?;
-    let configured = file.configured.map_or_else(|| Ok(settings.clone()), ring_settings)?;
-    let replicas = file.replicas.into_iter().map(|wire| {
-        let name = ReplicaName::new(&wire.name).map_err(|error| error.to_string())?;
-        let member = Member {
-            id: ReplicaId(wire.id),
-            ordinal: wire.ordinal,
-            weight: wire.weight,
-            positions: wire.positions,
-        };
-        Ok(Replica { member, name, incarnation: Incarnation(wire.incarnation) })
-    });
-    let replicas: Vec<Replica> = replicas.collect::<Result<_, String>>()?;
-    let (generation, next_id) = (Generation(file.generation), ReplicaId(file.next_id));
-    let desired = Desired::restore(settings, generation, next_id, replicas);
-    let revision = file.revision.map(|wire| Revision {
-        spec: SpecDigest(wire.spec.into()),
-        image: wire.image.map(|image| ImageId(image.into())),
-    });
-    let rejected = file.rejected.map(|spec| SpecDigest(spec.into()));
-    let desired = desired.map_err(|error| error.to_string())?;
-    Ok(desired.configured_as(configured).made_from(revision, rejected))
-}
-
-fn ring_wire(settings: &RingSettings) -> RingWire {
-    let options = RingOptions::of(settings);
-    RingWire {
-        slots: settings.slots,
-        virtual_servers: settings.virtual_servers,
-        placement: settings.placement.name().to_owned(),
-        algorithm: options.algorithm,
-        collision: options.collision,
-        hash: options.hash,
-        hash_key: options.hash_key,
-    }
-}
-
-fn ring_settings(wire: RingWire) -> Result<RingSettings, String> {
-    let options = RingOptions {
-        algorithm: wire.algorithm,
-        slots: Some(wire.slots),
-        virtual_servers: Some(wire.virtual_servers),
-        placement: Some(wire.placement),
-        collision: wire.collision,
-        hash: wire.hash,
-        hash_key: wire.hash_key,
-    };
-    options.on(&RingSettings::default()).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::desired::Newcomer;
+    use crate::{
+        fleet::{
+            desired::Newcomer,
+            ids::{Generation, ImageId, Incarnation, ReplicaId, ReplicaName, SpecDigest},
+            message::Revision,
+        },
+        ring::{RingSettings, hash},
+        store::codec::checksum,
+    };
 
     struct Directory(PathBuf);
 
@@ -399,7 +227,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let directory = Directory::new("roundtrip");
-        let store = Store::open(&directory.0, "default").unwrap();
+        let store = FileStore::open(&directory.0, "default").unwrap();
         assert!(matches!(store.load().unwrap(), Loaded::Nothing));
         store.write(&some_state(), &|| false).unwrap();
         let Loaded::State(read) = store.load().unwrap() else { panic!("not a state") };
@@ -409,7 +237,7 @@ mod tests {
     #[test]
     fn a_state_that_was_overtaken_never_replaces_the_file() {
         let directory = Directory::new("overtaken");
-        let store = Store::open(&directory.0, "default").unwrap();
+        let store = FileStore::open(&directory.0, "default").unwrap();
         store.write(&some_state(), &|| false).unwrap();
         let newer = some_state().without(&[ReplicaId(1)]);
         let error = store.write(&newer, &|| true).unwrap_err();
@@ -422,14 +250,14 @@ mod tests {
     #[test]
     fn kept_files_of_earlier_versions_are_migrated() {
         let kept = [
-            (1, include_str!("store/kept/version-1.json")),
-            (2, include_str!("store/kept/version-2.json")),
-            (3, include_str!("store/kept/version-3.json")),
+            (1, include_str!("kept/version-1.json")),
+            (2, include_str!("kept/version-2.json")),
+            (3, include_str!("kept/version-3.json")),
         ];
         assert_eq!(kept.last().unwrap().0, VERSION, "keep a file of each version");
         for (version, text) in kept {
             let directory = Directory::new(&format!("kept-{version}"));
-            let store = Store::open(&directory.0, "default").unwrap();
+            let store = FileStore::open(&directory.0, "default").unwrap();
             fs::write(store.path(), text).unwrap();
             let Loaded::State(read) = store.load().unwrap() else { panic!("version {version}") };
             assert_eq!(read.replicas().len(), 3, "version {version}");
@@ -449,7 +277,7 @@ mod tests {
     #[test]
     fn a_file_of_version_1_is_read() {
         let directory = Directory::new("version-1");
-        let store = Store::open(&directory.0, "default").unwrap();
+        let store = FileStore::open(&directory.0, "default").unwrap();
         let state = r#"{"fleet":"default","generation":5,"next_id":7,
             "ring":{"slots":27,"virtual_servers":2,"placement":"polynomial"},"replicas":[
             {"id":4,"name":"S4","weight":1,"ordinal":1,"positions":[1,9],"incarnation":3}]}"#;
@@ -472,7 +300,7 @@ mod tests {
     #[test]
     fn any_damage_is_noticed_and_set_aside() {
         let directory = Directory::new("corrupt");
-        let store = Store::open(&directory.0, "default").unwrap();
+        let store = FileStore::open(&directory.0, "default").unwrap();
         store.write(&some_state(), &|| false).unwrap();
         let good = fs::read(store.path()).unwrap();
         for (index, _) in good.iter().enumerate().step_by(7) {
@@ -494,12 +322,12 @@ mod tests {
     #[test]
     fn a_directory_serves_one_balancer_and_one_fleet() {
         let directory = Directory::new("lock");
-        let store = Store::open(&directory.0, "blue").unwrap();
+        let store = FileStore::open(&directory.0, "blue").unwrap();
         store.write(&some_state(), &|| false).unwrap();
-        let second = Store::open(&directory.0, "blue");
+        let second = FileStore::open(&directory.0, "blue");
         assert!(matches!(second, Err(StoreError::InUse(_))), "{second:?}");
         drop(store);
-        let other = Store::open(&directory.0, "green").unwrap().load();
+        let other = FileStore::open(&directory.0, "green").unwrap().load();
         assert!(matches!(other, Err(StoreError::OtherFleet { .. })), "{other:?}");
     }
 }

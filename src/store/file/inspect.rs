@@ -8,13 +8,13 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{SIZE_MAX, Store, StoreError, Unreadable, desired_of, read_envelope};
+use super::{FileStore, SIZE_MAX, StoreError, Unreadable, desired_of, read_envelope};
 
-impl Store {
+impl FileStore {
     /// Looks at a state directory, and says what may surprise, each in a sentence.
     ///
     /// # Errors
-    /// What [`Store::open`] or [`Store::load`] would refuse. That another balancer is at work there
+    /// What [`FileStore::open`] or [`FileStore::load`] would refuse. That another balancer is at work there
     /// is no error: the configuration of a running one may be checked.
     pub fn inspect(directory: &Path, fleet: &str) -> Result<Vec<String>, StoreError> {
         let failed = |path: &Path, source| StoreError::Io { path: path.to_path_buf(), source };

@@ -1,0 +1,7 @@
+//! Where the committed state of a fleet is kept.
+
+mod codec;
+mod file;
+pub(crate) mod fuzzing;
+
+pub use file::{FileStore, Loaded, StoreError};
