@@ -70,6 +70,7 @@ async fn scale(handle: &Handle, parameters: &Parsed, body: Body, (known, make): 
         Ok(Done::Added(names)) => wire::success(wire::replicas(&view, Change::Added(&names))),
         Ok(Done::Removed(names)) => wire::success(wire::replicas(&view, Change::Removed(&names))),
         Ok(Done::Changed(change) | Done::Preview(change)) => wire::success(wire::change(&change)),
+        Ok(Done::Marked) => wire::success(serde_json::json!({})),
         Ok(Done::Retried { roll, waiting }) => wire::success(wire::retried(roll, waiting)),
         Err(error) => wire::refusal(&error),
     }

@@ -1,6 +1,9 @@
 //! Scale commands and their answers.
 
-use super::ids::{Generation, ReplicaId, ReplicaName};
+use super::{
+    ids::{Generation, ReplicaId, ReplicaName},
+    server::{Registration, ServerChange},
+};
 use crate::ring::{RingOptions, moves::Moves};
 
 /// Numbers the commands of one run of the balancer; chosen by the shell.
@@ -44,6 +47,32 @@ pub enum ScaleCommand {
     },
     /// Other settings of the ring.
     SetRing(RingOptions),
+    /// Servers that others keep join the ring: when each was checked once, well or not, or has not
+    /// been within a second. Answered by [`Done::Added`]; [`ScaleCommand::Remove`] takes them out.
+    Register(Vec<Registration>),
+    /// A registered server is somewhere else, or has another weight.
+    ChangeServer {
+        /// Whose.
+        name: ReplicaName,
+        /// What becomes different.
+        change: ServerChange,
+    },
+    /// A replica gets no requests any more, and keeps its place on the ring; or gets them again.
+    /// Open requests go on.
+    SetDrained {
+        /// Whose.
+        name: ReplicaName,
+        /// Whether it is out.
+        is_drained: bool,
+    },
+    /// A verdict on the health of a replica, as if a heartbeat had just said so. It holds until the
+    /// next heartbeats say otherwise. Answered by [`Done::Marked`].
+    SetHealth {
+        /// Whose.
+        name: ReplicaName,
+        /// Whether it is taken for healthy.
+        is_healthy: bool,
+    },
     /// Tries again what was given up: a roll that was stopped, and starts that wait for their
     /// back-off.
     Retry,
@@ -119,6 +148,8 @@ pub enum Done {
         /// Replicas whose next start was waiting.
         waiting: usize,
     },
+    /// The verdict was taken in.
+    Marked,
     /// What would change.
     Preview(Box<RingChange>),
 }
@@ -226,9 +257,25 @@ pub enum ScaleError {
         /// How many must stay.
         least: usize,
     },
-    /// This fleet's replicas are kept by somebody else.
-    #[error("the replicas of a static fleet are set by its configuration")]
+    /// This fleet has no driver that could start replicas.
+    #[error(
+        "this fleet starts no replicas: its driver is `static`; servers are registered with POST /api/servers or --upstream"
+    )]
     Static,
+    /// The change of a place of a replica that we keep.
+    #[error("replica '{0}' is started by the balancer, which knows its address")]
+    NotRegistered(ReplicaName),
+    /// A host or port that cannot be.
+    #[error("{0}")]
+    BadPlace(String),
+    /// A place where another server is registered.
+    #[error("'{place}' is the address of '{other}' already")]
+    PlaceTaken {
+        /// As it was given.
+        place: String,
+        /// Who is there.
+        other: ReplicaName,
+    },
     /// A start failed; what had started was removed again.
     #[error("{0}")]
     StartFailed(String),
@@ -266,6 +313,9 @@ impl ScaleError {
             | Self::Unknown(_)
             | Self::NoRoom(_)
             | Self::TooFew { .. }
+            | Self::NotRegistered(_)
+            | Self::BadPlace(_)
+            | Self::PlaceTaken { .. }
             | Self::Static => true,
             Self::StartFailed(_)
             | Self::NotPersisted(_)

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     command::{RingChange, RingView},
     ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName, SpecDigest},
+    server::{Registration, Server, ServerChange},
     values::Revision,
 };
 use crate::ring::{Member, Ring, RingError, RingSettings, membership, moves};
@@ -25,6 +26,9 @@ pub struct Desired {
     revision: Option<Revision>,
     /// What a roll was given up for, and is not tried again without being asked.
     rejected: Option<SpecDigest>,
+    /// The servers of the configuration when they last took effect. Others may have been registered
+    /// since; only a configuration that says something new changes them again.
+    registered: Vec<Registration>,
 }
 
 /// A desired identity.
@@ -36,6 +40,10 @@ pub struct Replica {
     pub name: ReplicaName,
     /// The number of its latest committed instance.
     pub incarnation: Incarnation,
+    /// Where it is, if others keep it; `None`: we start and stop it.
+    pub server: Option<Server>,
+    /// Whether it gets no requests although it is desired.
+    pub is_drained: bool,
 }
 
 impl Replica {
@@ -87,8 +95,17 @@ impl Desired {
         let next_id = ReplicaId(next_id.0.max(above.unwrap_or(1)));
         let index = replicas.iter().enumerate().map(|(at, replica)| (replica.id(), at)).collect();
         let configured = settings;
-        let (revision, rejected) = (None, None);
-        Ok(Self { generation, next_id, replicas, index, ring, configured, revision, rejected })
+        Ok(Self {
+            generation,
+            next_id,
+            replicas,
+            index,
+            ring,
+            configured,
+            revision: None,
+            rejected: None,
+            registered: Vec::new(),
+        })
     }
 
     /// The same, made from something.
@@ -96,6 +113,17 @@ impl Desired {
         self.revision = revision;
         self.rejected = rejected;
         self
+    }
+
+    /// The same with other servers noted as those of the configuration.
+    pub fn registered_as(mut self, servers: Vec<Registration>) -> Self {
+        self.registered = servers;
+        self
+    }
+
+    /// The servers of the configuration when they last took effect.
+    pub fn registered(&self) -> &[Registration] {
+        &self.registered
     }
 
     /// What the fleet is made from: what a missing instance is started from. `None` until the driver
@@ -147,7 +175,14 @@ impl Desired {
             membership::join(settings, &mut members, newcomer.id, newcomer.weight)?;
             if let Some(member) = members.last().cloned() {
                 let (name, incarnation) = (newcomer.name.clone(), newcomer.incarnation);
-                next.replicas.push(Replica { member, name, incarnation });
+                let server = newcomer.server.clone();
+                next.replicas.push(Replica {
+                    member,
+                    name,
+                    incarnation,
+                    server,
+                    is_drained: false,
+                });
             }
         }
         next.succeeded_by(settings.clone(), members)
@@ -177,6 +212,36 @@ impl Desired {
         let mut members = self.ring.members().to_vec();
         membership::reweigh(settings, &mut members, id, weight)?;
         self.clone().succeeded_by(settings.clone(), members)
+    }
+
+    /// The state with a registered server somewhere else or with another weight, one generation later.
+    /// A host that is none was refused before.
+    ///
+    /// # Errors
+    /// [`RingError::Full`] when its virtual servers do not fit.
+    pub fn with_server(&self, id: ReplicaId, change: &ServerChange) -> Result<Self, RingError> {
+        let weight = self.replica(id).map_or(1, |replica| replica.member.weight);
+        let mut next = self.reweighed(id, change.weight.unwrap_or(weight))?;
+        if let Some(&at) = next.index.get(&id)
+            && let Some(server) = &mut next.replicas[at].server
+        {
+            server.host = change.host.clone().unwrap_or_else(|| Arc::clone(&server.host));
+            server.port = change.port.unwrap_or(server.port);
+        }
+        Ok(next)
+    }
+
+    /// The state with a replica drained or not, one generation later.
+    ///
+    /// # Errors
+    /// None: the ring stays as it is.
+    pub fn with_drained(&self, id: ReplicaId, is_drained: bool) -> Result<Self, RingError> {
+        let mut next = self.clone();
+        if let Some(&at) = next.index.get(&id) {
+            next.replicas[at].is_drained = is_drained;
+        }
+        let members = self.ring.members().to_vec();
+        next.succeeded_by(self.ring.settings().clone(), members)
     }
 
     /// The same replicas, in the same order, on a ring of other settings; see
@@ -225,7 +290,8 @@ impl Desired {
         }
         let generation = Generation(self.generation.0 + 1);
         let next = Self::restore(settings, generation, self.next_id, self.replicas)?;
-        Ok(next.configured_as(self.configured).made_from(self.revision, self.rejected))
+        let next = next.configured_as(self.configured).registered_as(self.registered);
+        Ok(next.made_from(self.revision, self.rejected))
     }
 }
 
@@ -240,4 +306,6 @@ pub struct Newcomer {
     pub name: ReplicaName,
     /// Its first instance.
     pub incarnation: Incarnation,
+    /// Where it is, if others keep it.
+    pub server: Option<Server>,
 }

@@ -17,6 +17,7 @@ pub mod observed;
 pub mod operation;
 pub mod plan;
 pub mod roll;
+pub mod server;
 pub mod state;
 pub mod supervisor;
 pub mod table;

@@ -10,6 +10,7 @@ use super::{
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     observed::{self, Instance, Passes, Phase, of_replica},
     operation::{Change, Operation},
+    server::Server,
     state::{Boot, Engine, Finish, State},
 };
 
@@ -66,6 +67,10 @@ pub struct ReplicaView {
     pub name: ReplicaName,
     /// Weight on the ring.
     pub weight: u32,
+    /// Where it is, if others keep it; `None`: we start and stop it.
+    pub server: Option<Server>,
+    /// Whether it gets no requests although it is desired.
+    pub is_drained: bool,
     /// Starts and instances that failed in a row. A stable time forgets them.
     pub failures: u32,
     /// When an instance that serves will have been stable for long enough for that.
@@ -174,6 +179,8 @@ impl FleetView {
                 id: replica.id(),
                 name: replica.name.clone(),
                 weight: replica.member.weight,
+                server: replica.server.clone(),
+                is_drained: replica.is_drained,
                 failures: backoff.map_or(0, Backoff::failures),
                 forgiven_at: admitted.map(|since| since + state.limits.stable_after),
                 next_try: backoff.map_or(Moment(0), Backoff::not_before),

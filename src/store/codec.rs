@@ -9,12 +9,13 @@ use crate::{
         desired::{Desired, Replica},
         ids::{Generation, ImageId, Incarnation, ReplicaId, ReplicaName, SpecDigest},
         message::Revision,
+        server::{Registration, Server, Source},
     },
     ring::{Member, RingOptions, RingSettings, hash},
 };
 
 /// The version that is written.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// All that can be relied on in a file of any version.
 #[derive(Deserialize)]
@@ -46,6 +47,9 @@ pub(super) struct StateFile {
     /// Since version 3: digest of what a roll was given up for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rejected: Option<String>,
+    /// Since version 4: the servers of the configuration when they last took effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    registered: Vec<RegistrationWire>,
     replicas: Vec<ReplicaWire>,
 }
 
@@ -80,6 +84,30 @@ struct ReplicaWire {
     ordinal: u32,
     positions: Vec<u32>,
     incarnation: u32,
+    /// Since version 4: where it is, if others keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server: Option<ServerWire>,
+    /// Since version 4.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    drained: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerWire {
+    host: String,
+    port: u16,
+    /// Whether it was found in a store, and goes when it is gone from there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    discovered: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegistrationWire {
+    name: String,
+    weight: u32,
+    server: ServerWire,
 }
 
 pub(super) enum Unreadable {
@@ -113,6 +141,7 @@ pub(super) fn text_of(fleet: &str, desired: &Desired) -> io::Result<Vec<u8>> {
             image: revision.image.as_ref().map(ToString::to_string),
         }),
         rejected: desired.rejected().map(|spec| spec.0.to_string()),
+        registered: desired.registered().iter().map(registration_wire).collect(),
         replicas: desired
             .replicas()
             .iter()
@@ -123,6 +152,8 @@ pub(super) fn text_of(fleet: &str, desired: &Desired) -> io::Result<Vec<u8>> {
                 ordinal: replica.member.ordinal,
                 positions: replica.member.positions.clone(),
                 incarnation: replica.incarnation.0,
+                server: replica.server.as_ref().map(server_wire),
+                drained: replica.is_drained,
             })
             .collect(),
     };
@@ -146,7 +177,9 @@ pub(super) fn desired_of(file: StateFile) -> Result<Desired, String> {
             weight: wire.weight,
             positions: wire.positions,
         };
-        Ok(Replica { member, name, incarnation: Incarnation(wire.incarnation) })
+        let incarnation = Incarnation(wire.incarnation);
+        let server = wire.server.map(server_of).transpose()?;
+        Ok(Replica { member, name, incarnation, server, is_drained: wire.drained })
     });
     let replicas: Vec<Replica> = replicas.collect::<Result<_, String>>()?;
     let (generation, next_id) = (Generation(file.generation), ReplicaId(file.next_id));
@@ -157,7 +190,35 @@ pub(super) fn desired_of(file: StateFile) -> Result<Desired, String> {
     });
     let rejected = file.rejected.map(|spec| SpecDigest(spec.into()));
     let desired = desired.map_err(|error| error.to_string())?;
-    Ok(desired.configured_as(configured).made_from(revision, rejected))
+    let registered = file.registered.into_iter().map(registration_of).collect::<Result<_, _>>()?;
+    let desired = desired.configured_as(configured).registered_as(registered);
+    Ok(desired.made_from(revision, rejected))
+}
+
+fn server_wire(server: &Server) -> ServerWire {
+    ServerWire {
+        host: server.host.to_string(),
+        port: server.port,
+        discovered: server.source == Source::Store,
+    }
+}
+
+fn server_of(wire: ServerWire) -> Result<Server, String> {
+    let source = if wire.discovered { Source::Store } else { Source::Operator };
+    Server::new(&wire.host, wire.port, source).map_err(|error| error.to_string())
+}
+
+fn registration_wire(registration: &Registration) -> RegistrationWire {
+    RegistrationWire {
+        name: registration.name.to_string(),
+        weight: registration.weight,
+        server: server_wire(&registration.server),
+    }
+}
+
+fn registration_of(wire: RegistrationWire) -> Result<Registration, String> {
+    let name = ReplicaName::new(&wire.name).map_err(|error| error.to_string())?;
+    Ok(Registration { name, weight: wire.weight.max(1), server: server_of(wire.server)? })
 }
 
 fn ring_wire(settings: &RingSettings) -> RingWire {

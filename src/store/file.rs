@@ -187,6 +187,7 @@ mod tests {
             desired::Newcomer,
             ids::{Generation, ImageId, Incarnation, ReplicaId, ReplicaName, SpecDigest},
             message::Revision,
+            server::Server,
         },
         ring::{RingSettings, hash},
         store::codec::checksum,
@@ -212,6 +213,7 @@ mod tests {
     fn some_state() -> Desired {
         let newcomers: Vec<Newcomer> = (1..=3)
             .map(|id| Newcomer {
+                server: None,
                 id: ReplicaId(id),
                 weight: id,
                 name: ReplicaName::numbered(id),
@@ -253,6 +255,7 @@ mod tests {
             (1, include_str!("kept/version-1.json")),
             (2, include_str!("kept/version-2.json")),
             (3, include_str!("kept/version-3.json")),
+            (4, include_str!("kept/version-4.json")),
         ];
         assert_eq!(kept.last().unwrap().0, VERSION, "keep a file of each version");
         for (version, text) in kept {
@@ -266,6 +269,9 @@ mod tests {
             assert_eq!(names, ["server_1", "server_382796", "S5"]);
             assert_eq!(read.replicas()[1].incarnation, Incarnation(2));
             assert_eq!(read.revision().is_some(), version >= 3);
+            let s5 = &read.replicas()[2];
+            assert_eq!(s5.server.as_ref().map(Server::place).is_some(), version >= 4);
+            assert_eq!((s5.is_drained, read.registered().len() == 1), (version >= 4, version >= 4));
             store.write(&read, &|| false).unwrap();
             let written = fs::read_to_string(store.path()).unwrap();
             assert!(written.starts_with(&format!("{{\"version\":{VERSION},")), "{written}");

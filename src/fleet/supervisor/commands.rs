@@ -67,6 +67,7 @@ impl Supervisor {
                 self.ring_change(options)?.apply(&self.state.desired).map_err(no_room)?
             }
             ScaleCommand::Retry => return Ok(self.what_waits(now)),
+            _ => return Err(ScaleError::Static),
         };
         Ok(Done::Preview(Box::new(self.state.desired.change_to(&after))))
     }
@@ -97,6 +98,10 @@ impl Supervisor {
             ScaleCommand::SetRing(options) => {
                 self.ring_change(&options).and_then(|change| self.begin_change(id, change))
             }
+            ScaleCommand::Register(_)
+            | ScaleCommand::ChangeServer { .. }
+            | ScaleCommand::SetDrained { .. }
+            | ScaleCommand::SetHealth { .. } => Err(ScaleError::Static),
             ScaleCommand::Retry => {
                 let retried = self.retry(now);
                 self.answer(id, retried);
@@ -236,7 +241,8 @@ impl Supervisor {
         }
         let newcomers = names.into_iter().zip(0u32..).map(|(name, index)| {
             let id = ReplicaId(self.state.next_id.0.saturating_add(index));
-            Newcomer { id, weight, name, incarnation: self.next_incarnation(id) }
+            let incarnation = self.next_incarnation(id);
+            Newcomer { id, weight, name, incarnation, server: None }
         });
         Ok(newcomers.collect())
     }

@@ -142,6 +142,7 @@ impl Supervisor {
                 weight: 1,
                 name,
                 incarnation: Incarnation(0),
+                server: None,
             })
             .collect();
         let full = self.state.desired.with(&newcomers);
@@ -356,6 +357,8 @@ fn replica_of(identity: &FoundIdentity) -> Replica {
         },
         name: identity.name.clone(),
         incarnation: identity.instance.incarnation,
+        server: None,
+        is_drained: false,
     }
 }
 
@@ -367,6 +370,7 @@ fn place_anew(settings: &RingSettings, replicas: &[Replica]) -> Result<Desired, 
             weight: replica.member.weight,
             name: replica.name.clone(),
             incarnation: replica.incarnation,
+            server: None,
         })
         .collect();
     Desired::empty(settings.clone())?.with(&newcomers)
@@ -385,6 +389,7 @@ fn from_addresses(settings: &RingSettings, identities: &[&FoundIdentity]) -> Des
             weight: identity.weight,
             name: identity.name.clone(),
             incarnation: identity.instance.incarnation,
+            server: None,
         })
         .collect();
     // All of them in one step; only where they do not fit as many as do.

@@ -101,7 +101,7 @@ impl Checker {
                     "a ring that is not on disk".to_owned()
                 })
             }
-            Ok(Done::Preview(_) | Done::Retried { .. }) | Err(_) => Ok(()),
+            Ok(Done::Preview(_) | Done::Retried { .. } | Done::Marked) | Err(_) => Ok(()),
         }
     }
 }

@@ -315,6 +315,7 @@ fn of_two_names_for_one_address_the_first_serves_and_they_never_take_turns() {
 #[test]
 fn the_stored_fleet_wins_over_the_configured_size() {
     let newcomer = |id| Newcomer {
+        server: None,
         id: ReplicaId(id),
         weight: 1,
         name: name(&format!("S{id}")),

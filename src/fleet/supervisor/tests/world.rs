@@ -303,7 +303,9 @@ impl World {
             Ok(Done::Added(names) | Done::Removed(names)) => {
                 Ok(names.iter().map(ToString::to_string).collect())
             }
-            Ok(Done::Preview(_) | Done::Changed(_) | Done::Retried { .. }) => Ok(Vec::new()),
+            Ok(Done::Preview(_) | Done::Changed(_) | Done::Retried { .. } | Done::Marked) => {
+                Ok(Vec::new())
+            }
             Err(error) => Err(error.to_string()),
         })
     }
