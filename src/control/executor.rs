@@ -1,11 +1,14 @@
 //! Carries out actions, each in a task of its own, and sends what came of them back as events. It
 //! decides nothing: no retries, no order, no conditions, and no limits, which are the plan's.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use tokio::sync::mpsc;
 
-use super::{Clock, Publisher, prober::Prober};
+use super::{Clock, Publisher, checks::Checks, prober::Prober};
 use crate::{
     driver::Driver,
     fleet::message::{Action, Event, StopManner},
@@ -13,26 +16,16 @@ use crate::{
 };
 
 pub(super) struct Executor {
-    driver: Arc<dyn Driver>,
-    store: Option<FileStore>,
-    prober: Prober,
-    publisher: Arc<dyn Publisher>,
-    clock: Clock,
-    events: mpsc::Sender<Event>,
+    pub(super) driver: Arc<dyn Driver>,
+    pub(super) store: Option<FileStore>,
+    pub(super) prober: Prober,
+    pub(super) checks: Arc<Checks>,
+    pub(super) publisher: Arc<dyn Publisher>,
+    pub(super) clock: Clock,
+    pub(super) events: mpsc::Sender<Event>,
 }
 
 impl Executor {
-    pub(super) fn new(
-        driver: Arc<dyn Driver>,
-        store: Option<FileStore>,
-        prober: Prober,
-        publisher: Arc<dyn Publisher>,
-        clock: Clock,
-        events: mpsc::Sender<Event>,
-    ) -> Self {
-        Self { driver, store, prober, publisher, clock, events }
-    }
-
     pub(super) fn carry_out(&self, action: Action) {
         let driver = Arc::clone(&self.driver);
         match action {
@@ -56,9 +49,12 @@ impl Executor {
                 .spawn(async move { Some(Event::Listed { asked, result: driver.list().await }) }),
             Action::Probe { instance, address, deadline } => {
                 let prober = self.prober.clone();
+                let checks = Arc::clone(&self.checks);
                 let timeout = deadline.since(self.clock.now());
                 self.spawn(async move {
+                    let begun = Instant::now();
                     let outcome = prober.probe(address, timeout).await;
+                    checks.record(instance, &outcome, SystemTime::now(), begun.elapsed());
                     Some(Event::Probed { instance, outcome })
                 });
             }

@@ -5,6 +5,7 @@
 //! they changed, the actions are carried out concurrently, and their results come back as events.
 //! Nothing here knows of HTTP servers or of the data plane.
 
+pub mod checks;
 mod executor;
 pub mod prober;
 pub mod record;
@@ -30,6 +31,7 @@ use crate::{
     },
     store::FileStore,
 };
+use checks::{CheckView, Checks};
 use executor::Executor;
 use prober::Prober;
 use record::Record;
@@ -118,6 +120,7 @@ pub struct Handle {
     endings: mpsc::Sender<Ending>,
     view: watch::Receiver<Arc<FleetView>>,
     record: Arc<Record>,
+    checks: Arc<Checks>,
     clock: Clock,
     driver: Arc<dyn Driver>,
 }
@@ -174,6 +177,11 @@ impl Handle {
         self.driver.logs(handle, lines).await.map_err(|error| error.to_string())
     }
 
+    /// What the heartbeats of an instance met; `None` before its first, and when it is gone.
+    pub fn checks(&self, instance: InstanceId) -> Option<CheckView> {
+        self.checks.of(instance)
+    }
+
     /// The decision record.
     pub fn record(&self) -> &Record {
         &self.record
@@ -192,16 +200,20 @@ const ENDINGS_MAX: usize = 2;
 pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>) {
     let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
     let (endings, ending_receiver) = mpsc::channel(ENDINGS_MAX);
-    let view = watch::Sender::new(Arc::new(FleetView::of(parts.supervisor.state())));
+    let view = FleetView::of(parts.supervisor.state());
+    let checks = Arc::new(Checks::default());
+    checks.follow(&view);
+    let view = watch::Sender::new(Arc::new(view));
     let handle = Handle {
         commands,
         endings,
         view: view.subscribe(),
         record: Arc::clone(&parts.record),
+        checks: Arc::clone(&checks),
         clock: parts.clock,
         driver: Arc::clone(&parts.driver),
     };
-    (handle, run(parts, command_receiver, ending_receiver, view))
+    (handle, run(parts, checks, command_receiver, ending_receiver, view))
 }
 
 /// All that the loop owns.
@@ -211,6 +223,7 @@ struct Shell {
     executor: Executor,
     publisher: Arc<dyn Publisher>,
     record: Arc<Record>,
+    checks: Arc<Checks>,
     table: RoutingTable,
     view: watch::Sender<Arc<FleetView>>,
     waiting: HashMap<CommandId, oneshot::Sender<Answered>>,
@@ -220,6 +233,7 @@ struct Shell {
 
 async fn run(
     parts: Parts,
+    checks: Arc<Checks>,
     mut commands: mpsc::Receiver<Command>,
     mut endings: mpsc::Receiver<Ending>,
     view: watch::Sender<Arc<FleetView>>,
@@ -231,14 +245,22 @@ async fn run(
     publisher.publish(table.clone());
     let watched = Arc::clone(&driver);
     let watcher = tokio::spawn(async move { watched.watch(signal_sender).await });
-    let executor =
-        Executor::new(driver, store, prober, Arc::clone(&publisher), clock, event_sender);
+    let executor = Executor {
+        driver,
+        store,
+        prober,
+        checks: Arc::clone(&checks),
+        publisher: Arc::clone(&publisher),
+        clock,
+        events: event_sender,
+    };
     let mut shell = Shell {
         supervisor,
         clock,
         executor,
         publisher,
         record,
+        checks,
         table,
         view,
         waiting: HashMap::new(),
@@ -313,6 +335,7 @@ impl Shell {
             // First the table, so that a change is in force before it is told.
             self.publish();
             let view = FleetView::of(self.supervisor.state());
+            self.checks.follow(&view);
             self.view.send_replace(Arc::new(view));
         }
         for note in &notes {
