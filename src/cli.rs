@@ -36,6 +36,8 @@ pub enum Command {
     Rm(Remove),
     /// Show who owns which share of the keys, or change that
     Ring(Ring),
+    /// List the servers and what they served; register, drain or remove one
+    Servers(Servers),
     /// Show all replicas and their instances
     Status(Client),
     /// Try again what was given up: a roll that was stopped, starts that wait for their back-off
@@ -180,6 +182,101 @@ pub struct Remove {
     pub yes: bool,
 }
 
+/// What to do about servers.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Servers {
+    /// A change; without one the servers are listed.
+    #[command(subcommand)]
+    pub action: Option<ServerAction>,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
+}
+
+/// Changes of servers.
+#[derive(Debug, Subcommand)]
+pub enum ServerAction {
+    /// Register a server that somebody else keeps
+    Add(RegisterServer),
+    /// Remove a server; one that the balancer started is stopped
+    Rm(RemoveServer),
+    /// Send a server no more requests; what is open goes on, and it keeps its keys
+    Drain(OneServer),
+    /// Send a drained server requests again
+    Enable(OneServer),
+}
+
+/// A server that is to be registered.
+#[derive(Args, Debug)]
+pub struct RegisterServer {
+    /// What to call it
+    pub name: String,
+    /// Where it listens
+    #[arg(value_name = "HOST:PORT")]
+    pub place: Place,
+    /// Its part of the keys, relative to the others
+    #[arg(long, default_value_t = 1)]
+    pub weight: u32,
+    /// Only show what would move
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
+}
+
+/// A server that is to be removed.
+#[derive(Args, Debug)]
+pub struct RemoveServer {
+    /// Its name
+    pub name: String,
+    /// Do not ask before more than half of the fleet, or the last replica, is removed
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Only show what would move
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
+}
+
+/// One server.
+#[derive(Args, Debug)]
+pub struct OneServer {
+    /// Its name
+    pub name: String,
+    /// How the balancer is reached.
+    #[command(flatten)]
+    pub client: Client,
+}
+
+/// `HOST:PORT`. Whether the host can be one, the balancer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// A hostname or an address, IPv6 in its brackets.
+    pub host: String,
+    /// At least 1.
+    pub port: u16,
+}
+
+impl std::str::FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "it is not HOST:PORT";
+        let (host, port) = text.rsplit_once(':').ok_or(WANTED)?;
+        let is_bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || host.contains(':') && !is_bracketed {
+            return Err("it is not HOST:PORT; an IPv6 address is written in brackets");
+        }
+        let port = port.parse().ok().filter(|&port: &u16| port > 0);
+        let port = port.ok_or("the port is not a number from 1 to 65535")?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
 /// Whose log to show.
 #[derive(Args, Debug)]
 pub struct Logs {
@@ -224,4 +321,19 @@ pub fn secret_on_command_line(given: &ArgMatches) -> Option<String> {
         ));
     }
     given.subcommand().and_then(|(_, inner)| secret_on_command_line(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_a_host_and_a_port() {
+        for (text, host, port) in [("a:1", "a", 1), ("[::1]:65535", "[::1]", 65_535)] {
+            assert_eq!(text.parse(), Ok(Place { host: host.to_owned(), port }), "{text}");
+        }
+        for text in ["a", ":1", "a:", "a:0", "a:65536", "::1", "::1:80", ""] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
 }

@@ -183,6 +183,7 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
             Command::Add(scale) => client::add(scale, as_json).await,
             Command::Rm(scale) => client::rm(scale, as_json).await,
             Command::Ring(options) => client::ring(options, as_json).await,
+            Command::Servers(options) => client::servers(options, as_json).await,
             Command::Retry(options) => client::retry(options, as_json).await,
             Command::Logs(options) => client::logs(options, as_json).await,
             Command::Status(_) | Command::Serve(_) | Command::Check(_) | Command::Simulate(_) => {

@@ -1,4 +1,4 @@
-//! The admin port: the scaling API, the ring, the status, the decision record, and metrics.
+//! The admin port: all APIs, the ring, the status, the decision record, and metrics.
 
 use axum::{
     Json, Router,
@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub use super::metrics::TotalsSource;
 use super::{
     guard::{self, AdminGuard},
-    health, logs, metrics, retry, ring, scaling, wire,
+    health, logs, metrics, nodes, retry, scaling, servers, wire,
 };
 use crate::control::Handle;
 
@@ -31,7 +31,8 @@ pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router
         .route("/metrics", get(metrics_page).fallback(only_read))
         .with_state(state)
         .merge(health::router(handle.clone()))
-        .merge(ring::router(handle.clone()))
+        .merge(servers::router(handle.clone()))
+        .merge(nodes::router(handle.clone()))
         .merge(retry::router(handle.clone()))
         .merge(logs::router(handle.clone()))
         .merge(scaling::router(handle))

@@ -1,7 +1,8 @@
 //! The APIs: parse, command, wire. Nothing is decided here.
 //!
-//! [`scaling`] is the scaling API, on the traffic port and on the admin port; [`admin`] adds what
-//! only the admin port has. Both see the control core through its handle only, and stand behind
+//! [`scaling`] is the scaling API, [`servers`] and [`nodes`] are those of two other balancers: on the
+//! admin port, and on the traffic port where they are mounted. [`admin`] adds what only the admin
+//! port has. All see the control core through its handle only, and stand behind
 //! [`guard`].
 
 pub mod admin;
@@ -11,9 +12,11 @@ mod health;
 pub mod listener;
 mod logs;
 mod metrics;
+pub mod nodes;
 mod origin;
 mod request;
 mod retry;
 mod ring;
 pub mod scaling;
+pub mod servers;
 mod wire;

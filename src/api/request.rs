@@ -63,7 +63,10 @@ pub(super) fn shortened(text: &str) -> String {
 pub(super) enum Refused {
     Scale(ScaleError),
     Bad(String),
+    /// A server that there is not.
     NotFound(String),
+    /// What was asked for contradicts what is there.
+    Conflict(String),
     TooLarge,
     TooSlow,
 }
@@ -87,14 +90,20 @@ impl Refused {
     /// As the servers API says it: `{"error":".."}`.
     pub(super) fn into_error(self) -> Response {
         let (status, why) = self.describe();
-        (status, Json(json!({ "error": why }))).into_response()
+        let mut response = (status, Json(json!({ "error": why }))).into_response();
+        wire::say_when(&mut response);
+        response
     }
 
-    fn describe(self) -> (StatusCode, String) {
+    /// The status, and a sentence.
+    pub(super) fn describe(self) -> (StatusCode, String) {
         match self {
             Self::Scale(error) => (wire::status_of(&error), error.to_string()),
             Self::Bad(why) => (StatusCode::BAD_REQUEST, why),
-            Self::NotFound(name) => (StatusCode::NOT_FOUND, format!("Server {name} not found")),
+            Self::NotFound(name) => {
+                (StatusCode::NOT_FOUND, format!("Server {} not found", shortened(&name)))
+            }
+            Self::Conflict(why) => (StatusCode::CONFLICT, why),
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {BODY_MAX} bytes"))
             }

@@ -14,6 +14,7 @@ use crate::{
     fleet::{
         command::{RingChange, RingView, ScaleError},
         ids::ReplicaName,
+        server::Server,
         view::{FleetView, InstanceView, RollView},
     },
     ring::{HashFunction, explain, moves::Move},
@@ -28,11 +29,15 @@ pub(super) fn success(message: impl Serialize) -> Response {
 pub(super) fn failure(status: StatusCode, why: &str) -> Response {
     let body = json!({ "message": format!("<Error> {why}"), "status": "failure" });
     let mut response = (status, Json(body)).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let retry = header::HeaderValue::from_static("1");
-        response.headers_mut().insert(header::RETRY_AFTER, retry);
-    }
+    say_when(&mut response);
     response
+}
+
+/// A 503 says when to try again.
+pub(super) fn say_when(response: &mut Response) {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
 }
 
 /// 405, and what is allowed instead.
@@ -244,6 +249,12 @@ struct StatusReplicaWire {
     name: String,
     id: u32,
     weight: u32,
+    /// Where it is, if others keep it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registered_at: Option<String>,
+    /// It gets no requests although it is desired.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    drained: bool,
     #[serde(flatten)]
     trouble: TroubleWire,
     instances: Vec<InstanceWire>,
@@ -272,6 +283,8 @@ pub(super) fn status(view: &FleetView, clock: Clock) -> StatusWire {
         name: replica.name.to_string(),
         id: replica.id.0,
         weight: replica.weight,
+        registered_at: replica.server.as_ref().map(Server::place),
+        drained: replica.is_drained,
         trouble: evidence::trouble(view, replica, clock),
         instances: replica.instances.iter().map(instance).collect(),
     });

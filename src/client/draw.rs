@@ -168,7 +168,8 @@ pub(super) fn lookup(answer: &Value) -> String {
             (false, true) => "",
             (false, false) => "  (not in service)",
         };
-        let address = candidate["address"].as_str().unwrap_or("");
+        let address = candidate["url"].as_str().unwrap_or_default();
+        let address = address.strip_prefix("http://").unwrap_or(address);
         let line = format!("{place:>4}. {:<24} {address}{mark}", word(&candidate["name"]));
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -259,14 +260,19 @@ mod tests {
 
     #[test]
     fn a_lookup_marks_who_gets_the_key() {
-        let candidate = |name: &str, id: u32, in_service: bool| json!({"name": name, "id": id, "in_service": in_service, "address": null});
+        let candidate = |name: &str, id: u32, in_service: bool| json!({"name": name, "id": id, "in_service": in_service, "url": "http://10.0.0.1:80"});
         let text = lookup(&json!({
             "key": "user42", "hash": "xxh3", "hash_value": 17, "slot": 5,
             "selected_server": candidate("S2", 2, true),
             "candidate_servers": [candidate("S1", 1, false), candidate("S2", 2, true)],
         }));
         assert!(text.contains("slot 5"), "{text}");
-        assert!(text.contains("1. S1") && text.contains("(not in service)"), "{text}");
+        assert!(
+            text.contains("1. S1")
+                && text.contains(" 10.0.0.1:80")
+                && text.contains("(not in service)"),
+            "{text}"
+        );
         assert!(text.lines().last().is_some_and(|line| line.ends_with("<- gets it")), "{text}");
     }
 }

@@ -4,6 +4,7 @@
 mod confirm;
 mod draw;
 mod logs;
+mod servers;
 
 use std::{fmt::Write, io::IsTerminal, time::Duration};
 
@@ -12,6 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 pub use logs::logs;
+pub use servers::servers;
 
 use crate::{
     cli::{Add, Client, Remove, Reweigh, Ring, RingChange, Scale, SetRing},
@@ -210,7 +212,7 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, H
             text.push_str("most replicas fail at once: living ones are not replaced for a while\n");
         }
         for replica in status["replicas"].as_array().into_iter().flatten() {
-            let _ = writeln!(text, "replica {} ({})", replica["id"], word(&replica["name"]));
+            let _ = writeln!(text, "{}", replica_line(replica));
             logs::trouble(&mut text, replica);
             for instance in replica["instances"].as_array().into_iter().flatten() {
                 put_instance(&mut text, instance);
@@ -223,6 +225,17 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, H
         text
     })?;
     Ok((text, health))
+}
+
+fn replica_line(replica: &Value) -> String {
+    let mut line = format!("replica {} ({})", replica["id"], word(&replica["name"]));
+    if let Some(place) = replica["registered_at"].as_str() {
+        let _ = write!(line, ", registered at {place}");
+    }
+    if replica["drained"] == true {
+        line.push_str(", drained");
+    }
+    line
 }
 
 fn roll_line(status: &Value) -> Option<String> {
