@@ -16,4 +16,5 @@ mod request;
 mod retry;
 mod ring;
 pub mod scaling;
+pub mod statistics;
 mod wire;
