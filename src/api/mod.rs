@@ -19,4 +19,5 @@ mod retry;
 mod ring;
 pub mod scaling;
 pub mod servers;
+pub mod statistics;
 mod wire;

@@ -41,7 +41,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    fn status(&self) -> StatusCode {
+    /// What the client is answered. Above 500 where no answer of a replica can be passed on.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Failure::NoReplica | Failure::Overloaded | Failure::Exhausted => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -188,7 +188,7 @@ impl Asked {
         downstream: &Rc<Downstream>,
         answered: Answered,
     ) -> Result<Response<Answer>, Failure> {
-        let Answered { response, carrier, in_flight, attempts, route } = answered;
+        let Answered { response, carrier, in_flight, attempts, micros, route } = answered;
         let (mut parts, incoming) = response.into_parts();
         if !self.is_understood(&parts.headers, &incoming) {
             // The connection is dropped with the carrier: where the next answer begins is not known.
@@ -205,8 +205,11 @@ impl Asked {
             let (Some(protocol), Carrier::H1(link)) = (agreed, carrier) else {
                 return Err(Failure::BadAnswer);
             };
-            return switch(downstream, link, in_flight, parts, protocol);
+            return switch(downstream, link, (in_flight, micros), parts, protocol);
         }
+        let is_error = parts.status.is_server_error();
+        // Here, while it is in flight: an instance that is drained has nothing left to count.
+        in_flight.pool().counters.served.pass_on(micros, is_error);
         let length = incoming.size_hint().exact().filter(|_| !self.is_head);
         // The fields are looked at only for those few answers that are long.
         let splice_min = worker.config.splice_min;
@@ -237,10 +240,11 @@ impl Asked {
             stream: None,
             entry: None,
             plan: None,
+            can_fail: false,
         };
         if let Some((method, uri)) = self.line.filter(|_| is_own_404) {
             worker.discard(streamed);
-            return Err(Failure::NotFound(method, uri.path().to_owned()));
+            return Ok(Failure::NotFound(method, uri.path().to_owned()).into_response());
         }
         if streamed.incoming.is_end_stream() {
             return Ok(Response::from_parts(parts, Answer::Full(None)));
@@ -249,6 +253,7 @@ impl Asked {
             streamed.plan = Plan::new(length, splice_min, &worker.pipes);
         }
         streamed.downstream = Some(Rc::clone(downstream));
+        streamed.can_fail = !is_error;
         Ok(Response::from_parts(parts, Answer::Streamed(streamed)))
     }
 }
@@ -257,13 +262,14 @@ impl Asked {
 fn switch(
     downstream: &Downstream,
     link: Box<Link>,
-    in_flight: InFlight,
+    (in_flight, micros): (InFlight, u64),
     mut parts: http::response::Parts,
     protocol: HeaderValue,
 ) -> Result<Response<Answer>, Failure> {
     // Nobody has to be woken: what follows drives the socket anew.
     let mut nobody = Context::from_waker(std::task::Waker::noop());
     let (upstream, read) = link.into_upgraded(&mut nobody).ok_or(Failure::BadAnswer)?;
+    in_flight.pool().counters.served.pass_on(micros, false);
     downstream.set_tunnel(Box::new(Tunnel { upstream, read, in_flight }));
     headers::to_client(&mut parts.headers, parts.version, true);
     tunnel::announce(&mut parts.headers, protocol);

@@ -64,7 +64,7 @@ pub use self::{
     h2::{ProtocolError, UpstreamProtocol},
     histogram::{BOUNDS_MICROS, HistogramTotals},
     key::{KeyError, KeySources},
-    metrics::{Field, InstanceTotals, Totals},
+    metrics::{Field, InstanceTotals, ReplicaTotals, Totals},
     queue::Concurrency,
     routes::Routes,
     trusted::{TrustedError, TrustedProxies},

@@ -355,6 +355,9 @@ impl Worker {
     }
 
     pub(crate) fn count_failure(&self, failure: &Failure) {
+        if failure.status().is_server_error() {
+            self.counters.unserved.bump();
+        }
         match failure {
             Failure::NoReplica => self.counters.no_replica.bump(),
             Failure::Exhausted => self.counters.exhausted.bump(),

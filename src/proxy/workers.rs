@@ -199,7 +199,7 @@ impl Workers {
         move || {
             let mut totals = Totals::default();
             counters.iter().for_each(|part| totals.add(part));
-            totals.instances = routes.instance_totals();
+            routes.add_to(&mut totals);
             totals
         }
     }
