@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, guard::HostNames},
+    api::{self, guard::HostNames, statistics::Statistics},
     config::{self, Config, DriverKind, Secret},
     control::{self, Clock, Handle, Parts, Publisher, record::Record},
     driver::{
@@ -99,7 +99,8 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let control = tokio::spawn(control);
     let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
     let totals = Arc::<OnceLock<api::admin::TotalsSource>>::default();
-    let router = admin_router(handle.clone(), later(&totals), &config, docker);
+    let statistics = Arc::new(Statistics::new(later(&totals)));
+    let router = admin_router(handle.clone(), (later(&totals), statistics), &config, docker);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
@@ -369,7 +370,7 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
 
 fn admin_router(
     handle: Handle,
-    totals: api::admin::TotalsSource,
+    (totals, statistics): (api::admin::TotalsSource, Arc<Statistics>),
     config: &Config,
     docker: Option<Arc<DockerDriver>>,
 ) -> axum::Router {
@@ -383,7 +384,7 @@ fn admin_router(
             None => Some(false),
         }),
     };
-    api::admin::router(handle, totals, guard)
+    api::admin::router(handle, totals, statistics, guard)
 }
 
 fn traffic_router(handle: Handle, config: &Config) -> axum::Router {

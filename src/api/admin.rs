@@ -1,5 +1,7 @@
 //! The admin port: all APIs, the ring, the status, the decision record, and metrics.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::{Query, Request, State, rejection::QueryRejection},
@@ -12,7 +14,9 @@ use serde::Deserialize;
 pub use super::metrics::TotalsSource;
 use super::{
     guard::{self, AdminGuard},
-    health, logs, metrics, nodes, retry, scaling, servers, wire,
+    health, logs, metrics, nodes, retry, scaling, servers,
+    statistics::Statistics,
+    wire,
 };
 use crate::control::Handle;
 
@@ -23,7 +27,12 @@ struct Admin {
 }
 
 /// The routes, behind their guard.
-pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router {
+pub fn router(
+    handle: Handle,
+    totals: TotalsSource,
+    statistics: Arc<Statistics>,
+    guard: AdminGuard,
+) -> Router {
     let state = Admin { handle: handle.clone(), totals };
     let router = Router::new()
         .route("/api/status", get(status).fallback(only_read))
@@ -31,7 +40,7 @@ pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router
         .route("/metrics", get(metrics_page).fallback(only_read))
         .with_state(state)
         .merge(health::router(handle.clone()))
-        .merge(servers::router(handle.clone()))
+        .merge(servers::router(handle.clone(), statistics))
         .merge(nodes::router(handle.clone()))
         .merge(retry::router(handle.clone()))
         .merge(logs::router(handle.clone()))

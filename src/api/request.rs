@@ -54,6 +54,18 @@ pub(super) fn is_dry_run(parsed: &Parsed) -> Result<bool, Refused> {
     }
 }
 
+/// Refuses a query: here it would mean nothing.
+pub(super) fn no_parameters(parsed: &Parsed) -> Result<(), Refused> {
+    let Query(parameters) = parsed.as_ref().map_err(|error| Refused::bad(error.body_text()))?;
+    match parameters.first() {
+        None => Ok(()),
+        Some((name, _)) => {
+            let name = shortened(name);
+            Err(Refused::bad(format!("'{name}' is not a parameter; there is none here")))
+        }
+    }
+}
+
 /// What a stranger wrote, short enough to be repeated.
 pub(super) fn shortened(text: &str) -> String {
     text.chars().take(80).collect()

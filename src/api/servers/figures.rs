@@ -1,13 +1,130 @@
-//! What clients got from a server, as the servers API shows it.
+//! What clients got from the servers since the last reset: `GET /api/stats`, `GET /api/metrics`.
+//! Times are seconds until the response began; they are 0 where there was none, as the rates.
+
+use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// Counts since the last reset. Times are seconds until the response began.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Figures {
-    pub(super) request_count: u64,
-    pub(super) error_count: u64,
-    /// 0 where there were no requests, as the error rate.
-    pub(super) average_response_time: f64,
-    pub(super) error_rate: f64,
+use super::wire::{self, ServerWire};
+use crate::api::statistics::{ServerStatistics, Snapshot};
+
+/// All servers together. Requests that no server answered count as requests and as errors.
+#[derive(Serialize)]
+struct Sums {
+    total_servers: usize,
+    healthy_servers: usize,
+    unhealthy_servers: usize,
+    total_requests: u64,
+    total_errors: u64,
+    error_rate: f64,
+    /// Of the requests, those that no server answered.
+    unanswered: u64,
+    timestamp: f64,
+}
+
+impl Sums {
+    fn of(servers: &[(ServerWire, ServerStatistics)], snapshot: &Snapshot) -> Self {
+        let healthy = servers.iter().filter(|(server, _)| server.healthy).count();
+        let requests = snapshot.total.requests + snapshot.unanswered;
+        let errors = snapshot.total.errors + snapshot.unanswered;
+        Self {
+            total_servers: servers.len(),
+            healthy_servers: healthy,
+            unhealthy_servers: servers.len() - healthy,
+            total_requests: requests,
+            total_errors: errors,
+            // A response of before a reset may break off after it.
+            error_rate: if requests == 0 {
+                0.0
+            } else {
+                (errors as f64 / requests as f64).min(1.0)
+            },
+            unanswered: snapshot.unanswered,
+            timestamp: wire::timestamp(SystemTime::now()),
+        }
+    }
+}
+
+/// `GET /api/stats`.
+#[derive(Serialize)]
+pub(super) struct StatsWire {
+    #[serde(flatten)]
+    sums: Sums,
+    servers: Vec<ServerStatsWire>,
+}
+
+#[derive(Serialize)]
+struct ServerStatsWire {
+    name: String,
+    healthy: bool,
+    request_count: u64,
+    error_count: u64,
+    average_response_time: f64,
+}
+
+impl StatsWire {
+    pub(super) fn of(servers: &[(ServerWire, ServerStatistics)], snapshot: &Snapshot) -> Self {
+        let one = |(server, counted): &(ServerWire, ServerStatistics)| ServerStatsWire {
+            name: server.name.clone(),
+            healthy: server.healthy,
+            request_count: counted.requests,
+            error_count: counted.errors,
+            average_response_time: counted.average(),
+        };
+        Self { sums: Sums::of(servers, snapshot), servers: servers.iter().map(one).collect() }
+    }
+}
+
+/// `GET /api/metrics`.
+#[derive(Serialize)]
+pub(super) struct MetricsWire {
+    #[serde(flatten)]
+    sums: Sums,
+    response_time: TimesWire,
+    servers: Vec<ServerMetricsWire>,
+}
+
+/// The mean, and what 50, 90, 95 and 99 of 100 responses stayed below.
+#[derive(Serialize)]
+struct TimesWire {
+    average: f64,
+    p50: f64,
+    p90: f64,
+    p95: f64,
+    p99: f64,
+}
+
+impl TimesWire {
+    fn of(counted: &ServerStatistics) -> Self {
+        let ServerStatistics { p50, p90, p95, p99, .. } = *counted;
+        Self { average: counted.average(), p50, p90, p95, p99 }
+    }
+}
+
+#[derive(Serialize)]
+struct ServerMetricsWire {
+    name: String,
+    healthy: bool,
+    request_count: u64,
+    error_count: u64,
+    error_rate: f64,
+    response_time: TimesWire,
+}
+
+impl MetricsWire {
+    pub(super) fn of(servers: &[(ServerWire, ServerStatistics)], snapshot: &Snapshot) -> Self {
+        let one = |(server, counted): &(ServerWire, ServerStatistics)| ServerMetricsWire {
+            name: server.name.clone(),
+            healthy: server.healthy,
+            request_count: counted.requests,
+            error_count: counted.errors,
+            error_rate: counted.error_rate(),
+            response_time: TimesWire::of(counted),
+        };
+        Self {
+            sums: Sums::of(servers, snapshot),
+            response_time: TimesWire::of(&snapshot.total),
+            servers: servers.iter().map(one).collect(),
+        }
+    }
 }

@@ -33,12 +33,12 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn of(servers: &Servers, replica: &ReplicaView) -> Self {
+    fn of(replica: &ReplicaView, server: ServerWire) -> Self {
         let mut instances = replica.instances.iter();
         Self {
             id: replica.id.0,
             in_service: !replica.is_drained && instances.any(|one| one.phase == "admitted"),
-            server: servers.server(replica),
+            server,
         }
     }
 }
@@ -56,9 +56,12 @@ async fn lookup(
 fn looked_up(servers: &Servers, view: &FleetView, key: &str) -> Value {
     let ring = &view.ring.ring;
     let slot = ring.slot_of(key.as_bytes());
+    let servers = servers.servers(view);
     // The replicas of a view are in the order of the ring's members.
-    let order = ring.preference(slot).filter_map(|member| view.replicas.get(member.0 as usize));
-    let candidates: Vec<Candidate> = order.map(|replica| Candidate::of(servers, replica)).collect();
+    let order = ring.preference(slot).map(|member| member.0 as usize);
+    let candidates: Vec<Candidate> = order
+        .filter_map(|at| Some(Candidate::of(view.replicas.get(at)?, servers.get(at)?.clone())))
+        .collect();
     json!({
         "key": key,
         "hash": ring.settings().hash.name(),

@@ -1,9 +1,9 @@
 //! `/manage`: the same commands by other paths, drains, and the reset of what was counted.
 
 use axum::{
-    Router,
+    Json, Router,
     extract::{Path, State, rejection::PathRejection},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{any, delete, post},
 };
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::{
     wire,
 };
 use crate::{
-    api::request::{Parsed, Refused},
+    api::request::{self, Parsed, Refused},
     fleet::command::ScaleCommand,
 };
 
@@ -24,6 +24,7 @@ pub(super) fn router() -> Router<Servers> {
         .route("/manage/servers/{name}", delete(registry::remove).fallback(wrong_method_delete))
         .route("/manage/drain/{name}", post(drain).fallback(wrong_method_post))
         .route("/manage/enable/{name}", post(enable).fallback(wrong_method_post))
+        .route("/manage/reset", post(reset).fallback(wrong_method_post))
         .route("/manage/", any(unknown))
         .route("/manage/{*rest}", any(unknown))
 }
@@ -50,6 +51,15 @@ async fn set_drained(
     let command = ScaleCommand::SetDrained { name, is_drained };
     let outcome = servers.carry_out(command, parameters).await?;
     Ok(outcome.answer(json!({ "message": message })))
+}
+
+async fn reset(State(servers): State<Servers>, parameters: Parsed) -> Response {
+    // There is nothing to preview, and what is meant as a dry run must not be the real thing.
+    if let Err(refused) = request::no_parameters(&parameters) {
+        return refused.into_error();
+    }
+    servers.statistics.reset();
+    Json(json!({ "message": "Statistics reset successfully" })).into_response()
 }
 
 async fn wrong_method_post() -> Response {

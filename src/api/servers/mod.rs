@@ -12,18 +12,30 @@ mod registry;
 mod state;
 mod wire;
 
-use axum::{Router, extract::State, response::Response, routing::get};
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use figures::{MetricsWire, StatsWire};
 use state::Servers;
 
-use super::ring;
+use super::{ring, statistics::Statistics};
 use crate::control::Handle;
 
 /// The routes: `/api/servers`, `/api/health` and what else is asked of servers, `/api/ring`, and
 /// `/manage`.
-pub fn router(handle: Handle) -> Router {
-    let servers = Servers { handle: handle.clone() };
+///
+/// `statistics`: the same wherever this is mounted, so that a reset holds for all.
+pub fn router(handle: Handle, statistics: Arc<Statistics>) -> Router {
+    let servers = Servers { handle: handle.clone(), statistics };
     Router::new()
         .route("/api/health", get(health).fallback(only_read))
+        .route("/api/stats", get(stats).fallback(only_read))
+        .route("/api/metrics", get(metrics).fallback(only_read))
         .merge(keys::router())
         .merge(registry::router())
         .merge(manage::router())
@@ -33,6 +45,18 @@ pub fn router(handle: Handle) -> Router {
 
 async fn health(State(servers): State<Servers>) -> Response {
     wire::health(&servers.servers(&servers.handle.view()))
+}
+
+async fn stats(State(servers): State<Servers>) -> Response {
+    let snapshot = servers.statistics.since_reset();
+    let all = servers.all(&servers.handle.view(), &snapshot);
+    Json(StatsWire::of(&all, &snapshot)).into_response()
+}
+
+async fn metrics(State(servers): State<Servers>) -> Response {
+    let snapshot = servers.statistics.since_reset();
+    let all = servers.all(&servers.handle.view(), &snapshot);
+    Json(MetricsWire::of(&all, &snapshot)).into_response()
 }
 
 async fn only_read() -> Response {

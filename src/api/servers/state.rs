@@ -1,18 +1,18 @@
 //! What the handlers of the servers API share: how they see the fleet, and how they command it.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::{
-    figures::Figures,
-    wire::{self, ServerWire},
-};
+use super::wire::{self, ServerWire};
 use crate::{
     api::{
         request::{self, Parsed, Refused, shortened},
+        statistics::{ServerStatistics, Snapshot, Statistics},
         wire::{change, success},
     },
     control::{Answered, Handle},
@@ -27,18 +27,38 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Servers {
     pub(super) handle: Handle,
+    pub(super) statistics: Arc<Statistics>,
 }
 
 impl Servers {
     /// One replica of a view as a server.
     pub(super) fn server(&self, replica: &ReplicaView) -> ServerWire {
-        let check = wire::instance_of(replica).and_then(|one| self.handle.checks(one.id));
-        ServerWire::of(replica, check, Figures::default())
+        self.counted(replica, &self.statistics.since_reset()).0
     }
 
     /// All of a view, in the order they joined.
     pub(super) fn servers(&self, view: &FleetView) -> Vec<ServerWire> {
-        view.replicas.iter().map(|replica| self.server(replica)).collect()
+        let all = self.all(view, &self.statistics.since_reset());
+        all.into_iter().map(|(server, _)| server).collect()
+    }
+
+    /// All of a view with what they served.
+    pub(super) fn all(
+        &self,
+        view: &FleetView,
+        snapshot: &Snapshot,
+    ) -> Vec<(ServerWire, ServerStatistics)> {
+        view.replicas.iter().map(|replica| self.counted(replica, snapshot)).collect()
+    }
+
+    fn counted(
+        &self,
+        replica: &ReplicaView,
+        snapshot: &Snapshot,
+    ) -> (ServerWire, ServerStatistics) {
+        let counted = snapshot.servers.get(&replica.id).copied().unwrap_or_default();
+        let check = wire::instance_of(replica).and_then(|one| self.handle.checks(one.id));
+        (ServerWire::of(replica, check, &counted), counted)
     }
 
     /// Has a command carried out. `Ok(None)`: it was a dry run, and this is its answer.
@@ -63,7 +83,7 @@ impl Servers {
 /// What came of a command.
 pub(super) enum Outcome {
     /// It was carried out; the fleet at that moment.
-    Done(std::sync::Arc<FleetView>),
+    Done(Arc<FleetView>),
     /// It was a dry run, and this says what would change.
     Preview(Response),
 }

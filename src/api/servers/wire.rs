@@ -10,8 +10,8 @@ use axum::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::figures::Figures;
 use crate::{
+    api::statistics::ServerStatistics,
     control::checks::CheckView,
     fleet::view::{FleetView, InstanceView, ReplicaView},
 };
@@ -45,9 +45,11 @@ pub(super) struct ServerWire {
     /// It passes its checks and gets requests.
     pub(super) healthy: bool,
     last_health_check: Option<f64>,
-    #[serde(flatten)]
-    pub(super) figures: Figures,
+    request_count: u64,
+    error_count: u64,
+    average_response_time: f64,
     url: Option<String>,
+    error_rate: f64,
     health_check: CheckWire,
     /// It gets no requests, whatever its checks say.
     drained: bool,
@@ -100,7 +102,11 @@ pub(super) fn replica_named<'a>(view: &'a FleetView, name: &str) -> Option<&'a R
 }
 
 impl ServerWire {
-    pub(super) fn of(replica: &ReplicaView, check: Option<CheckView>, figures: Figures) -> Self {
+    pub(super) fn of(
+        replica: &ReplicaView,
+        check: Option<CheckView>,
+        counted: &ServerStatistics,
+    ) -> Self {
         let instance = instance_of(replica);
         let started = instance.and_then(|instance| instance.address);
         let (address, port, url) = match (&replica.server, started) {
@@ -119,7 +125,10 @@ impl ServerWire {
             weight: replica.weight,
             healthy: !replica.is_drained && replica.instances.iter().any(InstanceView::serves_well),
             last_health_check: check.last_check,
-            figures,
+            request_count: counted.requests,
+            error_count: counted.errors,
+            average_response_time: counted.average(),
+            error_rate: counted.error_rate(),
             url: url.map(|place| format!("http://{place}")),
             health_check: check,
             drained: replica.is_drained,
