@@ -1,0 +1,11 @@
+//! The pages of the systems whose commands work here: each endpoint and each example of a page,
+//! against the real program and real servers.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod seed_000;
+mod seed_001;
+mod seed_003;
+mod support;
