@@ -128,3 +128,29 @@ impl MetricsWire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_no_server_answered_are_requests_and_errors() {
+        let total = ServerStatistics { requests: 6, errors: 1, ..ServerStatistics::default() };
+        let sums = Sums::of(&[], &Snapshot { total, unanswered: 2, ..Snapshot::default() });
+        assert_eq!((sums.total_requests, sums.total_errors, sums.unanswered), (8, 3, 2));
+        assert!((sums.error_rate - 0.375).abs() < 1e-9);
+    }
+
+    #[test]
+    fn rates_are_parts_whatever_was_counted() {
+        let rate = |requests, errors, unanswered| {
+            let total = ServerStatistics { requests, errors, ..ServerStatistics::default() };
+            Sums::of(&[], &Snapshot { total, unanswered, ..Snapshot::default() }).error_rate
+        };
+        assert_eq!(rate(0, 0, 0), 0.0);
+        // An error of an earlier answer, seen after a reset.
+        assert_eq!(rate(0, 1, 0), 0.0);
+        assert_eq!(rate(1, 2, 0), 1.0);
+        assert_eq!(rate(0, 0, 5), 1.0);
+    }
+}

@@ -177,3 +177,108 @@ pub(super) fn health(servers: &[ServerWire]) -> Response {
     body["message"] = "No healthy backend servers available".into();
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::fleet::{
+        ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
+        server::{Server, Source},
+    };
+
+    fn instance(name: &str, phase: &'static str, address: Option<&str>) -> InstanceView {
+        InstanceView {
+            id: InstanceId { replica: ReplicaId(1), incarnation: Incarnation::FIRST },
+            name: ReplicaName::new(name).unwrap(),
+            phase,
+            reason: None,
+            address: address.map(|address| address.parse().unwrap()),
+            since: None,
+            is_outdated: false,
+            last_probe: None,
+            handle: None,
+        }
+    }
+
+    fn replica(server: Option<Server>, instances: Vec<InstanceView>) -> ReplicaView {
+        ReplicaView {
+            id: ReplicaId(1),
+            name: ReplicaName::new("committed").unwrap(),
+            weight: 2,
+            server,
+            is_drained: false,
+            failures: 0,
+            forgiven_at: None,
+            next_try: Moment(0),
+            instances,
+        }
+    }
+
+    fn shown(replica: &ReplicaView, check: Option<CheckView>) -> serde_json::Value {
+        let counted = ServerStatistics {
+            requests: 8,
+            errors: 2,
+            seconds_sum: 4.0,
+            ..ServerStatistics::default()
+        };
+        serde_json::to_value(ServerWire::of(replica, check, &counted)).unwrap()
+    }
+
+    #[test]
+    fn a_server_is_shown_as_the_contract_says() {
+        let server = Server::new("::1", 8_080, Source::Operator).unwrap();
+        let serving = instance("committed", "admitted", Some("[::1]:8080"));
+        let check = CheckView {
+            last_check: UNIX_EPOCH + Duration::from_millis(1_500),
+            response_time: Duration::from_millis(20),
+            healthy_count: 3,
+            unhealthy_count: 0,
+            has_passed: true,
+        };
+        let expected = json!({
+            "name": "committed", "address": "::1", "port": 8080, "weight": 2, "healthy": true,
+            "last_health_check": 1.5, "request_count": 8, "error_count": 2,
+            "average_response_time": 0.5, "url": "http://[::1]:8080", "error_rate": 0.25,
+            "health_check": {
+                "last_check": 1.5, "response_time": 0.02, "healthy_count": 3, "unhealthy_count": 0,
+            },
+            "drained": false, "registered": true,
+        });
+        assert_eq!(shown(&replica(Some(server), vec![serving]), Some(check)), expected);
+    }
+
+    #[test]
+    fn one_that_gets_no_requests_is_not_healthy_and_says_why() {
+        let mut failing = instance("committed", "ejected", None);
+        failing.last_probe = Some(Arc::from("connection refused"));
+        let server = Server::new("a.test", 80, Source::Operator).unwrap();
+        let found = shown(&replica(Some(server.clone()), vec![failing]), None);
+        assert_eq!(
+            (&found["healthy"], &found["last_error"]),
+            (&json!(false), &json!("connection refused"))
+        );
+        assert_eq!(found["url"], "http://a.test:80");
+        assert!(
+            found["last_health_check"].is_null() && found["health_check"]["last_check"].is_null()
+        );
+        let mut drained = replica(Some(server), vec![instance("committed", "admitted", None)]);
+        drained.is_drained = true;
+        let found = shown(&drained, None);
+        assert_eq!((&found["healthy"], &found["drained"]), (&json!(false), &json!(true)));
+    }
+
+    #[test]
+    fn one_of_ours_is_shown_by_its_instance_in_service() {
+        let old = instance("old", "stopping", Some("127.0.0.1:1"));
+        let new = instance("new", "admitted", Some("127.0.0.1:2"));
+        let ours = replica(None, vec![old, new]);
+        let found = shown(&ours, None);
+        assert_eq!((&found["name"], &found["port"]), (&json!("new"), &json!(2)));
+        assert_eq!((&found["registered"], &found["healthy"]), (&json!(false), &json!(true)));
+        let starting = shown(&replica(None, vec![instance("x", "starting", None)]), None);
+        assert_eq!(starting["name"], "committed");
+        assert!(starting["address"].is_null() && starting["url"].is_null(), "{starting}");
+    }
+}
