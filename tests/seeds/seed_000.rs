@@ -92,6 +92,24 @@ fn nodes_come_and_go_by_address() {
 }
 
 #[test]
+fn a_node_that_many_add_at_once_is_there_once() {
+    let home = Home::new();
+    let balancer = home.start(&ARGUMENTS);
+    let node = Companion::start("one");
+    for path in ["/node/add", "/node/remove"] {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    assert_eq!(form(&balancer, path, &node.url()), (200, String::new()), "{path}");
+                });
+            }
+        });
+        let expected = usize::from(path == "/node/add");
+        assert_eq!(balancer.status()["desired"], expected, "{path}");
+    }
+}
+
+#[test]
 fn what_cannot_be_a_node_is_refused_in_a_line_of_text() {
     let home = Home::new();
     let balancer = home.start(&ARGUMENTS);

@@ -1,25 +1,37 @@
-//! Where keys go: `GET /api/lookup/{key}`.
+//! Where keys go: `GET /api/lookup/{key}` says it, `POST /api/route` goes there.
+
+use std::net::SocketAddr;
 
 use axum::{
     Json, Router,
-    extract::{Path, State, rejection::PathRejection},
+    body::Body,
+    extract::{ConnectInfo, Path, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
+    parse::{self, Route},
     state::Servers,
     wire::{self, ServerWire},
 };
 use crate::{
-    api::request::Refused,
+    api::{
+        request::{self, Refused},
+        traffic::KeyedGet,
+        wire::say_when,
+    },
     fleet::view::{FleetView, ReplicaView},
+    proxy::OwnError,
 };
 
 pub(super) fn router() -> Router<Servers> {
-    Router::new().route("/api/lookup/{key}", get(lookup).fallback(wrong_method))
+    Router::new()
+        .route("/api/lookup/{key}", get(lookup).fallback(wrong_method_lookup))
+        .route("/api/route", post(route).fallback(wrong_method_route))
 }
 
 /// A replica that a key may go to.
@@ -73,6 +85,55 @@ fn looked_up(servers: &Servers, view: &FleetView, key: &str) -> Value {
     })
 }
 
-async fn wrong_method() -> Response {
+/// What a server is told of the request that asks for a route. No credentials: those of this port
+/// are none of its business.
+const PASSED_ON: [HeaderName; 5] = [
+    header::HOST,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::USER_AGENT,
+];
+
+async fn route(
+    State(servers): State<Servers>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let body = request::read(body).await;
+    let Route { key, path } = match body.and_then(|body| parse::route(&body)) {
+        Ok(route) => route,
+        Err(refused) => return refused.into_error(),
+    };
+    let passed_on = PASSED_ON.into_iter().filter_map(|name| {
+        let value = headers.get(&name)?.clone();
+        Some((name, value))
+    });
+    let get = KeyedGet { key, target: path, headers: passed_on.collect(), peer };
+    match (servers.traffic.route)(get).await {
+        Ok(response) => response.map(Body::from),
+        Err(error) => {
+            let mut response = wire::error(status_of(error), &error.to_string());
+            say_when(&mut response);
+            response
+        }
+    }
+}
+
+fn status_of(error: OwnError) -> StatusCode {
+    match error {
+        OwnError::Target => StatusCode::BAD_REQUEST,
+        OwnError::TooLarge | OwnError::BrokeOff => StatusCode::BAD_GATEWAY,
+        OwnError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        OwnError::Busy | OwnError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+async fn wrong_method_lookup() -> Response {
     wire::wrong_method("GET, HEAD")
+}
+
+async fn wrong_method_route() -> Response {
+    wire::wrong_method("POST")
 }

@@ -58,7 +58,7 @@ async fn reset(State(servers): State<Servers>, parameters: Parsed) -> Response {
     if let Err(refused) = request::no_parameters(&parameters) {
         return refused.into_error();
     }
-    servers.statistics.reset();
+    servers.traffic.statistics.reset();
     Json(json!({ "message": "Statistics reset successfully" })).into_response()
 }
 

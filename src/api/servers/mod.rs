@@ -12,8 +12,6 @@ mod registry;
 mod state;
 mod wire;
 
-use std::sync::Arc;
-
 use axum::{
     Json, Router,
     extract::State,
@@ -23,15 +21,15 @@ use axum::{
 use figures::{MetricsWire, StatsWire};
 use state::Servers;
 
-use super::{ring, statistics::Statistics};
+use super::{ring, traffic::Traffic};
 use crate::control::Handle;
 
 /// The routes: `/api/servers`, `/api/health` and what else is asked of servers, `/api/ring`, and
 /// `/manage`.
 ///
-/// `statistics`: the same wherever this is mounted, so that a reset holds for all.
-pub fn router(handle: Handle, statistics: Arc<Statistics>) -> Router {
-    let servers = Servers { handle: handle.clone(), statistics };
+/// `traffic`: the same wherever this is mounted, so that a reset holds for all.
+pub fn router(handle: Handle, traffic: Traffic) -> Router {
+    let servers = Servers { handle: handle.clone(), traffic };
     Router::new()
         .route("/api/health", get(health).fallback(only_read))
         .route("/api/stats", get(stats).fallback(only_read))
@@ -48,13 +46,13 @@ async fn health(State(servers): State<Servers>) -> Response {
 }
 
 async fn stats(State(servers): State<Servers>) -> Response {
-    let snapshot = servers.statistics.since_reset();
+    let snapshot = servers.traffic.statistics.since_reset();
     let all = servers.all(&servers.handle.view(), &snapshot);
     Json(StatsWire::of(&all, &snapshot)).into_response()
 }
 
 async fn metrics(State(servers): State<Servers>) -> Response {
-    let snapshot = servers.statistics.since_reset();
+    let snapshot = servers.traffic.statistics.since_reset();
     let all = servers.all(&servers.handle.view(), &snapshot);
     Json(MetricsWire::of(&all, &snapshot)).into_response()
 }

@@ -151,6 +151,8 @@ fn host(text: &str) -> Result<Arc<str>, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn why<T>(result: Result<T, Refused>) -> String {
@@ -281,6 +283,45 @@ mod tests {
         for path in ["", "a", "http://other/a", "/a b", "/a#b", "/a\\r\\nX: y", "*"] {
             let found = why(route(format!(r#"{{"key":"a","path":"{path}"}}"#).as_bytes()));
             assert!(found.starts_with("Path must be a path that starts with '/'"), "{found}");
+        }
+    }
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-2..70_000_i64).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-z0-9.:/\\[\\] ]{0,12}".prop_map(Value::from),
+            Just(Value::Array(Vec::new())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_within_its_bounds_and_what_is_not_has_a_sentence(
+            name in value(), address in value(), port in value(), weight in value(),
+        ) {
+            let body = serde_json::json!({
+                "name": name, "address": address, "port": port, "weight": weight,
+            });
+            match registration(body.to_string().as_bytes()) {
+                Ok(found) => {
+                    prop_assert!(found.weight >= 1 && found.server.port >= 1);
+                    prop_assert_eq!(Some(found.name.as_str()), name.as_str());
+                    prop_assert_eq!(Some(u64::from(found.server.port)), port.as_u64());
+                    prop_assert_eq!(Some(u64::from(found.weight)), weight.as_u64());
+                }
+                Err(Refused::Bad(why)) => prop_assert!((1..300).contains(&why.len()), "{}", why),
+                Err(_) => prop_assert!(false, "a parser says only what is wrong"),
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_a_parser_panic(body in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = (registration(&body), change(&body), weight(&body), health(&body));
+            let _ = route(&body);
         }
     }
 }

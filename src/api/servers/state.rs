@@ -12,7 +12,8 @@ use super::wire::{self, ServerWire};
 use crate::{
     api::{
         request::{self, Parsed, Refused, shortened},
-        statistics::{ServerStatistics, Snapshot, Statistics},
+        statistics::{ServerStatistics, Snapshot},
+        traffic::Traffic,
         wire::{change, success},
     },
     control::{Answered, Handle},
@@ -27,18 +28,18 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Servers {
     pub(super) handle: Handle,
-    pub(super) statistics: Arc<Statistics>,
+    pub(super) traffic: Traffic,
 }
 
 impl Servers {
     /// One replica of a view as a server.
     pub(super) fn server(&self, replica: &ReplicaView) -> ServerWire {
-        self.counted(replica, &self.statistics.since_reset()).0
+        self.counted(replica, &self.traffic.statistics.since_reset()).0
     }
 
     /// All of a view, in the order they joined.
     pub(super) fn servers(&self, view: &FleetView) -> Vec<ServerWire> {
-        let all = self.all(view, &self.statistics.since_reset());
+        let all = self.all(view, &self.traffic.statistics.since_reset());
         all.into_iter().map(|(server, _)| server).collect()
     }
 
