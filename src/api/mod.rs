@@ -17,4 +17,5 @@ mod retry;
 mod ring;
 pub mod scaling;
 pub mod statistics;
+pub mod traffic;
 mod wire;
