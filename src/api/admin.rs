@@ -1,7 +1,5 @@
 //! The admin port: all APIs, the ring, the status, the decision record, and metrics.
 
-use std::sync::Arc;
-
 use axum::{
     Json, Router,
     extract::{Query, Request, State, rejection::QueryRejection},
@@ -11,11 +9,10 @@ use axum::{
 };
 use serde::Deserialize;
 
-pub use super::metrics::TotalsSource;
 use super::{
     guard::{self, AdminGuard},
     health, logs, metrics, nodes, retry, scaling, servers,
-    statistics::Statistics,
+    traffic::Traffic,
     wire,
 };
 use crate::control::Handle;
@@ -23,24 +20,19 @@ use crate::control::Handle;
 #[derive(Clone)]
 struct Admin {
     handle: Handle,
-    totals: TotalsSource,
+    traffic: Traffic,
 }
 
 /// The routes, behind their guard.
-pub fn router(
-    handle: Handle,
-    totals: TotalsSource,
-    statistics: Arc<Statistics>,
-    guard: AdminGuard,
-) -> Router {
-    let state = Admin { handle: handle.clone(), totals };
+pub fn router(handle: Handle, traffic: Traffic, guard: AdminGuard) -> Router {
+    let state = Admin { handle: handle.clone(), traffic: traffic.clone() };
     let router = Router::new()
         .route("/api/status", get(status).fallback(only_read))
         .route("/api/decisions", get(decisions).fallback(only_read))
         .route("/metrics", get(metrics_page).fallback(only_read))
         .with_state(state)
         .merge(health::router(handle.clone()))
-        .merge(servers::router(handle.clone(), statistics))
+        .merge(servers::router(handle.clone(), traffic))
         .merge(nodes::router(handle.clone()))
         .merge(retry::router(handle.clone()))
         .merge(logs::router(handle.clone()))
@@ -70,7 +62,7 @@ async fn decisions(
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> Response {
-    let text = metrics::text(&admin.handle, &(admin.totals)());
+    let text = metrics::text(&admin.handle, &(admin.traffic.totals)());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

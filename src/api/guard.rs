@@ -35,7 +35,7 @@ pub struct AdminGuard {
     pub may_be_replica: MayBeReplica,
 }
 
-/// Who may use the scaling API on the traffic port.
+/// Who may use the APIs on the traffic port.
 #[derive(Clone)]
 pub struct TrafficGuard {
     /// Asked for in `Authorization: Bearer`.
@@ -51,9 +51,15 @@ pub(super) fn admin(router: Router, guard: AdminGuard) -> Router {
     router.layer(middleware::from_fn_with_state(guard, check_admin))
 }
 
-/// The scaling API as the traffic port serves it.
+/// What of the APIs the traffic port serves, behind their guard.
 pub fn traffic(router: Router, guard: TrafficGuard) -> Router {
-    router.layer(middleware::from_fn_with_state(guard, check_traffic))
+    router.fallback(unknown).layer(middleware::from_fn_with_state(guard, check_traffic))
+}
+
+/// Beside the paths of a group, but below one of its prefixes.
+async fn unknown(request: Request) -> Response {
+    let path: String = request.uri().path().chars().take(80).collect();
+    wire::failure(StatusCode::NOT_FOUND, &format!("there is no '{path}' here"))
 }
 
 async fn check_admin(

@@ -20,4 +20,5 @@ mod ring;
 pub mod scaling;
 pub mod servers;
 pub mod statistics;
+pub mod traffic;
 mod wire;

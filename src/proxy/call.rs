@@ -51,6 +51,16 @@ pub(crate) enum Carrier {
     H2(Streaming),
 }
 
+impl Carrier {
+    /// Its connection, or its stream.
+    pub(crate) fn split(self) -> (Option<Box<Link>>, Option<Streaming>) {
+        match self {
+            Self::H1(link) => (Some(link), None),
+            Self::H2(streaming) => (None, Some(streaming)),
+        }
+    }
+}
+
 /// An attempt with one instance.
 pub(crate) struct Attempt {
     pub(crate) in_flight: InFlight,

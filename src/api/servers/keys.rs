@@ -112,7 +112,13 @@ async fn route(
     });
     let get = KeyedGet { key, target: path, headers: passed_on.collect(), peer };
     match (servers.traffic.route)(get).await {
-        Ok(response) => response.map(Body::from),
+        Ok(response) => {
+            let mut response = response.map(Body::from);
+            // The body is whole now, and is framed anew.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            response.headers_mut().remove(header::TRANSFER_ENCODING);
+            response
+        }
         Err(error) => {
             let mut response = wire::error(status_of(error), &error.to_string());
             say_when(&mut response);
