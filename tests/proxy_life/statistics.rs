@@ -1,6 +1,11 @@
 //! What is counted of each replica is exactly what clients got, whatever way it came.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Mutex, mpsc},
+    time::Duration,
+};
 
 use ringmaster::{
     fleet::ids::ReplicaId,
@@ -11,7 +16,13 @@ use crate::proxy_support::{Client, Proxy, Replica, eventually, refusing, table};
 
 /// Answers by the path: `/status/N`, `/cut`, `/still`, else 200.
 fn replica() -> Replica {
-    Replica::start(|mut conversation, _| {
+    cutting(mpsc::sync_channel(0).1)
+}
+
+/// The same, and breaks an answer off when told.
+fn cutting(told: mpsc::Receiver<()>) -> Replica {
+    let told = Mutex::new(told);
+    Replica::start(move |mut conversation, _| {
         while let Some(request) = conversation.message() {
             let path = request.target().split('?').next().unwrap().to_owned();
             let status = path.strip_prefix("/status/").unwrap_or("200");
@@ -20,6 +31,7 @@ fn replica() -> Replica {
             match path.as_str() {
                 "/cut" => {
                     conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfive!");
+                    let _ = told.lock().unwrap().recv();
                     return;
                 }
                 // The head alone, until the other side gives up.
@@ -118,8 +130,9 @@ fn attempts_that_no_client_saw_are_not_counted() {
 
 #[test]
 fn an_answer_that_breaks_off_is_one_error() {
-    let replicas = [replica()];
-    let proxy = proxy(&[replicas[0].address], |config| {
+    let (cut, told) = mpsc::sync_channel(0);
+    let replica = cutting(told);
+    let proxy = proxy(&[replica.address], |config| {
         config.body_idle = Duration::from_millis(200);
         config.request_timeout = Some(Duration::from_secs(3));
     });
@@ -128,6 +141,9 @@ fn an_answer_that_breaks_off_is_one_error() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
         let head = client.0.head().unwrap();
         assert_eq!(server_of(&head), Some(1));
+        if path == "/cut" {
+            cut.send(()).unwrap();
+        }
         let whole = client.0.body(head, false);
         assert_eq!(whole.is_some(), path == "/status/500", "{path}");
         let seen = number as u64 + 1;
