@@ -76,9 +76,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
-    let admin = TcpListener::bind(config.admin)
-        .await
-        .with_context(|| format!("cannot listen on {} (`admin`)", config.admin))?;
+    let admin = listen_for_admin(&config).await?;
     Workers::check_address(&config.proxy)?;
     // What is refused is said in one line, and nothing before it.
     announce(&config, &warnings);
@@ -103,7 +101,8 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
     let counting = Arc::<OnceLock<Counting>>::default();
     let traffic = later(&counting);
-    let router = admin_router(handle.clone(), traffic.clone(), &config, docker);
+    let mounted = traffic_router(&handle, &traffic, &config);
+    let router = admin_router(handle.clone(), traffic, &config, docker);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
@@ -112,12 +111,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let started = tokio::select! {
         // Past the deadline it listens all the same.
         _ = may_listen => {
-            Some(Workers::start(
-                config.proxy.clone(),
-                routes,
-                failures,
-                traffic_router(&handle, &traffic, &config),
-            ))
+            Some(Workers::start(config.proxy.clone(), routes, failures, mounted))
         }
         () = signals.stopped(|| log.reopen()) => None,
     };
@@ -146,6 +140,11 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         tidy_up(driver.as_ref()).await;
     }
     result
+}
+
+async fn listen_for_admin(config: &Config) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(config.admin).await;
+    bound.with_context(|| format!("cannot listen on {} (`admin`)", config.admin))
 }
 
 /// Says what may surprise, and what of the configuration does not work now.
