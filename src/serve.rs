@@ -110,9 +110,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let mut workers = None;
     let started = tokio::select! {
         // Past the deadline it listens all the same.
-        _ = may_listen => {
-            Some(Workers::start(config.proxy.clone(), routes, failures, mounted))
-        }
+        _ = may_listen => Some(Workers::start(config.proxy.clone(), routes, failures, mounted)),
         () = signals.stopped(|| log.reopen()) => None,
     };
     let result = match started.transpose() {
