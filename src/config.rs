@@ -4,6 +4,7 @@
 mod access;
 mod docker;
 mod healing;
+mod heartbeat;
 mod log;
 mod machine;
 mod options;
@@ -143,7 +144,6 @@ impl Config {
         ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
         notices.extend(access.notice(proxy.listen, &proxy.mounts));
-        let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
             fleet: fleet_of(&options)?,
             driver,
@@ -160,7 +160,7 @@ impl Config {
             access,
             log_file: options.log_file.clone().filter(|path| !path.as_os_str().is_empty()),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
-            prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
+            prober: heartbeat::prober_of(&options)?,
             proxy,
             victim: victim_of(&options)?,
             notices,
@@ -413,6 +413,7 @@ mod tests {
             ("mounts = [\"everything\"]", "`mounts`: 'everything'"),
             ("command = \"a 'b\"", "`command`"),
             ("heartbeat_path = \"x\"", "`heartbeat_path`"),
+            ("heartbeat_method = \"PUT\"", "`heartbeat_method`: 'PUT' is not one of GET, HEAD"),
         ];
         for (text, expected) in cases {
             let message = refused(text);

@@ -67,6 +67,15 @@ pub struct Options {
     /// Path of the heartbeat; empty: a TCP connection is enough [default: /heartbeat]
     #[arg(long, env = "RINGMASTER_HEARTBEAT_PATH", value_name = "PATH")]
     pub heartbeat_path: Option<String>,
+    /// Method of the heartbeat: GET, HEAD, POST or OPTIONS [default: GET]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_METHOD", value_name = "METHOD")]
+    pub heartbeat_method: Option<String>,
+    /// Statuses with which it passes, like 200,204,300-399 or 2xx [default: 200-399]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_STATUS", value_name = "STATUSES")]
+    pub heartbeat_status: Option<String>,
+    /// Text that the first 64 KiB of its answer's body must contain [default: none]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_BODY", value_name = "TEXT")]
+    pub heartbeat_body: Option<String>,
     /// Environment of the replicas, K=V; repeatable
     #[arg(
         long,
@@ -302,6 +311,9 @@ macro_rules! every_option {
             image,
             port,
             heartbeat_path,
+            heartbeat_method,
+            heartbeat_status,
+            heartbeat_body,
             env,
             command,
             network,

@@ -9,6 +9,7 @@ pub mod checks;
 mod executor;
 pub mod prober;
 pub mod record;
+pub mod statuses;
 
 use std::{
     collections::HashMap,
