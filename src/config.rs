@@ -1,14 +1,17 @@
-//! Configuration: file, environment and flags become one checked [`Config`], once. Flags beat the
-//! environment, which beats the file. Every limit that can be set is in it.
+//! Configuration: preset, file, environment and flags become one checked [`Config`], once. Flags beat
+//! the environment, which beats the file, which beats the preset. Every limit that can be set is in it.
 
 mod access;
 mod docker;
+mod file;
 mod healing;
 mod heartbeat;
+mod json;
 mod log;
 mod machine;
 mod options;
 mod ports;
+mod preset;
 mod proxy;
 mod ring;
 mod upstreams;
@@ -28,6 +31,7 @@ use crate::{
 };
 
 pub use access::{Access, Secret, token_from};
+pub use file::FromFile;
 pub use log::log_filter;
 pub use machine::{meet, program, resolve};
 pub use options::Options;
@@ -407,7 +411,6 @@ mod tests {
             ("listen = \"0.0.0.0:9090\"", "`admin`: 127.0.0.1:9090 and `listen` (0.0.0.0:9090)"),
             ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: 1 upstreams with weights of 57"),
             ("fleet = \"a b\"", "`fleet`"),
-            ("driver = \"static\"", "`upstream`"),
             ("driver = \"docker\"\nupstream = [\"a1=h:1\"]", "`upstream`"),
             ("upstream = [\"a1=h:1\", \"a1=h:2\"]", "`upstream`: 'a1' is named twice"),
             ("mounts = [\"everything\"]", "`mounts`: 'everything'"),
@@ -419,14 +422,5 @@ mod tests {
             let message = refused(text);
             assert!(message.contains(expected), "{text}: {message}");
         }
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let path = std::env::temp_dir().join(format!("ringmaster-config-{}", std::process::id()));
-        std::fs::write(&path, "port = 1\nprot = 2\n").unwrap();
-        let error = Options::from_file(&path).unwrap_err().to_string();
-        std::fs::remove_file(&path).unwrap();
-        assert!(error.contains("line 2") && error.contains("`prot`"), "{error}");
     }
 }

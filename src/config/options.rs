@@ -1,16 +1,19 @@
 //! The settings as flags, environment variables and keys of the file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Secret, access::hidden};
+use super::{Secret, access::hidden};
 
 /// Settings as they are written: each is a flag, an environment variable `RINGMASTER_<KEY>` and a
 /// key of the file.
 #[derive(clap::Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// Settings for a purpose, behind all others: course, key-value, servers or redis [default: none]
+    #[arg(long, env = "RINGMASTER_PRESET", value_name = "NAME")]
+    pub preset: Option<String>,
     /// Address and port for traffic [default: 0.0.0.0:5000]
     #[arg(long, env = "RINGMASTER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
@@ -293,6 +296,7 @@ macro_rules! every_option {
         $do_what!(
             $one,
             $other,
+            preset,
             listen,
             admin,
             admin_token,
@@ -394,20 +398,6 @@ macro_rules! first_of {
 }
 
 impl Options {
-    /// The settings of a file.
-    ///
-    /// # Errors
-    /// One line that names the key.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let wrong = |why: String| ConfigError { key: "config", why };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| wrong(format!("'{}': {error}", path.display())))?;
-        toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            wrong(format!("'{}', line {line}: {}", path.display(), error.message()))
-        })
-    }
-
     /// These settings where they are set, else the others.
     pub fn or(self, other: Self) -> Self {
         every_option!(first_of self, other)

@@ -7,14 +7,8 @@ use crate::driver::fixed::Upstream;
 
 pub(super) fn upstreams_of(options: &Options, driver: DriverKind) -> Checked<Vec<Upstream>> {
     let texts: Vec<&String> = options.upstream.iter().flatten().filter(|t| !t.is_empty()).collect();
-    match (driver, texts.is_empty()) {
-        (DriverKind::Static, true) => {
-            return wrong("upstream", "the driver `static` needs at least one NAME=HOST:PORT");
-        }
-        (DriverKind::Docker | DriverKind::Process, false) => {
-            return wrong("upstream", "only the driver `static` takes upstreams");
-        }
-        _ => {}
+    if driver != DriverKind::Static && !texts.is_empty() {
+        return wrong("upstream", "only the driver `static` takes upstreams");
     }
     let upstreams: Vec<Upstream> = texts
         .into_iter()
