@@ -24,8 +24,8 @@ use std::{
 
 use crate::{
     control::prober::Prober,
-    driver::{docker::init::Init, fixed::Upstream},
-    fleet::{limits::Limits, names::NameRule, victim::VictimRule},
+    driver::docker::init::Init,
+    fleet::{limits::Limits, names::NameRule, server::Registration, victim::VictimRule},
     proxy::ProxyConfig,
     ring::RingSettings,
 };
@@ -54,7 +54,7 @@ pub enum DriverKind {
     Docker,
     /// Child processes.
     Process,
-    /// Addresses that others keep.
+    /// None: all replicas are registered servers.
     Static,
 }
 
@@ -90,8 +90,8 @@ pub struct Config {
     pub network: Option<String>,
     /// Whether their containers start with an init.
     pub init: Init,
-    /// Upstreams of the static driver.
-    pub upstreams: Vec<Upstream>,
+    /// Registered servers.
+    pub upstreams: Vec<Registration>,
     /// Directory of the state file.
     pub state_dir: PathBuf,
     /// Address of the admin port.
@@ -127,8 +127,10 @@ impl Config {
         let driver = driver_of(&options, docker_is_here)?;
         let limits = Limits { names: names_of(driver), ..limits_of(&options)? };
         let limits = healing::healing_of(&options, limits)?;
-        let replicas = options.replicas.unwrap_or(3);
-        let upstreams = upstreams::upstreams_of(&options, driver)?;
+        // There is no driver that could start one.
+        let starts = driver != DriverKind::Static;
+        let replicas = if starts { options.replicas.unwrap_or(3) } else { 0 };
+        let upstreams = upstreams::upstreams_of(&options)?;
         let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
@@ -136,8 +138,8 @@ impl Config {
             let why = format!("{replicas} are too many: at most {most} fit; {advice}");
             return wrong("replicas", why);
         }
-        ring::room_for(&upstreams, &ring)?;
-        if driver != DriverKind::Static && limits.replicas_min > replicas {
+        ring::room_for(&upstreams, replicas, &ring)?;
+        if starts && limits.replicas_min > replicas {
             notices.push(format!(
                 "`replicas_min` ({}) is more than `replicas` ({replicas}), with which a fleet begins",
                 limits.replicas_min

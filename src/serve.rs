@@ -24,7 +24,7 @@ use crate::{
     driver::{
         Driver,
         docker::{DockerConfig, DockerDriver},
-        fixed::FixedDriver,
+        none::NoDriver,
         process::{ProcessConfig, ProcessDriver},
     },
     fleet::{
@@ -282,7 +282,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
             })?;
             (Arc::new(process), None)
         }
-        DriverKind::Static => (Arc::new(FixedDriver::new(config.upstreams.clone())), None),
+        DriverKind::Static => (Arc::new(NoDriver), None),
     })
 }
 
@@ -291,10 +291,7 @@ fn env_of(config: &Config) -> Vec<(String, String)> {
     config.env.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
 
-fn open_store(config: &Config) -> anyhow::Result<(Option<FileStore>, Option<Desired>)> {
-    if config.driver == DriverKind::Static {
-        return Ok((None, None));
-    }
+fn open_store(config: &Config) -> anyhow::Result<(FileStore, Option<Desired>)> {
     let store = FileStore::open(&config.state_dir, &config.fleet)?;
     let stored = match store.load()? {
         Loaded::Nothing => None,
@@ -307,7 +304,7 @@ fn open_store(config: &Config) -> anyhow::Result<(Option<FileStore>, Option<Desi
             None
         }
     };
-    Ok((Some(store), stored))
+    Ok((store, stored))
 }
 
 /// Refuses a second supervisor of the same fleet, as far as one can be seen from here: by state
@@ -360,6 +357,7 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
             DriverKind::Static => Keeper::Others,
             DriverKind::Docker | DriverKind::Process => Keeper::Ringmaster,
         },
+        servers: config.upstreams.clone(),
         ring: config.ring.clone(),
         victim: config.victim,
         replicas: config.replicas,

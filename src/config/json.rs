@@ -214,7 +214,7 @@ mod tests {
         let upstreams: Vec<String> = config
             .upstreams
             .iter()
-            .map(|one| format!("{} {} {}", one.name, one.place(), one.weight))
+            .map(|one| format!("{} {} {}", one.name, one.server.place(), one.weight))
             .collect();
         assert_eq!(upstreams, ["server1 192.168.1.10:8080 1", "server2 192.168.1.11:8080 2"]);
         assert_eq!(config.limits.probe_interval, Duration::from_secs(30));
@@ -316,10 +316,10 @@ mod tests {
             });
             let text = serde_json::json!({ "servers": [server] }).to_string();
             if let Ok((options, _)) = read(&text) {
-                let upstreams = options.upstream.unwrap();
-                let upstream = upstreams[0].parse::<crate::driver::fixed::Upstream>().unwrap();
+                let upstreams = crate::config::upstreams::upstreams_of(&options).unwrap();
+                let [upstream] = &upstreams[..] else { panic!("{upstreams:?}") };
                 prop_assert_eq!(upstream.name.as_str(), name);
-                prop_assert_eq!(u64::from(upstream.port), port % 70_000);
+                prop_assert_eq!(u64::from(upstream.server.port), port % 70_000);
                 prop_assert_eq!(upstream.weight, weight);
             }
         }

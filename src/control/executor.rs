@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Clock, Publisher, checks::Checks, prober::Prober};
+use super::{Clock, Publisher, checks::Checks, prober::Prober, resolver};
 use crate::{
     driver::Driver,
     fleet::message::{Action, Event, StopManner},
@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) struct Executor {
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) store: Option<FileStore>,
+    pub(super) store: FileStore,
     pub(super) prober: Prober,
     pub(super) checks: Arc<Checks>,
     pub(super) publisher: Arc<dyn Publisher>,
@@ -58,6 +58,10 @@ impl Executor {
                     Some(Event::Probed { instance, outcome })
                 });
             }
+            Action::Resolve { instance, host, port } => self.spawn(async move {
+                let result = resolver::resolve(&host, port).await;
+                Some(Event::Resolved { instance, result: result.map_err(Into::into) })
+            }),
             Action::AwaitDrain { instance } => {
                 let drained = self.publisher.drained(instance);
                 self.spawn(async move {
@@ -67,13 +71,9 @@ impl Executor {
             }
             Action::Persist { write, desired } => {
                 // Queued here: the tasks below may run in any order.
-                let saved = self.store.as_ref().map(|store| store.save(desired));
+                let saved = self.store.save(desired);
                 self.spawn(async move {
-                    let result = match saved {
-                        Some(saved) => saved.await,
-                        None => Ok(()),
-                    };
-                    let result = result.map_err(|error| error.to_string().into());
+                    let result = saved.await.map_err(|error| error.to_string().into());
                     Some(Event::Persisted { write, result })
                 });
             }

@@ -9,6 +9,7 @@ pub mod checks;
 mod executor;
 pub mod prober;
 pub mod record;
+pub mod resolver;
 pub mod statuses;
 
 use std::{
@@ -57,8 +58,8 @@ pub struct Parts {
     pub clock: Clock,
     /// How instances are run.
     pub driver: Arc<dyn Driver>,
-    /// Where the state is kept; `None` for a fleet that has none.
-    pub store: Option<FileStore>,
+    /// Where the state is kept.
+    pub store: FileStore,
     /// Sends heartbeats.
     pub prober: Prober,
     /// Who reads the table.

@@ -1,15 +1,15 @@
 //! What must hold some time after all faults have ended.
 
-use super::{Broken, Checker, World, ensure};
+use super::{Broken, Checker, ensure};
 use crate::{
     fleet::{
         desired::Desired,
         message::FoundState,
-        observed::{Instance, of_replica},
-        state::{Boot, Engine},
+        observed::{EjectReason, Instance, Phase, of_replica},
+        state::{self, Boot},
         supervisor::Supervisor,
     },
-    sim::engine::Container,
+    sim::engine::{Container, Engine},
 };
 
 impl Checker {
@@ -17,18 +17,23 @@ impl Checker {
     pub(in crate::sim) fn check_converged(
         &self,
         supervisor: &Supervisor,
-        world: &World,
+        engine: &Engine,
         disk: Option<&Desired>,
     ) -> Broken {
         let state = supervisor.state();
-        ensure(state.boot == Boot::Done && state.engine == Engine::Up, || "not up".to_owned())?;
+        ensure(state.boot == Boot::Done && state.engine == state::Engine::Up, || {
+            "not up".to_owned()
+        })?;
         ensure(state.operation.is_none() && state.queue.is_empty(), || {
             format!("a command is stuck: {:?} {:?}", state.operation, state.queue)
         })?;
         ensure(self.pending.is_empty(), || format!("never answered: {:?}", self.pending))?;
         for replica in state.desired.replicas() {
             let instances: Vec<_> = of_replica(&state.instances, replica.id()).collect();
-            let is_well = |i: &Instance| i.is_passing() && !state.is_outdated(i);
+            let is_well = |i: &Instance| match replica.is_drained {
+                true => matches!(i.phase, Phase::Ejected { reason: EjectReason::Drained, .. }),
+                false => i.is_passing() && !state.is_outdated(i),
+            };
             ensure(instances.len() == 1 && is_well(instances[0].1), || {
                 format!("replica {} is not well: {instances:?}", replica.id())
             })?;
@@ -40,8 +45,10 @@ impl Checker {
         let n = state.desired.replicas().len();
         ensure(state.instances.len() == n, || "instances of nobody are left".to_owned())?;
         let runs = |c: &Container| matches!(c.state, FoundState::Running(Some(_)));
-        ensure(world.containers.len() == n && world.containers.values().all(runs), || {
-            format!("{n} replicas, containers {:?}", world.containers)
+        let ours = state.desired.replicas().iter().filter(|r| r.server.is_none()).count();
+        let containers = &engine.containers;
+        ensure(containers.len() == ours && containers.values().all(runs), || {
+            format!("{ours} replicas of ours, containers {containers:?}")
         })?;
         ensure(disk == Some(&state.desired), || format!("the state file lags behind: {disk:?}"))
     }
