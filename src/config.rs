@@ -9,6 +9,7 @@ mod heartbeat;
 mod json;
 mod log;
 mod machine;
+mod mounts;
 mod options;
 mod ports;
 mod preset;
@@ -17,6 +18,7 @@ mod ring;
 mod upstreams;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -34,8 +36,8 @@ pub use access::{Access, Secret, token_from};
 pub use file::FromFile;
 pub use log::log_filter;
 pub use machine::{meet, program, resolve};
+pub use mounts::MountGroup;
 pub use options::Options;
-pub use proxy::SCALING_PATHS;
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +114,8 @@ pub struct Config {
     pub notices: Vec<String>,
     /// Bounds of the supervision.
     pub limits: Limits,
+    /// What the traffic port serves itself.
+    pub mounts: BTreeSet<MountGroup>,
     /// The data plane.
     pub proxy: ProxyConfig,
 }
@@ -145,11 +149,12 @@ impl Config {
                 limits.replicas_min
             ));
         }
-        let proxy = proxy::proxy_of(&options, &limits)?;
+        let mounts = mounts::mounts_of(&options)?;
+        let proxy = proxy::proxy_of(&options, &limits, mounts::paths_of(&mounts))?;
         let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
         ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
-        notices.extend(access.notice(proxy.listen, &proxy.mounts));
+        notices.extend(access.notice(proxy.listen, &mounts));
         Ok(Self {
             fleet: fleet_of(&options)?,
             driver,
@@ -164,6 +169,7 @@ impl Config {
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
             admin,
             access,
+            mounts,
             log_file: options.log_file.clone().filter(|path| !path.as_os_str().is_empty()),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
             prober: heartbeat::prober_of(&options)?,
@@ -345,7 +351,8 @@ mod tests {
         assert_eq!((config.driver, config.replicas, config.port), (DriverKind::Docker, 3, 5000));
         assert_eq!(config.fleet, "default");
         assert_eq!(config.limits, Limits::default());
-        assert_eq!(config.proxy.mounts, SCALING_PATHS);
+        assert_eq!(config.mounts, [MountGroup::Scaling].into());
+        assert_eq!(config.proxy.mounts, crate::proxy::ProxyConfig::default().mounts);
         let process = Config::check(Options::default(), false).unwrap();
         assert_eq!(process.driver, DriverKind::Process);
     }
@@ -356,7 +363,7 @@ mod tests {
         let merged = flags.or(file("port = 2\nreplicas = 5\nmounts = []"));
         let config = Config::check(merged, true).unwrap();
         assert_eq!((config.port, config.replicas), (1, 5));
-        assert!(config.proxy.mounts.is_empty());
+        assert!(config.mounts.is_empty());
     }
 
     #[test]

@@ -18,8 +18,12 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, guard::HostNames},
-    config::{self, Config, DriverKind, Secret},
+    api::{
+        self,
+        guard::HostNames,
+        traffic::{KeyedGet, TotalsSource, Traffic},
+    },
+    config::{self, Config, DriverKind, MountGroup, Secret},
     control::{self, Clock, Handle, Parts, Publisher, record::Record},
     driver::{
         Driver,
@@ -36,7 +40,7 @@ use crate::{
         table::RoutingTable,
     },
     logging::Log,
-    proxy::{Routes, Totals, Workers},
+    proxy::{OwnError, OwnRequests, Routes, Totals, Workers},
     ring::hash,
     store::{FileStore, Loaded},
 };
@@ -98,8 +102,8 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     // Both ports can be ours: only now may anything be started.
     let control = tokio::spawn(control);
     let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
-    let totals = Arc::<OnceLock<api::admin::TotalsSource>>::default();
-    let router = admin_router(handle.clone(), later(&totals), &config, docker);
+    let counting = Arc::<OnceLock<Counting>>::default();
+    let router = admin_router(handle.clone(), later(&counting), &config, docker);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
@@ -114,7 +118,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         Ok(None) => Ok(()),
         Ok(Some(running)) => {
             // It is set here only.
-            let _ = totals.set(Arc::new(running.totals_source()));
+            let _ = counting.set(Counting::of(&running));
             let traffic = running.local_addr();
             tracing::info!(%traffic, admin = %admin_address, "listening");
             let reopen = || {
@@ -154,13 +158,33 @@ fn start_workers(
     routes: Routes,
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
 ) -> io::Result<Workers> {
-    Workers::start(config.proxy.clone(), routes, failures, traffic_router(handle.clone(), config))
+    Workers::start(config.proxy.clone(), routes, failures, traffic_router(handle, config))
 }
 
-/// What the workers count, once they run.
-fn later(totals: &Arc<OnceLock<api::admin::TotalsSource>>) -> api::admin::TotalsSource {
-    let totals = Arc::clone(totals);
-    Arc::new(move || totals.get().map_or_else(Totals::default, |counted| counted()))
+/// What the APIs have of workers that run.
+struct Counting {
+    totals: TotalsSource,
+    own: OwnRequests,
+}
+
+impl Counting {
+    fn of(workers: &Workers) -> Self {
+        Self { totals: Arc::new(workers.totals_source()), own: workers.own_requests() }
+    }
+}
+
+/// The same from now on, for the time when they run.
+fn later(running: &Arc<OnceLock<Counting>>) -> Traffic {
+    let (counted, way) = (Arc::clone(running), Arc::clone(running));
+    let totals = move || counted.get().map_or_else(Totals::default, |running| (running.totals)());
+    let route = move |get: KeyedGet| -> BoxFuture<'static, _> {
+        let own = way.get().map(|running| running.own.clone());
+        Box::pin(async move {
+            let own = own.ok_or(OwnError::Stopped)?;
+            own.get(&get.key, &get.target, get.headers, get.peer).await
+        })
+    };
+    Traffic::new(Arc::new(totals), Arc::new(route))
 }
 
 /// How long the core may take to end what it has begun, without and with replicas to stop.
@@ -367,7 +391,7 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
 
 fn admin_router(
     handle: Handle,
-    totals: api::admin::TotalsSource,
+    traffic: Traffic,
     config: &Config,
     docker: Option<Arc<DockerDriver>>,
 ) -> axum::Router {
@@ -381,17 +405,23 @@ fn admin_router(
             None => Some(false),
         }),
     };
-    api::admin::router(handle, totals, guard)
+    api::admin::router(handle, traffic, guard)
 }
 
-fn traffic_router(handle: Handle, config: &Config) -> axum::Router {
+/// What of the APIs is served on the traffic port.
+fn traffic_router(handle: &Handle, config: &Config) -> axum::Router {
     let access = &config.access;
     let guard = api::guard::TrafficGuard {
         token: text_of(access.admin_token.as_ref()),
         public_rep: access.public_rep,
         names: HostNames::new(access.control_hosts.clone()),
     };
-    api::guard::traffic(api::scaling::router(handle), guard)
+    // A path that no router of these has is not found; the others never come here.
+    let router = config.mounts.iter().fold(axum::Router::new(), |router, group| match group {
+        MountGroup::Scaling => router.merge(api::scaling::router(handle.clone())),
+        MountGroup::Servers | MountGroup::Nodes => router,
+    });
+    api::guard::traffic(router, guard)
 }
 
 fn text_of(secret: Option<&Secret>) -> Option<Arc<str>> {

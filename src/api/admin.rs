@@ -9,22 +9,23 @@ use axum::{
 };
 use serde::Deserialize;
 
-pub use super::metrics::TotalsSource;
 use super::{
     guard::{self, AdminGuard},
-    health, logs, metrics, retry, ring, scaling, wire,
+    health, logs, metrics, retry, ring, scaling,
+    traffic::Traffic,
+    wire,
 };
 use crate::control::Handle;
 
 #[derive(Clone)]
 struct Admin {
     handle: Handle,
-    totals: TotalsSource,
+    traffic: Traffic,
 }
 
 /// The routes, behind their guard.
-pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router {
-    let state = Admin { handle: handle.clone(), totals };
+pub fn router(handle: Handle, traffic: Traffic, guard: AdminGuard) -> Router {
+    let state = Admin { handle: handle.clone(), traffic };
     let router = Router::new()
         .route("/api/status", get(status).fallback(only_read))
         .route("/api/decisions", get(decisions).fallback(only_read))
@@ -60,7 +61,7 @@ async fn decisions(
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> Response {
-    let text = metrics::text(&admin.handle, &(admin.totals)());
+    let text = metrics::text(&admin.handle, &(admin.traffic.totals)());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

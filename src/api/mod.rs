@@ -16,4 +16,6 @@ mod request;
 mod retry;
 mod ring;
 pub mod scaling;
+pub mod statistics;
+pub mod traffic;
 mod wire;

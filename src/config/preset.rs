@@ -47,10 +47,11 @@ fn course() -> Options {
 fn key_value() -> Options {
     Options {
         listen: text("0.0.0.0:8081"),
-        mounts: groups(&[]),
+        mounts: groups(&["nodes"]),
         replicas: Some(3),
         key: text("body:/key,query:key,random"),
         policy: text("ring"),
+        no_replica_text: text("No available nodes"),
         heartbeat_path: text("/health"),
         heartbeat_interval: text("5s"),
         heartbeat_timeout: text("2s"),
@@ -66,9 +67,10 @@ fn servers() -> Options {
     Options {
         listen: Some(format!("0.0.0.0:{SERVERS_PORT}")),
         admin: text("127.0.0.1:9090"),
-        mounts: groups(&[]),
+        mounts: groups(&["servers"]),
         driver: text("static"),
         key: text("path"),
+        server_headers: Some(true),
         algorithm: text("ring"),
         slots: Some(65_536),
         virtual_servers: Some(100),
