@@ -420,7 +420,6 @@ mod tests {
             ("listen = \"0.0.0.0:9090\"", "`admin`: 127.0.0.1:9090 and `listen` (0.0.0.0:9090)"),
             ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: 1 upstreams with weights of 57"),
             ("fleet = \"a b\"", "`fleet`"),
-            ("driver = \"docker\"\nupstream = [\"a1=h:1\"]", "`upstream`"),
             ("upstream = [\"a1=h:1\", \"a1=h:2\"]", "`upstream`: 'a1' is named twice"),
             ("mounts = [\"everything\"]", "`mounts`: 'everything'"),
             ("command = \"a 'b\"", "`command`"),

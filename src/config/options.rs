@@ -228,7 +228,7 @@ pub struct Options {
     /// Tell clients in X-Load-Balancer-Server whose answer it is, and in X-Load-Balancer-Response-Time how many seconds its first byte took
     #[arg(long, env = "RINGMASTER_SERVER_HEADERS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub server_headers: Option<bool>,
-    /// What a 503 says, as plain text, when no replica is in service [default: JSON]
+    /// What a 503 says, as plain text, when no replica is in service [default: an answer in JSON]
     #[arg(long, env = "RINGMASTER_NO_REPLICA_TEXT", value_name = "TEXT")]
     pub no_replica_text: Option<String>,
     /// What replicas are spoken to in: h1, h2c (HTTP/2 without TLS) or auto [default: h1]
