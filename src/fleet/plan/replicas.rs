@@ -76,19 +76,8 @@ pub(super) fn steps(
         }
         steps.push(Step::Start(replica.id(), cause));
     }
-    let is_complete = state.is_rolling()
-        && !state.is_roll_stopped()
-        && state.operation.is_none()
-        && state
-            .desired
-            .replicas()
-            .iter()
-            .filter(|replica| concerns_roll(replica))
-            .all(|replica| is_well(state, replica.id()))
-        && clock.is_due(state.roll.bakes_until)
-        && !state.desired.replicas().iter().any(|replica| {
-            state.admitted(replica.id()).is_some_and(|instance| state.is_outdated(instance))
-        });
+    let begins = steps.iter().any(|step| matches!(step, Step::Start(..)));
+    let is_complete = !begins && is_rolled_out(state, clock);
     if is_complete {
         steps.push(Step::CompleteRoll);
     }
@@ -225,6 +214,22 @@ fn is_ready_to_roll(state: &State, clock: &mut Clock) -> bool {
             .filter(|replica| concerns_roll(replica))
             .all(|replica| is_well(state, replica.id()) || is_hopeless(state, replica.id()))
         && clock.is_due(state.roll.bakes_until)
+}
+
+/// Whether all replicas of ours that get requests run what is wanted, and at least one does unless
+/// there is none.
+fn is_rolled_out(state: &State, clock: &mut Clock) -> bool {
+    let ours = || state.desired.replicas().iter().filter(|replica| concerns_roll(replica));
+    let is_outdated = |replica: &Replica| {
+        state.admitted(replica.id()).is_some_and(|instance| state.is_outdated(instance))
+    };
+    state.is_rolling()
+        && !state.is_roll_stopped()
+        && state.operation.is_none()
+        && ours().all(|replica| is_well(state, replica.id()))
+        && (ours().next().is_none() || ours().any(|replica| !replica.is_drained))
+        && clock.is_due(state.roll.bakes_until)
+        && !ours().any(is_outdated)
 }
 
 /// What others keep is not rolled.

@@ -38,14 +38,17 @@ impl Checker {
                 format!("replica {} is not well: {instances:?}", replica.id())
             })?;
         }
-        ensure(!state.is_rolling() && state.panic_since.is_none(), || {
+        // What is drained is rolled when it comes back, and until one was a roll has shown nothing.
+        let ours = || state.desired.replicas().iter().filter(|replica| replica.server.is_none());
+        let may_roll = ours().next().is_some() && ours().all(|replica| replica.is_drained);
+        ensure((may_roll || !state.is_rolling()) && state.panic_since.is_none(), || {
             "a roll or a panic does not end".to_owned()
         })?;
         ensure(state.reaping.is_empty(), || format!("strays are left: {:?}", state.reaping))?;
         let n = state.desired.replicas().len();
         ensure(state.instances.len() == n, || "instances of nobody are left".to_owned())?;
         let runs = |c: &Container| matches!(c.state, FoundState::Running(Some(_)));
-        let ours = state.desired.replicas().iter().filter(|r| r.server.is_none()).count();
+        let ours = ours().count();
         let containers = &engine.containers;
         ensure(containers.len() == ours && containers.values().all(runs), || {
             format!("{ours} replicas of ours, containers {containers:?}")
