@@ -7,8 +7,11 @@ pub(super) const SERVERS: &str = "servers";
 /// Its traffic port.
 pub(super) const SERVERS_PORT: u16 = 8080;
 
+/// A name, and what it stands for.
+type Preset = (&'static str, fn() -> Options);
+
 /// All presets, in the order of the documentation.
-const PRESETS: [(&str, fn() -> Options); 4] =
+const PRESETS: [Preset; 4] =
     [("course", course), ("key-value", key_value), (SERVERS, servers), ("redis", redis)];
 
 impl Options {
