@@ -1,13 +1,15 @@
 //! The command line: what can be asked for, and how the answers of a running balancer are shown.
 
 pub mod check;
+pub mod print;
+pub mod settings;
 pub mod simulate;
 
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Parser, Subcommand, parser::ValueSource};
 
-use crate::config::{ConfigError, Options, Secret};
+use crate::config::{ConfigError, FromFile, Options, Secret};
 
 /// Keeps N replicas of a container alive on Docker and sends every key to the same one.
 #[derive(Debug, Parser)]
@@ -51,27 +53,41 @@ pub enum Command {
 /// Settings of `serve` and `check`.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// Configuration file (TOML)
+    /// Configuration file: TOML, or the config.json of a balancer with registered servers
     #[arg(long, env = "RINGMASTER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Print the whole configuration as a file, and start nothing
+    #[arg(long)]
+    pub print_config: bool,
     /// All other settings.
     #[command(flatten)]
     pub options: Options,
 }
 
+/// What was given in all ways together.
+#[derive(Debug)]
+pub struct Given {
+    /// The settings.
+    pub options: Options,
+    /// What is to be said about the way they were given, each in a sentence.
+    pub warnings: Vec<String>,
+}
+
 impl Serve {
-    /// The settings of flags and environment, and behind them those of the file.
+    /// The settings of flags and environment, behind them those of the file, and behind these those
+    /// of the preset.
     ///
     /// # Errors
-    /// A file that cannot be read.
-    pub fn options(self) -> Result<Options, ConfigError> {
-        let file = self.config.as_deref().map(Options::from_file).transpose()?;
-        let mut file = file.unwrap_or_default();
+    /// A file that cannot be read, or a preset that there is not.
+    pub fn given(self) -> Result<Given, ConfigError> {
+        let file = self.config.as_deref().map(FromFile::read).transpose()?;
+        let FromFile { options: mut file, warnings } = file.unwrap_or_default();
         // Two ways to say one thing: the one that is nearer wins.
         if self.options.admin_token.is_some() || self.options.admin_token_file.is_some() {
             (file.admin_token, file.admin_token_file) = (None, None);
         }
-        self.options.or(file).with_token_of_file()
+        let options = self.options.or(file).with_preset()?.with_token_of_file()?;
+        Ok(Given { options, warnings })
     }
 }
 

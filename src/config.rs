@@ -1,14 +1,18 @@
-//! Configuration: file, environment and flags become one checked [`Config`], once. Flags beat the
-//! environment, which beats the file. Every limit that can be set is in it.
+//! Configuration: preset, file, environment and flags become one checked [`Config`], once. Flags beat
+//! the environment, which beats the file, which beats the preset. Every limit that can be set is in it.
 
 mod access;
 mod docker;
+mod file;
 mod healing;
+mod heartbeat;
+mod json;
 mod log;
 mod machine;
 mod mounts;
 mod options;
 mod ports;
+mod preset;
 mod proxy;
 mod ring;
 mod upstreams;
@@ -29,6 +33,7 @@ use crate::{
 };
 
 pub use access::{Access, Secret, token_from};
+pub use file::FromFile;
 pub use log::log_filter;
 pub use machine::{meet, program, resolve};
 pub use mounts::MountGroup;
@@ -150,7 +155,6 @@ impl Config {
         ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
         notices.extend(access.notice(proxy.listen, &mounts));
-        let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
             fleet: fleet_of(&options)?,
             driver,
@@ -168,7 +172,7 @@ impl Config {
             mounts,
             log_file: options.log_file.clone().filter(|path| !path.as_os_str().is_empty()),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
-            prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
+            prober: heartbeat::prober_of(&options)?,
             proxy,
             victim: victim_of(&options)?,
             notices,
@@ -420,19 +424,11 @@ mod tests {
             ("mounts = [\"everything\"]", "`mounts`: 'everything'"),
             ("command = \"a 'b\"", "`command`"),
             ("heartbeat_path = \"x\"", "`heartbeat_path`"),
+            ("heartbeat_method = \"PUT\"", "`heartbeat_method`: 'PUT' is not one of GET, HEAD"),
         ];
         for (text, expected) in cases {
             let message = refused(text);
             assert!(message.contains(expected), "{text}: {message}");
         }
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let path = std::env::temp_dir().join(format!("ringmaster-config-{}", std::process::id()));
-        std::fs::write(&path, "port = 1\nprot = 2\n").unwrap();
-        let error = Options::from_file(&path).unwrap_err().to_string();
-        std::fs::remove_file(&path).unwrap();
-        assert!(error.contains("line 2") && error.contains("`prot`"), "{error}");
     }
 }

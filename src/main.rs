@@ -11,7 +11,7 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 use ringmaster::{
     cli::{
-        self, Cli, Command, Serve, check,
+        self, Cli, Command, Given, Serve, check, print,
         simulate::{self, Simulate},
     },
     client,
@@ -52,6 +52,12 @@ fn main() -> ExitCode {
         Err(help) => return deliver(&help.to_string()),
     };
     match cli.command {
+        Command::Serve(asked) | Command::Check(asked) if asked.print_config => {
+            match print::print(asked) {
+                Ok(text) => deliver(&text),
+                Err(error) => unusable(&error),
+            }
+        }
         Command::Serve(asked) => match config_of(asked, warning) {
             Ok((config, filter)) => run_serve(config, filter),
             Err(error) => unusable(&error),
@@ -80,8 +86,9 @@ fn run_simulate(asked: &Simulate, as_json: bool) -> ExitCode {
 
 fn config_of(asked: Serve, warning: Option<String>) -> Result<(Config, EnvFilter), ConfigError> {
     let filter = log_filter(std::env::var_os(LOG).as_deref())?;
-    let mut config = Config::check(asked.options()?, ringmaster::driver::docker::is_here())?;
-    config.notices.extend(warning);
+    let Given { options, warnings } = asked.given()?;
+    let mut config = Config::check(options, ringmaster::driver::docker::is_here())?;
+    config.notices.extend(warnings.into_iter().chain(warning));
     Ok((config, filter))
 }
 

@@ -7,6 +7,10 @@ mod access;
 #[path = "contract_cli/check.rs"]
 mod check;
 mod harness;
+#[path = "contract_cli/heartbeat.rs"]
+mod heartbeat;
+#[path = "contract_cli/presets.rs"]
+mod presets;
 #[path = "contract_cli/terminal.rs"]
 mod terminal;
 #[path = "contract_cli/upstreams.rs"]
@@ -37,6 +41,7 @@ fn unusable_settings_end_with_2_and_one_line_that_names_the_key() {
     let broken = file("broken.toml", "port = = 1\n");
     let unknown = file("unknown.toml", "fleet = \"a\"\nlisten_on = 1\n");
     let typed = file("typed.toml", "replicas = \"three\"\n");
+    let untyped = file("untyped.json", r#"{"servers": [{"name": "a", "port": "80"}]}"#);
     let missing = home.path("missing.toml").to_str().unwrap().to_owned();
     let cases: &[(&[&str], &str)] = &[
         (&["--config", &broken], "line 1"),
@@ -54,6 +59,12 @@ fn unusable_settings_end_with_2_and_one_line_that_names_the_key() {
         (&["--replicas", "x"], "--replicas"),
         (&["--replicas", "57"], "`replicas`"),
         (&["--driver", "podman"], "`driver`"),
+        (&["--preset", "odd"], "`preset`: 'odd' is not one of course, key-value, servers, redis"),
+        (&["--preset", "odd", "--print-config"], "`preset`: 'odd'"),
+        (&["--drain", "soon", "--print-config"], "`drain`: 'soon'"),
+        (&["--config", &untyped], "untyped.json': `servers[0].port` must be a whole number"),
+        (&["--heartbeat-method", "PUT"], "`heartbeat_method`: 'PUT' is not one of GET, HEAD"),
+        (&["--heartbeat-status", "ok"], "`heartbeat_status`: 'ok' is not a status like 200"),
         (&["--driver", "static", "--upstream", "S1=nowhere"], "`upstream`"),
         (&["--upstream", "S1=127.0.0.1:1", "--upstream", "S1=127.0.0.1:2"], "`upstream`"),
         (&["--upstream", "S1=127.0.0.1:1,weight=57"], "`upstream`"),

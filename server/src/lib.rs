@@ -2,16 +2,19 @@
 //!
 //! One request goes `serve` (connections, shutdown) → `routes` (which answer) →
 //! `store` or `body` (what is in it). Everything it knows comes from the
-//! environment ([`Settings`]), because that is all a container is given.
+//! environment ([`Settings`]), because that is all a container is given; the
+//! delay of `/process` may be a flag too, and so a container's command.
 //!
 //! It is also the backend that the balancer is measured against, so an answer
 //! that never changes is built once, and nothing is logged per request.
 
 mod body;
+mod delay;
 mod routes;
 mod serve;
 mod settings;
 mod store;
 
+pub use delay::{Delay, NoDelay};
 pub use serve::{Limits, serve};
 pub use settings::{Settings, SettingsError};

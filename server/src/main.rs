@@ -1,8 +1,9 @@
-//! The companion server's process: read the environment, listen, obey signals.
+//! The companion server's process: read the environment and the arguments, listen, obey signals.
 //!
-//! Exit codes: 0 told to stop, 1 cannot listen or run, 2 unusable environment, 3 ended by itself as
+//! Exit codes: 0 told to stop, 1 cannot listen or run, 2 unusable environment or arguments, 3 ended by itself as
 //! `EXIT_AFTER_MS` asked for.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,25 +13,53 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
-ringmaster-server takes no arguments, it is configured by its environment:
+ringmaster-server [--delay TIME|TIME..TIME]
+It is configured by its environment:
   SERVER_ID               the replica's name, part of most answers (default unknown)
   HOST                    IP address to listen on (default 0.0.0.0)
   PORT                    port to listen on (default 5000, 0 = any free one)
-  PROCESS_DELAY_MS        how long /process takes (default 100, at most 60000)
+  PROCESS_DELAY           how long /process takes: 100ms, or drawn from a range like
+                          50ms..200ms (default 100ms, at most 60s); --delay beats it
+  PROCESS_DELAY_MS        the same as a number of milliseconds, where PROCESS_DELAY is not set
   EXIT_AFTER_MS           end by itself with status 3 after so long (default never)
   RINGMASTER_REPLICA      ring identity, a number
   RINGMASTER_INCARNATION  which run of the replica this is, a number";
 
+/// What the arguments ask for.
+#[derive(Debug)]
+enum Asked {
+    Help,
+    Serve { delay: Option<String> },
+}
+
+/// `None`: arguments that cannot be used.
+fn asked(arguments: impl Iterator<Item = OsString>) -> Option<Asked> {
+    let mut arguments = arguments.map(|argument| argument.into_string().ok());
+    let mut delay = None;
+    while let Some(argument) = arguments.next() {
+        match argument?.as_str() {
+            "--help" | "-h" => return Some(Asked::Help),
+            "--delay" => delay = Some(arguments.next()??),
+            other => delay = Some(other.strip_prefix("--delay=")?.to_owned()),
+        }
+    }
+    Some(Asked::Serve { delay })
+}
+
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1) {
-        None => {}
-        Some(flag) if flag == "--help" || flag == "-h" => {
+    let delay = match asked(std::env::args_os().skip(1)) {
+        Some(Asked::Serve { delay }) => delay,
+        Some(Asked::Help) => {
             say(&mut io::stdout(), USAGE);
             return ExitCode::SUCCESS;
         }
-        Some(_) => return fail(2, USAGE),
-    }
-    let settings = match Settings::from_env() {
+        None => return fail(2, USAGE),
+    };
+    let settings = Settings::from_env().and_then(|settings| match &delay {
+        Some(delay) => settings.with_delay(delay),
+        None => Ok(settings),
+    });
+    let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return fail(2, &format!("ringmaster-server: {error}")),
     };

@@ -9,12 +9,14 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use rand::rngs::StdRng;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::body::{self, BodyError, Pattern, Payload};
-use crate::settings::{MAX_DELAY_MS, Settings};
+use crate::delay::{DELAY_MAX, Delay};
+use crate::settings::Settings;
 use crate::store::{Full as StoreFull, Store};
 
 type Answer = Response<Payload>;
@@ -33,7 +35,8 @@ pub(crate) struct App {
     server_id: String,
     replica: Option<u64>,
     incarnation: Option<u64>,
-    process_delay: Duration,
+    process_delay: Delay,
+    random: Mutex<StdRng>,
     /// The whole answer of `/home`, which never changes.
     home: Bytes,
     healthy: AtomicBool,
@@ -41,7 +44,8 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(settings: &Settings) -> App {
+    /// `random` draws the delays.
+    pub(crate) fn new(settings: &Settings, random: StdRng) -> App {
         let home = json!({
             "message": format!("Hello from Server: {}", settings.server_id),
             "status": "successful",
@@ -51,6 +55,7 @@ impl App {
             replica: settings.replica,
             incarnation: settings.incarnation,
             process_delay: settings.process_delay,
+            random: Mutex::new(random),
             home: Bytes::from(home.to_string()),
             healthy: AtomicBool::new(true),
             store: Mutex::new(Store::new(MAX_KEYS, MAX_STORED_BYTES)),
@@ -60,6 +65,11 @@ impl App {
     fn store(&self) -> MutexGuard<'_, Store> {
         // A panic elsewhere leaves the map whole: every change of it is one call.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draw_delay(&self) -> Duration {
+        // No state of a generator is a wrong one.
+        self.process_delay.draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -111,10 +121,10 @@ fn toggle_health(app: &App) -> Answer {
 
 async fn process(app: &App, request: Request<Incoming>) -> Outcome {
     let delay = match query(&request, "delay_ms") {
-        None => app.process_delay,
+        None => app.draw_delay(),
         Some(text) => {
             let asked = whole_number("delay_ms", &text)?;
-            Duration::from_millis(asked.min(MAX_DELAY_MS))
+            Duration::from_millis(asked).min(DELAY_MAX)
         }
     };
     body::read(request).await.map_err(refuse_body)?;

@@ -1,12 +1,11 @@
-//! What the environment says, checked once at the start.
+//! What the environment says and the flag `--delay`, checked once at the start.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// The longest simulated delay of `/process`, in milliseconds.
-pub(crate) const MAX_DELAY_MS: u64 = 60_000;
+use crate::delay::{DELAY_MAX, Delay, NoDelay};
 
 const DEFAULT_PORT: u16 = 5000;
 const DEFAULT_DELAY_MS: u64 = 100;
@@ -18,9 +17,9 @@ pub struct Settings {
     pub server_id: String,
     /// Where to listen (`HOST`, default `0.0.0.0`; `PORT`, default 5000, 0 = any free one).
     pub listen: SocketAddr,
-    /// How long `/process` takes when the request does not say (`PROCESS_DELAY_MS`,
-    /// default 100 ms, at most 60 s).
-    pub process_delay: Duration,
+    /// How long `/process` takes when the request does not say (`PROCESS_DELAY`, a time or a range;
+    /// else `PROCESS_DELAY_MS`; default 100 ms, at most 60 s).
+    pub process_delay: Delay,
     /// After how long the process ends by itself with status 3 (`EXIT_AFTER_MS`): to see what its
     /// keeper makes of a bad image.
     pub exit_after: Option<Duration>,
@@ -60,24 +59,24 @@ impl Settings {
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let port =
             number(&lookup, "PORT", "a port number from 0 to 65535")?.unwrap_or(DEFAULT_PORT);
-        let delay_ms = number(&lookup, "PROCESS_DELAY_MS", "a number of milliseconds")?
-            .unwrap_or(DEFAULT_DELAY_MS);
-        if delay_ms > MAX_DELAY_MS {
-            return Err(SettingsError {
-                variable: "PROCESS_DELAY_MS",
-                value: delay_ms.to_string(),
-                expected: format!("at most {MAX_DELAY_MS} milliseconds"),
-            });
-        }
         Ok(Settings {
             server_id: text(&lookup, "SERVER_ID")?.unwrap_or_else(|| "unknown".to_owned()),
             listen: SocketAddr::new(host, port),
-            process_delay: Duration::from_millis(delay_ms),
+            process_delay: delay(&lookup)?,
             exit_after: number(&lookup, "EXIT_AFTER_MS", "a number of milliseconds")?
                 .map(Duration::from_millis),
             replica: number(&lookup, "RINGMASTER_REPLICA", "a whole number")?,
             incarnation: number(&lookup, "RINGMASTER_INCARNATION", "a whole number")?,
         })
+    }
+
+    /// These settings with another delay of `/process`.
+    ///
+    /// # Errors
+    /// A text that names no delay.
+    pub fn with_delay(self, text: &str) -> Result<Settings, SettingsError> {
+        let process_delay = parse_delay("--delay", text.to_owned())?;
+        Ok(Settings { process_delay, ..self })
     }
 
     /// Reads the settings from the process environment.
@@ -87,6 +86,29 @@ impl Settings {
     pub fn from_env() -> Result<Settings, SettingsError> {
         Settings::from_lookup(|name| std::env::var_os(name))
     }
+}
+
+fn delay(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Delay, SettingsError> {
+    if let Some(value) = text(&lookup, "PROCESS_DELAY")? {
+        return parse_delay("PROCESS_DELAY", value);
+    }
+    let variable = "PROCESS_DELAY_MS";
+    let asked = number(&lookup, variable, "a number of milliseconds")?.unwrap_or(DEFAULT_DELAY_MS);
+    let delay = Duration::from_millis(asked);
+    if delay > DELAY_MAX {
+        let expected = format!("at most {} milliseconds", DELAY_MAX.as_millis());
+        return Err(SettingsError { variable, value: asked.to_string(), expected });
+    }
+    Ok(Delay::fixed(delay))
+}
+
+fn parse_delay(variable: &'static str, value: String) -> Result<Delay, SettingsError> {
+    let parsed = value.parse();
+    parsed.map_err(|expected: NoDelay| SettingsError {
+        variable,
+        value,
+        expected: expected.to_string(),
+    })
 }
 
 fn text(
@@ -132,7 +154,7 @@ mod tests {
         let expected = Settings {
             server_id: "unknown".to_owned(),
             listen: "0.0.0.0:5000".parse().unwrap(),
-            process_delay: Duration::from_millis(100),
+            process_delay: Delay::fixed(Duration::from_millis(100)),
             exit_after: None,
             replica: None,
             incarnation: None,
@@ -155,9 +177,21 @@ mod tests {
         .unwrap();
         assert_eq!(read.server_id, "server_1");
         assert_eq!(read.listen, "[::1]:0".parse().unwrap());
-        assert_eq!(read.process_delay, Duration::from_secs(60));
+        assert_eq!(read.process_delay, Delay::fixed(Duration::from_secs(60)));
         assert_eq!(read.exit_after, Some(Duration::from_secs(4)));
         assert_eq!((read.replica, read.incarnation), (Some(4), Some(2)));
+    }
+
+    #[test]
+    fn the_flag_beats_the_range_and_that_the_older_variable() {
+        let range: Delay = "50ms..200ms".parse().unwrap();
+        let both = [("PROCESS_DELAY", "50ms..200ms"), ("PROCESS_DELAY_MS", "7")];
+        let read = settings(&both).unwrap();
+        assert_eq!(read.process_delay, range);
+        let read = read.with_delay("1s").unwrap();
+        assert_eq!(read.process_delay, Delay::fixed(Duration::from_secs(1)));
+        let sentence = read.with_delay("soon").unwrap_err().to_string();
+        assert!(sentence.starts_with("--delay is \"soon\", expected a time like"), "{sentence}");
     }
 
     #[test]
@@ -168,6 +202,8 @@ mod tests {
             ("HOST", "localhost"),
             ("PROCESS_DELAY_MS", "-1"),
             ("PROCESS_DELAY_MS", "60001"),
+            ("PROCESS_DELAY", "200ms..50ms"),
+            ("PROCESS_DELAY", "61s"),
             ("EXIT_AFTER_MS", "soon"),
             ("RINGMASTER_REPLICA", "one"),
             ("RINGMASTER_INCARNATION", "1.5"),

@@ -26,7 +26,11 @@ struct Server {
 
 impl Server {
     fn start(env: &[(&str, &str)]) -> Server {
-        let mut child = command(env).spawn().unwrap();
+        Server::spawn(command(env))
+    }
+
+    fn spawn(mut command: Command) -> Server {
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on ").unwrap().parse().unwrap();
@@ -346,6 +350,44 @@ fn sigterm_refuses_newcomers_finishes_what_is_in_flight_and_exits_cleanly() {
         let answer = Answer::read_to_end(&mut busy);
         assert_eq!((answer.status, &answer.json()["server_id"]), (200, &json!("last")));
         assert_eq!(server.wait().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn delays_of_a_range_are_drawn_anew_for_each_request() {
+    let env = [("PROCESS_DELAY", "1ms..2ms")];
+    let by_variable = Server::start(&env);
+    let by_flag = |arguments: &[&str]| {
+        let mut command = command(&env);
+        command.args(arguments);
+        Server::spawn(command)
+    };
+    let flags = [by_flag(&["--delay", "5ms..40ms"]), by_flag(&["--delay=5ms..40ms"])];
+    let delays = |server: &Server| -> Vec<u64> {
+        let ask = || {
+            let start = Instant::now();
+            let told = server.ask("GET", "/process", "").json()["delay_ms"].as_u64().unwrap();
+            assert!(start.elapsed() >= Duration::from_millis(told), "{told}");
+            told
+        };
+        (0..12).map(|_| ask()).collect()
+    };
+    let told = delays(&by_variable);
+    assert!(told.iter().all(|told| (1..=2).contains(told)), "{told:?}");
+    for server in &flags {
+        let told = delays(server);
+        assert!(told.iter().all(|told| (5..=40).contains(told)), "{told:?}");
+        // Twelve equal draws of 36: once in 10^17 runs.
+        assert!(told.iter().any(|one| *one != told[0]), "{told:?}");
+    }
+    // The request's own word still beats all of them.
+    let own = flags[0].ask("GET", "/process?delay_ms=3", "");
+    assert_eq!(own.json()["delay_ms"], json!(3));
+
+    for arguments in [&["--delay"] as &[&str], &["--delay", "soon"], &["--port", "1"], &["x"]] {
+        let output = command(&[]).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
     }
 }
 

@@ -1,20 +1,21 @@
-//! `ringmaster check`: what a configuration means, and what it meets on this machine. Settings are
-//! shown as they were given, or with their default; what is secret never is.
+//! `ringmaster check`: what a configuration means, and what it meets on this machine.
 
 use std::{ffi::OsStr, fmt::Write};
 
-use clap::{Arg, Args, Command};
 use serde_json::{Map, Value, json};
 
-use super::Serve;
+use super::{
+    Serve,
+    settings::{Setting, settings},
+};
 use crate::{
-    config::{self, Config, ConfigError, DriverKind, Options},
+    config::{self, Config, ConfigError, DriverKind},
     driver::docker,
 };
 
 /// Where each group begins, in the order of [`Options`].
 const GROUPS: [(&str, &str); 7] = [
-    ("listen", "Ports"),
+    ("preset", "Ports"),
     ("driver", "Replicas"),
     ("key", "Keys and policy"),
     ("workers", "Balancer"),
@@ -22,7 +23,6 @@ const GROUPS: [(&str, &str); 7] = [
     ("heartbeat_interval", "Health and scaling"),
     ("replica_in_flight_max", "Traffic"),
 ];
-const HIDDEN: &str = "(hidden)";
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -30,13 +30,6 @@ pub struct Report {
     settings: Vec<Setting>,
     notices: Vec<String>,
     warnings: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Setting {
-    key: String,
-    value: Value,
-    is_default: bool,
 }
 
 /// Checks all that `serve` would refuse and that can be seen without changing anything. `log`: the
@@ -50,76 +43,15 @@ pub async fn check(
     log: Option<&OsStr>,
 ) -> Result<Report, ConfigError> {
     config::log_filter(log)?;
-    let options = asked.options()?;
-    let config = Config::check(options.clone(), docker::is_here())?;
-    let mut warnings = config::meet(&config).await?;
+    let given = asked.given()?;
+    let config = Config::check(given.options.clone(), docker::is_here())?;
+    let mut warnings = given.warnings;
+    warnings.extend(config::meet(&config).await?);
     warnings.extend(warning);
     if config.driver == DriverKind::Docker && !docker::is_here() {
         warnings.push("there is no Docker socket yet; `serve` waits for it".to_owned());
     }
-    Ok(Report { settings: settings(&options, &config), notices: config.notices, warnings })
-}
-
-fn settings(options: &Options, config: &Config) -> Vec<Setting> {
-    let given = serde_json::to_value(options).unwrap_or_default();
-    let command = Options::augment_args(Command::new("settings"));
-    let setting = |argument: &Arg| {
-        let key = argument.get_id().to_string();
-        let is_default = given[&key].is_null();
-        let value = match is_default {
-            true => effective(&key, config).unwrap_or_else(|| default_of(argument)),
-            // Their names are no secrets, their values may be.
-            false if key == "env" => {
-                config.env.iter().map(|(name, _)| format!("{name}={HIDDEN}")).collect()
-            }
-            false => without_secrets(argument, &given[&key]),
-        };
-        Setting { key, value, is_default }
-    };
-    command.get_arguments().map(setting).collect()
-}
-
-/// Defaults that follow from other settings, or from what there is.
-fn effective(key: &str, config: &Config) -> Option<Value> {
-    Some(match key {
-        "driver" => config.driver.name().into(),
-        "algorithm" => config.ring.algorithm.name().into(),
-        "replicas_max" => config.limits.replicas_max.min(config.ring.replicas_max()).into(),
-        "network" => match config.fleet.as_str() {
-            "default" => "net1".into(),
-            fleet => format!("{fleet}-net").into(),
-        },
-        _ => return None,
-    })
-}
-
-/// The default as the help tells it.
-fn default_of(argument: &Arg) -> Value {
-    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    let told = help.rsplit_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
-    let is_list = argument.get_value_delimiter().is_some();
-    let is_switch = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
-    match told {
-        None | Some("none") if is_list => json!([]),
-        Some(told) if is_list => json!([told]),
-        Some("none") => Value::Null,
-        Some(told) => {
-            let number = told.parse::<u64>().map(Value::from);
-            number.or_else(|_| told.parse::<f64>().map(Value::from)).unwrap_or_else(|_| told.into())
-        }
-        None if is_switch => false.into(),
-        None => Value::Null,
-    }
-}
-
-/// A value as it was given, but for what the help hides too.
-fn without_secrets(argument: &Arg, value: &Value) -> Value {
-    if argument.is_hide_env_values_set() {
-        return HIDDEN.into();
-    }
-    let Value::Array(list) = value else { return value.clone() };
-    let texts = list.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
-    texts.collect()
+    Ok(Report { settings: settings(&given.options, &config), notices: config.notices, warnings })
 }
 
 impl Report {
@@ -127,7 +59,7 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let width = self.settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
-        for Setting { key, value, is_default } in &self.settings {
+        for Setting { key, value, is_default, .. } in &self.settings {
             if let Some((first, title)) = GROUPS.iter().find(|(first, _)| first == key) {
                 let lead = if *first == GROUPS[0].0 { "" } else { "\n" };
                 let _ = writeln!(text, "{lead}{title}");
@@ -185,10 +117,13 @@ fn plain(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{Args, Command, Parser};
 
     use super::*;
-    use crate::cli::{Cli, Command as Subcommand};
+    use crate::{
+        cli::{Cli, Command as Subcommand, settings::default_of},
+        config::Options,
+    };
 
     /// As from a command line, with a Docker socket.
     fn options(arguments: &[&str]) -> Options {
@@ -196,7 +131,7 @@ mod tests {
         let Subcommand::Check(asked) = Cli::try_parse_from(words).unwrap().command else {
             panic!("it is `check`")
         };
-        asked.options().unwrap()
+        asked.given().unwrap().options
     }
 
     fn report(arguments: &[&str]) -> Report {
@@ -218,7 +153,7 @@ mod tests {
     #[test]
     fn what_was_given_and_what_is_default_is_told_apart() {
         let text = report(&["--drain", "3s", "--trusted-proxies", "::1,10.0.0.0/8"]).text();
-        assert!(text.starts_with("Ports\n  listen "), "{text}");
+        assert!(text.starts_with("Ports\n  preset "), "{text}");
         for (key, shown) in [
             ("listen", "0.0.0.0:5000  (default)"),
             ("drain", "3s"),

@@ -1,16 +1,19 @@
 //! The settings as flags, environment variables and keys of the file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Secret, access::hidden};
+use super::{Secret, access::hidden};
 
 /// Settings as they are written: each is a flag, an environment variable `RINGMASTER_<KEY>` and a
 /// key of the file.
 #[derive(clap::Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// Settings for a purpose, behind all others: course, key-value, servers or redis [default: none]
+    #[arg(long, env = "RINGMASTER_PRESET", value_name = "NAME")]
+    pub preset: Option<String>,
     /// Address and port for traffic [default: 0.0.0.0:5000]
     #[arg(long, env = "RINGMASTER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
@@ -67,6 +70,15 @@ pub struct Options {
     /// Path of the heartbeat; empty: a TCP connection is enough [default: /heartbeat]
     #[arg(long, env = "RINGMASTER_HEARTBEAT_PATH", value_name = "PATH")]
     pub heartbeat_path: Option<String>,
+    /// Method of the heartbeat: GET, HEAD, POST or OPTIONS [default: GET]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_METHOD", value_name = "METHOD")]
+    pub heartbeat_method: Option<String>,
+    /// Statuses with which it passes, like 200,204,300-399 or 2xx [default: 200-399]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_STATUS", value_name = "STATUSES")]
+    pub heartbeat_status: Option<String>,
+    /// Text that the first 64 KiB of its answer's body must contain [default: none]
+    #[arg(long, env = "RINGMASTER_HEARTBEAT_BODY", value_name = "TEXT")]
+    pub heartbeat_body: Option<String>,
     /// Environment of the replicas, K=V; repeatable
     #[arg(
         long,
@@ -216,7 +228,7 @@ pub struct Options {
     /// Tell clients in X-Load-Balancer-Server whose answer it is, and in X-Load-Balancer-Response-Time how many seconds its first byte took
     #[arg(long, env = "RINGMASTER_SERVER_HEADERS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub server_headers: Option<bool>,
-    /// What a 503 says, as plain text, when no replica is in service [default: JSON]
+    /// What a 503 says, as plain text, when no replica is in service [default: an answer in JSON]
     #[arg(long, env = "RINGMASTER_NO_REPLICA_TEXT", value_name = "TEXT")]
     pub no_replica_text: Option<String>,
     /// What replicas are spoken to in: h1, h2c (HTTP/2 without TLS) or auto [default: h1]
@@ -290,6 +302,7 @@ macro_rules! every_option {
         $do_what!(
             $one,
             $other,
+            preset,
             listen,
             admin,
             admin_token,
@@ -308,6 +321,9 @@ macro_rules! every_option {
             image,
             port,
             heartbeat_path,
+            heartbeat_method,
+            heartbeat_status,
+            heartbeat_body,
             env,
             command,
             network,
@@ -390,20 +406,6 @@ macro_rules! first_of {
 }
 
 impl Options {
-    /// The settings of a file.
-    ///
-    /// # Errors
-    /// One line that names the key.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let wrong = |why: String| ConfigError { key: "config", why };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| wrong(format!("'{}': {error}", path.display())))?;
-        toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            wrong(format!("'{}', line {line}: {}", path.display(), error.message()))
-        })
-    }
-
     /// These settings where they are set, else the others.
     pub fn or(self, other: Self) -> Self {
         every_option!(first_of self, other)

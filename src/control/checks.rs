@@ -99,6 +99,7 @@ mod tests {
             ring: crate::ring::RingSettings::default(),
             victim: VictimRule::default(),
             replicas: 0,
+            servers: Vec::new(),
             seed: 1,
         };
         let supervisor = Supervisor::new(settings, None, Moment(0)).unwrap();

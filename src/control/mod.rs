@@ -10,6 +10,7 @@ mod executor;
 pub mod prober;
 pub mod record;
 pub mod resolver;
+pub mod statuses;
 
 use std::{
     collections::HashMap,

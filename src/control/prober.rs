@@ -1,38 +1,80 @@
-//! Heartbeats: one GET on a fresh connection, so that a pooled one cannot speak for a dead process.
+//! Heartbeats: one request on a fresh connection, so that a pooled one cannot speak for a dead
+//! process; or only the connection.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::Either;
-use http::{Request, header};
-use http_body_util::Empty;
-use hyper::body::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::statuses::Statuses;
 use crate::fleet::message::ProbeOutcome;
 
 /// The longest of the texts that say what was not well, in characters.
 const TEXT_MAX: usize = 300;
+/// Bytes of an answer's body that are searched at most.
+const BODY_MAX: usize = 64 << 10;
+/// The longest text that is searched for, in bytes.
+pub const EXPECTED_MAX: usize = 1_024;
 
 /// Sends heartbeats.
 #[derive(Clone, Debug)]
 pub struct Prober {
     /// `None`: a TCP connection is enough.
-    path: Option<http::Uri>,
+    request: Option<Arc<HttpCheck>>,
 }
 
-impl Prober {
-    /// Heartbeats to a path, or by TCP connection if it is empty.
+/// A heartbeat over HTTP, and which answers pass.
+#[derive(Clone, Debug)]
+pub struct HttpCheck {
+    /// GET, HEAD, POST or OPTIONS; sent without a body.
+    pub method: Method,
+    /// Path, with its query where it has one.
+    pub path: Uri,
+    /// With which statuses it passes.
+    pub statuses: Statuses,
+    /// What the answer's body must contain, in its first 64 KiB.
+    pub body: Option<Box<str>>,
+}
+
+impl HttpCheck {
+    /// A GET of a path that passes with 2xx and 3xx, whatever the body.
     ///
     /// # Errors
     /// A path that is not one.
-    pub fn new(path: &str) -> Result<Self, String> {
-        if path.is_empty() {
-            return Ok(Self { path: None });
-        }
-        let uri = path.parse::<http::Uri>().ok().filter(|_| path.starts_with('/'));
-        uri.map(|uri| Self { path: Some(uri) })
-            .ok_or_else(|| format!("'{path}' is not a path; it must start with '/'"))
+    pub fn get(path: &str) -> Result<Self, String> {
+        let uri = path.parse::<Uri>().ok().filter(|_| path.starts_with('/'));
+        let path = uri.ok_or_else(|| format!("'{path}' is not a path; it must start with '/'"))?;
+        Ok(Self { method: Method::GET, path, statuses: Statuses::default(), body: None })
+    }
+
+    /// `GET /heartbeat`.
+    fn what(&self) -> String {
+        let text = format!("{} {}", self.method, self.path.path());
+        text.chars().take(TEXT_MAX / 2).collect()
+    }
+}
+
+/// Why a heartbeat did not pass, in words for people.
+enum Problem {
+    /// There was an answer.
+    Answered(String),
+    /// There was none.
+    Unanswered(String),
+}
+
+impl Prober {
+    /// Heartbeats that are TCP connections.
+    pub fn tcp() -> Self {
+        Self { request: None }
+    }
+
+    /// Heartbeats over HTTP.
+    pub fn http(check: HttpCheck) -> Self {
+        Self { request: Some(Arc::new(check)) }
     }
 
     /// Asks once. Never takes longer than `timeout`. What is not well is said in words, for people.
@@ -50,57 +92,80 @@ impl Prober {
                 return ProbeOutcome::NoAnswer(cut(&text));
             }
         };
-        match tokio::time::timeout_at(deadline, self.ask(stream, address)).await {
-            Ok(Ok(None)) => ProbeOutcome::Passed,
-            Ok(Ok(Some(status))) => {
-                ProbeOutcome::BadAnswer(format!("{} to {}", status.as_u16(), self.what()).into())
-            }
-            Ok(Err(why)) => ProbeOutcome::NoAnswer(cut(&why)),
+        let Some(check) = &self.request else { return ProbeOutcome::Passed };
+        match tokio::time::timeout_at(deadline, ask(check, stream, address)).await {
+            Ok(Ok(())) => ProbeOutcome::Passed,
+            Ok(Err(Problem::Answered(why))) => ProbeOutcome::BadAnswer(cut(&why)),
+            Ok(Err(Problem::Unanswered(why))) => ProbeOutcome::NoAnswer(cut(&why)),
             Err(_) => {
-                let what = self.what();
-                let text = format!("no answer to {what} at {address} within {timeout:?}");
+                let text = format!("no answer to {} at {address} within {timeout:?}", check.what());
                 ProbeOutcome::Silent(cut(&text))
             }
         }
     }
+}
 
-    /// What is asked: `GET /heartbeat`.
-    fn what(&self) -> String {
-        match &self.path {
-            Some(path) => format!("GET {}", path.path()).chars().take(TEXT_MAX / 2).collect(),
-            None => "a connection".to_owned(),
+/// Sends the request, drives its connection, and judges the answer.
+async fn ask(check: &HttpCheck, stream: TcpStream, address: SocketAddr) -> Result<(), Problem> {
+    let unanswered = |error: &dyn std::fmt::Display| {
+        Problem::Unanswered(format!("no answer to {} at {address}: {error}", check.what()))
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| unanswered(&error))?;
+    let request = Request::builder()
+        .method(check.method.clone())
+        .uri(check.path.clone())
+        .header(header::HOST, address.to_string())
+        .header(header::USER_AGENT, "ringmaster")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| unanswered(&error))?;
+    let judged = std::pin::pin!(async {
+        let response = sender.send_request(request).await.map_err(|error| unanswered(&error))?;
+        judge(check, response.status(), response.into_body()).await
+    });
+    let mut connection = std::pin::pin!(connection);
+    match futures_util::future::select(judged, &mut connection).await {
+        Either::Left((judged, _)) => judged,
+        // The connection may end in the same moment as the answer comes.
+        Either::Right((_, judged)) => judged.await,
+    }
+}
+
+async fn judge(check: &HttpCheck, status: StatusCode, body: Incoming) -> Result<(), Problem> {
+    let (what, code) = (check.what(), status.as_u16());
+    if !check.statuses.contains(status) {
+        return Err(Problem::Answered(format!("{code} to {what}")));
+    }
+    let Some(expected) = check.body.as_deref() else { return Ok(()) };
+    match contains(body, expected.as_bytes()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Problem::Answered(format!(
+            "{code} to {what}, without the expected text in its body"
+        ))),
+        Err(error) => {
+            Err(Problem::Answered(format!("{code} to {what}, whose body broke off: {error}")))
         }
     }
+}
 
-    /// The status if it is a bad one; an error in words.
-    async fn ask(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-    ) -> Result<Option<http::StatusCode>, String> {
-        let Some(path) = &self.path else { return Ok(None) };
-        let unanswered = |error: &dyn std::fmt::Display| {
-            format!("no answer to {} at {address}: {error}", self.what())
-        };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unanswered(&error))?;
-        let request = Request::get(path.clone())
-            .header(header::HOST, address.to_string())
-            .header(header::USER_AGENT, "ringmaster")
-            .header(header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| unanswered(&error))?;
-        let answer = std::pin::pin!(sender.send_request(request));
-        let mut connection = std::pin::pin!(connection);
-        let response = match futures_util::future::select(answer, &mut connection).await {
-            Either::Left((response, _)) => response,
-            // The connection may end in the same moment as the answer comes.
-            Either::Right((_, answer)) => answer.await,
-        };
-        let status = response.map_err(|error| unanswered(&error))?.status();
-        let well = status.is_success() || status.is_redirection();
-        Ok((!well).then_some(status))
+/// Whether the first bytes of a body contain others; it is read no further than that shows.
+async fn contains(mut body: Incoming, expected: &[u8]) -> Result<bool, hyper::Error> {
+    let mut read: Vec<u8> = Vec::new();
+    loop {
+        // What stood before has been searched already, but for what the next bytes may complete.
+        let searched = read.len().saturating_sub(expected.len().saturating_sub(1));
+        let Some(frame) = body.frame().await else { return Ok(false) };
+        let Ok(data) = frame?.into_data() else { continue };
+        let room = BODY_MAX - read.len();
+        read.extend_from_slice(&data[..data.len().min(room)]);
+        if read[searched..].windows(expected.len()).any(|part| part == expected) {
+            return Ok(true);
+        }
+        if read.len() == BODY_MAX {
+            return Ok(false);
+        }
     }
 }
 
@@ -117,20 +182,38 @@ mod tests {
 
     use super::*;
 
-    async fn outcome(path: &str, answer: &'static [u8]) -> ProbeOutcome {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+
+    /// Listens once, answers with these pieces, and tells the request's first line. Without a piece
+    /// it never answers.
+    async fn meet(prober: &Prober, answer: &[&[u8]]) -> (ProbeOutcome, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
+        let answer: Vec<Vec<u8>> = answer.iter().map(|piece| piece.to_vec()).collect();
+        let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 1024];
-            let _ = stream.read(&mut request).await;
-            if !answer.is_empty() {
-                let _ = stream.write_all(answer).await;
-                return;
+            let mut request = vec![0; 4_096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            for piece in &answer {
+                if stream.write_all(piece).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            std::future::pending::<()>().await;
+            if answer.is_empty() {
+                // Until the prober gives up.
+                let _ = stream.read(&mut [0]).await;
+            }
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            request.lines().next().unwrap_or_default().to_owned()
         });
-        Prober::new(path).unwrap().probe(address, Duration::from_millis(300)).await
+        let outcome = prober.probe(address, TIMEOUT).await;
+        (outcome, server.await.unwrap())
+    }
+
+    async fn outcome(path: &str, answer: &[u8]) -> ProbeOutcome {
+        let pieces: &[&[u8]] = if answer.is_empty() { &[] } else { &[answer] };
+        meet(&Prober::http(HttpCheck::get(path).unwrap()), pieces).await.0
     }
 
     #[tokio::test]
@@ -147,7 +230,74 @@ mod tests {
         let nonsense = outcome("/", b"nonsense\r\n\r\n").await;
         let ProbeOutcome::NoAnswer(nonsense) = nonsense else { panic!("{nonsense:?}") };
         assert!(nonsense.starts_with("no answer to GET / at 127.0.0.1:"), "{nonsense}");
-        assert_eq!(outcome("", b"").await, ProbeOutcome::Passed);
+        assert_eq!(meet(&Prober::tcp(), &[]).await.0, ProbeOutcome::Passed);
+    }
+
+    #[tokio::test]
+    async fn the_method_and_the_statuses_are_those_asked_for() {
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
+            let statuses = "204,503".parse().unwrap();
+            let path = "/status?full=1".parse().unwrap();
+            let line = format!("{method} /status?full=1 HTTP/1.1");
+            let what = format!("200 to {method} /status");
+            let prober = Prober::http(HttpCheck { method, path, statuses, body: None });
+            let well: &[u8] = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
+            assert_eq!(meet(&prober, &[well]).await, (ProbeOutcome::Passed, line.clone()));
+            let other: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            let bad = ProbeOutcome::BadAnswer(what.into());
+            assert_eq!(meet(&prober, &[other]).await, (bad, line));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_body_must_contain_the_text_where_one_is_asked_for() {
+        let check = HttpCheck { body: Some("ready".into()), ..HttpCheck::get("/").unwrap() };
+        let prober = Prober::http(check);
+        let sized = |body: &[u8]| {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            [head.as_bytes(), body].concat()
+        };
+        let without = "200 to GET /, without the expected text in its body";
+        let without = ProbeOutcome::BadAnswer(without.into());
+        let full = |before: usize| [vec![b'x'; before], b"ready".to_vec()].concat();
+        for (body, expected) in [
+            (b"{\"state\":\"ready\"}".to_vec(), ProbeOutcome::Passed),
+            (b"ready".to_vec(), ProbeOutcome::Passed),
+            (b"readi".to_vec(), without.clone()),
+            (Vec::new(), without.clone()),
+            (full(BODY_MAX - 5), ProbeOutcome::Passed),
+            (full(BODY_MAX - 4), without.clone()),
+            (full(10 * BODY_MAX), without),
+        ] {
+            let length = body.len();
+            assert_eq!(meet(&prober, &[&sized(&body)]).await.0, expected, "{length} bytes");
+        }
+        // In pieces of its own, and where the answer ends with its connection.
+        let pieces: [&[u8]; 3] = [b"HTTP/1.1 200 OK\r\n\r\nre", b"ad", b"y!"];
+        assert_eq!(meet(&prober, &pieces).await.0, ProbeOutcome::Passed);
+        let short: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nrea";
+        let ProbeOutcome::BadAnswer(why) = meet(&prober, &[short]).await.0 else { panic!() };
+        assert!(why.starts_with("200 to GET /, whose body broke off: "), "{why}");
+        // The status is judged first.
+        let bad: &[u8] = b"HTTP/1.1 500 Oh\r\ncontent-length: 5\r\n\r\nready";
+        assert_eq!(meet(&prober, &[bad]).await.0, ProbeOutcome::BadAnswer("500 to GET /".into()));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_end_is_given_up_in_time() {
+        let check = HttpCheck { body: Some("ready".into()), ..HttpCheck::get("/").unwrap() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nrea").await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let begun = tokio::time::Instant::now();
+        let outcome = Prober::http(check).probe(address, TIMEOUT).await;
+        assert!(matches!(outcome, ProbeOutcome::Silent(_)), "{outcome:?}");
+        assert!(begun.elapsed() < TIMEOUT * 10, "{:?}", begun.elapsed());
+        server.abort();
     }
 
     #[tokio::test]
@@ -155,17 +305,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let outcome = Prober::new("/").unwrap().probe(address, Duration::from_secs(5)).await;
-        let ProbeOutcome::NoAnswer(why) = &outcome else { panic!("{outcome:?}") };
-        assert!(
-            why.starts_with(&format!("no connection to {address}: Connection refused")),
-            "{why}"
-        );
+        for prober in [Prober::tcp(), Prober::http(HttpCheck::get("/").unwrap())] {
+            let outcome = prober.probe(address, Duration::from_secs(5)).await;
+            let ProbeOutcome::NoAnswer(why) = &outcome else { panic!("{outcome:?}") };
+            let expected = format!("no connection to {address}: Connection refused");
+            assert!(why.starts_with(&expected), "{why}");
+        }
     }
 
     #[test]
     fn a_path_starts_with_a_slash() {
-        assert!(Prober::new("heartbeat").is_err());
-        assert!(Prober::new("/a b").is_err());
+        assert!(HttpCheck::get("heartbeat").is_err());
+        assert!(HttpCheck::get("/a b").is_err());
     }
 }

@@ -1,0 +1,93 @@
+//! Settings as they are shown: as they were given, or with their default; what is secret never is.
+
+use clap::{Arg, Args, Command};
+use serde_json::{Value, json};
+
+use crate::config::{Config, Options};
+
+const HIDDEN: &str = "(hidden)";
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// The key, as in the file.
+    pub(super) key: String,
+    /// What it is.
+    pub(super) value: Value,
+    /// Whether nothing was said about it.
+    pub(super) is_default: bool,
+    /// Whether what was said is not the default.
+    pub(super) is_changed: bool,
+    /// Whether the value is not told.
+    pub(super) is_hidden: bool,
+}
+
+/// All settings, in the order of [`Options`].
+pub(super) fn settings(options: &Options, config: &Config) -> Vec<Setting> {
+    let given = serde_json::to_value(options).unwrap_or_default();
+    let command = Options::augment_args(Command::new("settings"));
+    let setting = |argument: &Arg| {
+        let key = argument.get_id().to_string();
+        let is_default = given[&key].is_null();
+        let value = match is_default {
+            true => effective(&key, config).unwrap_or_else(|| default_of(argument)),
+            // Their names are no secrets, their values may be.
+            false if key == "env" => {
+                config.env.iter().map(|(name, _)| format!("{name}={HIDDEN}")).collect()
+            }
+            false => without_secrets(argument, &given[&key]),
+        };
+        let is_hidden = !is_default && argument.is_hide_env_values_set();
+        let is_changed = !is_default && !is_same(&value, &default_of(argument));
+        Setting { key, value, is_default, is_changed, is_hidden }
+    };
+    command.get_arguments().map(setting).collect()
+}
+
+/// Whether two are one value: the help tells a number without its point.
+fn is_same(one: &Value, other: &Value) -> bool {
+    one == other || one.as_f64().is_some_and(|number| other.as_f64() == Some(number))
+}
+
+/// Defaults that follow from other settings, or from what there is.
+fn effective(key: &str, config: &Config) -> Option<Value> {
+    Some(match key {
+        "driver" => config.driver.name().into(),
+        "algorithm" => config.ring.algorithm.name().into(),
+        "replicas_max" => config.limits.replicas_max.min(config.ring.replicas_max()).into(),
+        "network" => match config.fleet.as_str() {
+            "default" => "net1".into(),
+            fleet => format!("{fleet}-net").into(),
+        },
+        _ => return None,
+    })
+}
+
+/// The default as the help tells it.
+pub(super) fn default_of(argument: &Arg) -> Value {
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let told = help.rsplit_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
+    let is_list = argument.get_value_delimiter().is_some();
+    let is_switch = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
+    match told {
+        None | Some("none") if is_list => json!([]),
+        Some(told) if is_list => json!([told]),
+        Some("none") => Value::Null,
+        Some(told) => {
+            let number = told.parse::<u64>().map(Value::from);
+            number.or_else(|_| told.parse::<f64>().map(Value::from)).unwrap_or_else(|_| told.into())
+        }
+        None if is_switch => false.into(),
+        None => Value::Null,
+    }
+}
+
+/// A value as it was given, but for what the help hides too.
+fn without_secrets(argument: &Arg, value: &Value) -> Value {
+    if argument.is_hide_env_values_set() {
+        return HIDDEN.into();
+    }
+    let Value::Array(list) = value else { return value.clone() };
+    let texts = list.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
+    texts.collect()
+}
