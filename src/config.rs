@@ -10,6 +10,7 @@ mod options;
 mod ports;
 mod proxy;
 mod ring;
+mod store;
 mod upstreams;
 
 use std::{
@@ -31,6 +32,7 @@ pub use log::log_filter;
 pub use machine::{meet, program, resolve};
 pub use options::Options;
 pub use proxy::SCALING_PATHS;
+pub use store::{Role, StoreKind};
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +91,14 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Directory of the state file.
     pub state_dir: PathBuf,
+    /// Where the state is kept.
+    pub store: StoreKind,
+    /// How long a call of the store may take.
+    pub store_timeout: Duration,
+    /// What this process does.
+    pub role: Role,
+    /// Where other processes reach the admin port, `HOST:PORT`; `None`: at its address.
+    pub advertise: Option<String>,
     /// Address of the admin port.
     pub admin: SocketAddr,
     /// Who may use the admin port and the scaling API.
@@ -123,7 +133,13 @@ impl Config {
         let limits = Limits { names: names_of(driver), ..limits_of(&options)? };
         let limits = healing::healing_of(&options, limits)?;
         let replicas = options.replicas.unwrap_or(3);
-        let upstreams = upstreams::upstreams_of(&options, driver)?;
+        let store = store::store_of(&options)?;
+        let role = store::role_of(&options, &store, driver)?;
+        // A balancer routes by what others know.
+        let upstreams = match role.supervises() {
+            true => upstreams::upstreams_of(&options, driver)?,
+            false => Vec::new(),
+        };
         let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
@@ -142,6 +158,8 @@ impl Config {
         let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
         ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
+        let advertise = store::advertise_of(&options, &store, role, admin)?;
+        store::may_stop_replicas(&options, &store)?;
         notices.extend(access.notice(proxy.listen, &proxy.mounts));
         let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
@@ -156,6 +174,10 @@ impl Config {
             init: init_of(&options)?,
             upstreams,
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
+            store,
+            store_timeout: store::timeout_of(&options)?,
+            role,
+            advertise,
             admin,
             access,
             log_file: options.log_file.clone().filter(|path| !path.as_os_str().is_empty()),

@@ -1,0 +1,33 @@
+//! What the keys and channels of a fleet are called. The braces keep all of them in one slot where
+//! Redis shards, since a script sees one shard only.
+
+/// The names of one fleet.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    /// Hash: the committed state.
+    pub(super) state: String,
+    /// Hash with an expiry: who supervises.
+    pub(super) lease: String,
+    /// The highest fence given out.
+    pub(super) fence: String,
+    /// Hash: the routing table in full.
+    pub(super) table: String,
+    /// Channel: what has changed of the table, and that the lease is free.
+    pub(super) tables: String,
+    /// Channel: what balancers report.
+    pub(super) reports: String,
+}
+
+impl Keys {
+    pub(super) fn of(fleet: &str) -> Self {
+        let key = |name: &str| format!("ringmaster:{{{fleet}}}:{name}");
+        Self {
+            state: key("state"),
+            lease: key("lease"),
+            fence: key("fence"),
+            table: key("table"),
+            tables: key("tables"),
+            reports: key("reports"),
+        }
+    }
+}
