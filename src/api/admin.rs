@@ -12,20 +12,33 @@ use serde::Deserialize;
 pub use super::metrics::TotalsSource;
 use super::{
     guard::{self, AdminGuard},
-    health, logs, metrics, retry, ring, scaling, wire,
+    health, logs, metrics, retry, ring, scaling,
+    shared::{self, Shared},
+    wire,
 };
-use crate::control::Handle;
+use crate::control::{Handle, roles::Term};
 
 #[derive(Clone)]
 struct Admin {
     handle: Handle,
     totals: TotalsSource,
+    shared: Option<(Shared, Term)>,
 }
 
 /// The routes, behind their guard.
 pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router {
-    let state = Admin { handle: handle.clone(), totals };
-    let router = Router::new()
+    guard::admin(routes(handle, totals, None), guard)
+}
+
+/// The routes. `shared`: where other processes share the fleet, which this one supervises.
+pub(super) fn routes(
+    handle: Handle,
+    totals: TotalsSource,
+    shared: Option<(&Shared, &Term)>,
+) -> Router {
+    let shared = shared.map(|(shared, term)| (shared.clone(), term.clone()));
+    let state = Admin { handle: handle.clone(), totals, shared };
+    Router::new()
         .route("/api/status", get(status).fallback(only_read))
         .route("/api/decisions", get(decisions).fallback(only_read))
         .route("/metrics", get(metrics_page).fallback(only_read))
@@ -35,12 +48,18 @@ pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router
         .merge(retry::router(handle.clone()))
         .merge(logs::router(handle.clone()))
         .merge(scaling::router(handle))
-        .fallback(unknown);
-    guard::admin(router, guard)
+        .fallback(unknown)
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    Json(wire::status(&admin.handle.view(), admin.handle.clock())).into_response()
+    let status = wire::status(&admin.handle.view(), admin.handle.clock());
+    let Some((own, term)) = &admin.shared else { return Json(status).into_response() };
+    // It is made of texts and numbers only.
+    let mut status = serde_json::to_value(status).unwrap_or_default();
+    for (key, value) in shared::status(own, term) {
+        status[key] = value;
+    }
+    Json(status).into_response()
 }
 
 #[derive(Deserialize)]
@@ -60,8 +79,11 @@ async fn decisions(
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> Response {
-    let text = metrics::text(&admin.handle, &(admin.totals)());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let mut text = metrics::text(&admin.handle, &(admin.totals)());
+    if let Some((own, term)) = &admin.shared {
+        text.push_str(&metrics::text_of_roles(&own.roles, Some(term)));
+    }
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 async fn only_read() -> Response {

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Clock, Publisher, prober::Prober};
+use super::{Clock, Publisher, leash::Leash, prober::Prober};
 use crate::{
     driver::Driver,
     fleet::message::{Action, Event, StopManner},
-    store::FileStore,
+    roles::ids::Version,
+    store::Store,
 };
 
 pub(super) struct Executor {
     driver: Arc<dyn Driver>,
-    store: Option<FileStore>,
+    store: Option<Arc<dyn Store>>,
+    leash: Leash,
     prober: Prober,
     publisher: Arc<dyn Publisher>,
     clock: Clock,
@@ -24,13 +26,13 @@ pub(super) struct Executor {
 impl Executor {
     pub(super) fn new(
         driver: Arc<dyn Driver>,
-        store: Option<FileStore>,
+        (store, leash): (Option<Arc<dyn Store>>, Leash),
         prober: Prober,
         publisher: Arc<dyn Publisher>,
         clock: Clock,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        Self { driver, store, prober, publisher, clock, events }
+        Self { driver, store, leash, prober, publisher, clock, events }
     }
 
     pub(super) fn carry_out(&self, action: Action) {
@@ -71,7 +73,8 @@ impl Executor {
             }
             Action::Persist { write, desired } => {
                 // Queued here: the tasks below may run in any order.
-                let saved = self.store.as_ref().map(|store| store.save(desired));
+                let version = Version { fence: self.leash.fence(), number: write.0 };
+                let saved = self.store.as_ref().map(|store| store.save(version, desired));
                 self.spawn(async move {
                     let result = match saved {
                         Some(saved) => saved.await,
@@ -87,8 +90,12 @@ impl Executor {
     }
 
     fn spawn(&self, work: impl Future<Output = Option<Event>> + Send + 'static) {
-        let events = self.events.clone();
+        let (events, leash) = (self.events.clone(), self.leash.clone());
         tokio::spawn(async move {
+            // The turn that asked for it may have been the last one of its term.
+            if !leash.may_act() {
+                return;
+            }
             if let Some(event) = work.await {
                 // The receiver is gone only when the balancer ends.
                 drop(events.send(event).await);

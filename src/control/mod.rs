@@ -6,8 +6,10 @@
 //! Nothing here knows of HTTP servers or of the data plane.
 
 mod executor;
+pub mod leash;
 pub mod prober;
 pub mod record;
+pub mod roles;
 
 use std::{
     collections::HashMap,
@@ -28,9 +30,10 @@ use crate::{
         table::RoutingTable,
         view::{FleetView, InstanceView},
     },
-    store::FileStore,
+    store::Store,
 };
 use executor::Executor;
+use leash::Leash;
 use prober::Prober;
 use record::Record;
 
@@ -55,7 +58,9 @@ pub struct Parts {
     /// How instances are run.
     pub driver: Arc<dyn Driver>,
     /// Where the state is kept; `None` for a fleet that has none.
-    pub store: Option<FileStore>,
+    pub store: Option<Arc<dyn Store>>,
+    /// Whether effects may be begun.
+    pub leash: Leash,
     /// Sends heartbeats.
     pub prober: Prober,
     /// Who reads the table.
@@ -226,13 +231,14 @@ async fn run(
 ) {
     let (event_sender, mut events) = mpsc::channel(EVENTS_MAX);
     let (signal_sender, mut signals) = mpsc::channel(EVENTS_MAX);
-    let Parts { supervisor, clock, driver, store, prober, publisher, record, mut failures } = parts;
+    let Parts { supervisor, clock, driver, store, leash, prober, publisher, record, mut failures } =
+        parts;
     let table = supervisor.table();
     publisher.publish(table.clone());
     let watched = Arc::clone(&driver);
     let watcher = tokio::spawn(async move { watched.watch(signal_sender).await });
     let executor =
-        Executor::new(driver, store, prober, Arc::clone(&publisher), clock, event_sender);
+        Executor::new(driver, (store, leash), prober, Arc::clone(&publisher), clock, event_sender);
     let mut shell = Shell {
         supervisor,
         clock,
