@@ -21,8 +21,8 @@ use std::{
 
 use crate::{
     control::prober::Prober,
-    driver::{docker::init::Init, fixed::Upstream},
-    fleet::{limits::Limits, names::NameRule, victim::VictimRule},
+    driver::docker::init::Init,
+    fleet::{limits::Limits, names::NameRule, server::Registration, victim::VictimRule},
     proxy::ProxyConfig,
     ring::RingSettings,
 };
@@ -51,7 +51,7 @@ pub enum DriverKind {
     Docker,
     /// Child processes.
     Process,
-    /// Addresses that others keep.
+    /// None: all replicas are registered servers.
     Static,
 }
 
@@ -87,8 +87,8 @@ pub struct Config {
     pub network: Option<String>,
     /// Whether their containers start with an init.
     pub init: Init,
-    /// Upstreams of the static driver.
-    pub upstreams: Vec<Upstream>,
+    /// Registered servers.
+    pub upstreams: Vec<Registration>,
     /// Directory of the state file.
     pub state_dir: PathBuf,
     /// Where the state is kept.
@@ -132,12 +132,14 @@ impl Config {
         let driver = driver_of(&options, docker_is_here)?;
         let limits = Limits { names: names_of(driver), ..limits_of(&options)? };
         let limits = healing::healing_of(&options, limits)?;
-        let replicas = options.replicas.unwrap_or(3);
+        // There is no driver that could start one.
+        let starts = driver != DriverKind::Static;
+        let replicas = if starts { options.replicas.unwrap_or(3) } else { 0 };
         let store = store::store_of(&options)?;
         let role = store::role_of(&options, &store, driver)?;
         // A balancer routes by what others know.
         let upstreams = match role.supervises() {
-            true => upstreams::upstreams_of(&options, driver)?,
+            true => upstreams::upstreams_of(&options)?,
             false => Vec::new(),
         };
         let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
@@ -147,8 +149,8 @@ impl Config {
             let why = format!("{replicas} are too many: at most {most} fit; {advice}");
             return wrong("replicas", why);
         }
-        ring::room_for(&upstreams, &ring)?;
-        if driver != DriverKind::Static && limits.replicas_min > replicas {
+        ring::room_for(&upstreams, replicas, &ring)?;
+        if starts && limits.replicas_min > replicas {
             notices.push(format!(
                 "`replicas_min` ({}) is more than `replicas` ({replicas}), with which a fleet begins",
                 limits.replicas_min
@@ -429,8 +431,6 @@ mod tests {
             ("listen = \"0.0.0.0:9090\"", "`admin`: 127.0.0.1:9090 and `listen` (0.0.0.0:9090)"),
             ("upstream = [\"a1=h:1,weight=57\"]", "`upstream`: 1 upstreams with weights of 57"),
             ("fleet = \"a b\"", "`fleet`"),
-            ("driver = \"static\"", "`upstream`"),
-            ("driver = \"docker\"\nupstream = [\"a1=h:1\"]", "`upstream`"),
             ("upstream = [\"a1=h:1\", \"a1=h:2\"]", "`upstream`: 'a1' is named twice"),
             ("mounts = [\"everything\"]", "`mounts`: 'everything'"),
             ("command = \"a 'b\"", "`command`"),

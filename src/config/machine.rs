@@ -3,8 +3,14 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use futures_util::future::join_all;
+
 use super::{Checked, Config, ConfigError, DriverKind, upstreams, wrong};
-use crate::{driver::fixed, store::FileStore};
+use crate::{
+    control::resolver,
+    fleet::server::{Registration, Server},
+    store::FileStore,
+};
 
 /// Looks at all of it, and says what may surprise, each in a sentence.
 ///
@@ -15,11 +21,9 @@ pub async fn meet(config: &Config) -> Checked<Vec<String>> {
     if config.driver == DriverKind::Process {
         program(config)?;
     }
-    if config.driver != DriverKind::Static {
-        let found = FileStore::inspect(&config.state_dir, &config.fleet);
-        let found = found.map_err(|error| ConfigError { key: "state_dir", why: error.to_string() });
-        warnings.extend(found?);
-    }
+    let found = FileStore::inspect(&config.state_dir, &config.fleet);
+    let found = found.map_err(|error| ConfigError { key: "state_dir", why: error.to_string() });
+    warnings.extend(found?);
     Ok(warnings)
 }
 
@@ -28,10 +32,14 @@ pub async fn meet(config: &Config) -> Checked<Vec<String>> {
 /// # Errors
 /// Two that are at one address.
 pub async fn resolve(config: &Config) -> Checked<Vec<String>> {
-    let addresses = fixed::resolve_all(&config.upstreams).await;
+    let lookups = config.upstreams.iter().map(|upstream| {
+        let Server { host, port, .. } = &upstream.server;
+        async move { resolver::resolve(host, *port).await.ok() }
+    });
+    let addresses = join_all(lookups).await;
     upstreams::addresses_differ(&config.upstreams, &addresses)?;
-    let unknown = |(upstream, address): (&fixed::Upstream, &Option<SocketAddr>)| {
-        let (name, place) = (&upstream.name, upstream.place());
+    let unknown = |(upstream, address): (&Registration, &Option<SocketAddr>)| {
+        let (name, place) = (&upstream.name, upstream.server.place());
         let why = "cannot be resolved now; it gets no requests until it can";
         address.is_none().then(|| format!("the upstream '{name}' ({place}) {why}"))
     };

@@ -2,7 +2,7 @@
 
 use super::{Checked, Options, wrong};
 use crate::{
-    driver::fixed::Upstream,
+    fleet::server::Registration,
     ring::{Algorithm, RingOptions, RingSettings},
 };
 
@@ -10,7 +10,7 @@ use crate::{
 pub(super) fn ring_of(
     options: &Options,
     replicas: usize,
-    upstreams: &[Upstream],
+    upstreams: &[Registration],
 ) -> Checked<(RingSettings, Vec<String>)> {
     let named = RingOptions {
         algorithm: options.algorithm.clone(),
@@ -25,9 +25,9 @@ pub(super) fn ring_of(
     if options.algorithm.is_some() || options.placement.is_some() {
         return Ok((ring, Vec::new()));
     }
-    let wanted = replicas.max(options.replicas_max.unwrap_or(0)).max(upstreams.len());
+    let wanted = (replicas + upstreams.len()).max(options.replicas_max.unwrap_or(0));
     let weights: u64 = upstreams.iter().map(|upstream| u64::from(upstream.weight)).sum();
-    let weights = weights.max(wanted as u64);
+    let weights = (weights + replicas as u64).max(wanted as u64);
     let hashed = RingSettings { placement: crate::ring::Placement::Hash, ..ring.clone() };
     // Beyond what even placement serves, though the ring itself would hold them.
     let is_beyond = wanted > ring.replicas_max() || weights > ring.weights_max();
@@ -42,14 +42,20 @@ pub(super) fn ring_of(
 }
 
 /// Upstreams beyond the ring would be left out without a word.
-pub(super) fn room_for(upstreams: &[Upstream], ring: &RingSettings) -> Checked<()> {
+pub(super) fn room_for(
+    upstreams: &[Registration],
+    replicas: usize,
+    ring: &RingSettings,
+) -> Checked<()> {
     let weights: u64 = upstreams.iter().map(|upstream| u64::from(upstream.weight)).sum();
-    if weights <= ring.weights_max() && upstreams.len() <= ring.replicas_max() {
+    let all = weights + replicas as u64;
+    if all <= ring.weights_max() && upstreams.len() + replicas <= ring.replicas_max() {
         return Ok(());
     }
     let why = format!(
-        "{} upstreams with weights of {weights} in all are too much for the ring; raise `slots`, or lower the weights or `virtual_servers`",
-        upstreams.len()
+        "{} upstreams with weights of {weights} in all{} are too much for the ring; raise `slots`, or lower the weights or `virtual_servers`",
+        upstreams.len(),
+        if replicas > 0 { format!(" beside {replicas} replicas") } else { String::new() }
     );
     wrong("upstream", why)
 }

@@ -1,32 +1,63 @@
-//! The upstreams of the driver `static`: what they are called, and that no two are one.
+//! The registered servers of the configuration: what they are called, and that no two are one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::{Checked, DriverKind, Options, wrong};
-use crate::driver::fixed::Upstream;
+use super::{Checked, Options, wrong};
+use crate::fleet::{
+    ids::ReplicaName,
+    server::{Registration, Server, Source},
+};
 
-pub(super) fn upstreams_of(options: &Options, driver: DriverKind) -> Checked<Vec<Upstream>> {
-    let texts: Vec<&String> = options.upstream.iter().flatten().filter(|t| !t.is_empty()).collect();
-    match (driver, texts.is_empty()) {
-        (DriverKind::Static, true) => {
-            return wrong("upstream", "the driver `static` needs at least one NAME=HOST:PORT");
-        }
-        (DriverKind::Docker | DriverKind::Process, false) => {
-            return wrong("upstream", "only the driver `static` takes upstreams");
-        }
-        _ => {}
-    }
-    let upstreams: Vec<Upstream> = texts
-        .into_iter()
-        .map(|text| text.parse::<Upstream>().or_else(|error| wrong("upstream", error.to_string())))
-        .collect::<Checked<_>>()?;
+pub(super) fn upstreams_of(options: &Options) -> Checked<Vec<Registration>> {
+    let texts = options.upstream.iter().flatten().filter(|text| !text.is_empty());
+    let upstreams: Vec<Registration> = texts
+        .map(|text| parse(text))
+        .collect::<Result<_, _>>()
+        .or_else(|why| wrong("upstream", why))?;
     names_differ(&upstreams)?;
-    let listeners: Vec<_> = upstreams.iter().map(|one| Some((host_of(one), one.port))).collect();
-    differ(&upstreams, &listeners)?;
+    places_differ(&upstreams)?;
     Ok(upstreams)
 }
 
-fn names_differ(upstreams: &[Upstream]) -> Checked<()> {
+/// `NAME=HOST:PORT[,weight=W]`.
+fn parse(text: &str) -> Result<Registration, String> {
+    parts_of(text).map_err(|reason| {
+        let text: String = text.chars().take(120).collect();
+        format!("'{text}' is not NAME=HOST:PORT[,weight=W]: {reason}")
+    })
+}
+
+fn parts_of(text: &str) -> Result<Registration, String> {
+    let (name, rest) = text.split_once('=').ok_or("there is no '='")?;
+    let name = ReplicaName::new(name).map_err(|error| error.to_string())?;
+    let mut parts = rest.split(',');
+    let server = server_of(parts.next().unwrap_or_default())?;
+    let mut weight = None;
+    for option in parts {
+        let value = option
+            .strip_prefix("weight=")
+            .ok_or_else(|| format!("'{option}' is not an option; there is only weight=W"))?;
+        if weight.is_some() {
+            return Err("the weight is given twice".into());
+        }
+        let parsed = value.parse::<u32>().ok().filter(|weight| *weight > 0);
+        weight = Some(parsed.ok_or_else(|| format!("the weight '{value}' is not 1 or more"))?);
+    }
+    Ok(Registration { name, weight: weight.unwrap_or(1), server })
+}
+
+fn server_of(text: &str) -> Result<Server, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("there is no ':' before the port")?;
+    if host.contains(':') && !host.starts_with('[') {
+        return Err("an IPv6 address is written in brackets: [::1]:5000".into());
+    }
+    let number = port.parse::<u16>().ok().filter(|number| *number > 0);
+    let number =
+        number.ok_or_else(|| format!("the port '{port}' is not a number from 1 to 65535"))?;
+    Server::new(host, number, Source::Operator).map_err(|error| error.to_string())
+}
+
+fn names_differ(upstreams: &[Registration]) -> Checked<()> {
     for (at, later) in upstreams.iter().enumerate() {
         let name = &later.name;
         let earlier = upstreams[..at].iter().find(|earlier| earlier.name.is_same_host(name));
@@ -34,7 +65,7 @@ fn names_differ(upstreams: &[Upstream]) -> Checked<()> {
             Some(earlier) if &earlier.name == name => {
                 return wrong("upstream", format!("'{name}' is named twice"));
             }
-            Some(Upstream { name: other, .. }) => {
+            Some(Registration { name: other, .. }) => {
                 let why = format!("'{other}' and '{name}' differ only in upper and lower case");
                 return wrong("upstream", why);
             }
@@ -44,10 +75,14 @@ fn names_differ(upstreams: &[Upstream]) -> Checked<()> {
     Ok(())
 }
 
-/// A hostname or an address, in one way of writing.
-fn host_of(upstream: &Upstream) -> String {
-    let host = upstream.host.trim_end_matches('.').to_ascii_lowercase();
-    host.parse::<IpAddr>().map_or(host, |address| address.to_canonical().to_string())
+fn places_differ(upstreams: &[Registration]) -> Checked<()> {
+    for (at, other) in upstreams.iter().enumerate() {
+        let is_same = |one: &&Registration| one.server.is_same_place(&other.server);
+        if let Some(one) = upstreams[..at].iter().find(is_same) {
+            return at_one_address(one, other);
+        }
+    }
+    Ok(())
 }
 
 /// Checks that no two upstreams were found at one address; in their order, `None` where there is
@@ -56,27 +91,21 @@ fn host_of(upstream: &Upstream) -> String {
 /// # Errors
 /// The names of two that share one.
 pub(super) fn addresses_differ(
-    upstreams: &[Upstream],
+    upstreams: &[Registration],
     addresses: &[Option<SocketAddr>],
 ) -> Checked<()> {
-    differ(upstreams, addresses)
-}
-
-fn differ<T: PartialEq>(upstreams: &[Upstream], places: &[Option<T>]) -> Checked<()> {
-    for (at, place) in places.iter().enumerate().filter(|(_, place)| place.is_some()) {
-        let Some(first) = places[..at].iter().position(|earlier| earlier == place) else {
-            continue;
-        };
-        let (one, other) = (&upstreams[first], &upstreams[at]);
-        let place = |upstream: &Upstream| format!("'{}' ({})", upstream.name, upstream.place());
-        let why = format!(
-            "{} and {} are at one address, and a replica has its own",
-            place(one),
-            place(other)
-        );
-        return wrong("upstream", why);
+    for (at, address) in addresses.iter().enumerate().filter(|(_, address)| address.is_some()) {
+        if let Some(first) = addresses[..at].iter().position(|earlier| earlier == address) {
+            return at_one_address(&upstreams[first], &upstreams[at]);
+        }
     }
     Ok(())
+}
+
+fn at_one_address(one: &Registration, other: &Registration) -> Checked<()> {
+    let place = |one: &Registration| format!("'{}' ({})", one.name, one.server.place());
+    let (one, other) = (place(one), place(other));
+    wrong("upstream", format!("{one} and {other} are at one address, and a replica has its own"))
 }
 
 #[cfg(test)]
@@ -86,7 +115,7 @@ mod tests {
     fn refused(texts: &[&str]) -> Option<String> {
         let upstream = Some(texts.iter().map(|text| text.to_string()).collect());
         let options = Options { upstream, ..Options::default() };
-        upstreams_of(&options, DriverKind::Static).err().map(|error| error.to_string())
+        upstreams_of(&options).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -108,10 +137,53 @@ mod tests {
     #[test]
     fn those_that_resolve_to_one_address_are_named() {
         let upstreams = ["a=one.lan:1", "b=two.lan:1", "c=x.lan:1", "d=y.lan:1"];
-        let upstreams = upstreams.map(|text| text.parse::<Upstream>().unwrap());
+        let upstreams = upstreams.map(|text| parse(text).unwrap());
         let at = |last: u8| Some(SocketAddr::from(([10, 0, 0, last], 1)));
         assert_eq!(addresses_differ(&upstreams, &[at(1), at(2), None, None]), Ok(()));
         let said = addresses_differ(&upstreams, &[at(1), None, at(2), at(1)]).unwrap_err();
         assert!(said.why.starts_with("'a' (one.lan:1) and 'd' (y.lan:1) are"), "{said}");
+    }
+
+    fn upstream(text: &str) -> Registration {
+        parse(text).unwrap()
+    }
+
+    #[test]
+    fn upstreams_are_parsed() {
+        let plain = upstream("server1=10.0.0.1:5001");
+        assert_eq!(plain.name.as_str(), "server1");
+        assert_eq!((&*plain.server.host, plain.server.port), ("10.0.0.1", 5001));
+        assert_eq!(plain.weight, 1);
+        assert_eq!(plain.server.place(), "10.0.0.1:5001");
+        assert_eq!(upstream("x=host:1").name.as_str(), "x");
+        let six = upstream("S6=[fd00::1]:80,weight=7");
+        assert_eq!((&*six.server.host, six.server.port, six.weight), ("fd00::1", 80, 7));
+        assert_eq!(six.server.place(), "[fd00::1]:80");
+        assert_eq!(&*upstream("db=my_host.lan:1").server.host, "my_host.lan");
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        for (text, reason) in [
+            ("server1", "there is no '='"),
+            ("-x=h:1", "not a valid name"),
+            ("server1=host", "there is no ':'"),
+            ("server1=host:", "the port ''"),
+            ("server1=host:0", "the port '0'"),
+            ("server1=host:65536", "the port '65536'"),
+            ("server1=:80", "the host"),
+            ("server1=a b:80", "the host"),
+            ("server1=::1:80", "in brackets"),
+            ("server1=[x]:80", "not an IPv6"),
+            ("server1=h:80,weight=0", "the weight '0'"),
+            ("server1=h:80,weight=-1", "the weight '-1'"),
+            ("server1=h:80,weight=1,weight=2", "twice"),
+            ("server1=h:80,color=red", "'color=red' is not an option"),
+            ("server1=h:80,", "'' is not an option"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+            assert!(error.contains(text), "{error}");
+        }
     }
 }

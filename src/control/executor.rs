@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Clock, Publisher, leash::Leash, prober::Prober};
+use super::{Clock, Publisher, leash::Leash, prober::Prober, resolver};
 use crate::{
     driver::Driver,
     fleet::message::{Action, Event, StopManner},
@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) struct Executor {
     driver: Arc<dyn Driver>,
-    store: Option<Arc<dyn Store>>,
+    store: Arc<dyn Store>,
     leash: Leash,
     prober: Prober,
     publisher: Arc<dyn Publisher>,
@@ -26,7 +26,7 @@ pub(super) struct Executor {
 impl Executor {
     pub(super) fn new(
         driver: Arc<dyn Driver>,
-        (store, leash): (Option<Arc<dyn Store>>, Leash),
+        (store, leash): (Arc<dyn Store>, Leash),
         prober: Prober,
         publisher: Arc<dyn Publisher>,
         clock: Clock,
@@ -64,6 +64,10 @@ impl Executor {
                     Some(Event::Probed { instance, outcome })
                 });
             }
+            Action::Resolve { instance, host, port } => self.spawn(async move {
+                let result = resolver::resolve(&host, port).await;
+                Some(Event::Resolved { instance, result: result.map_err(Into::into) })
+            }),
             Action::AwaitDrain { instance } => {
                 let drained = self.publisher.drained(instance);
                 self.spawn(async move {
@@ -74,13 +78,9 @@ impl Executor {
             Action::Persist { write, desired } => {
                 // Queued here: the tasks below may run in any order.
                 let version = Version { fence: self.leash.fence(), number: write.0 };
-                let saved = self.store.as_ref().map(|store| store.save(version, desired));
+                let saved = self.store.save(version, desired);
                 self.spawn(async move {
-                    let result = match saved {
-                        Some(saved) => saved.await,
-                        None => Ok(()),
-                    };
-                    let result = result.map_err(|error| error.to_string().into());
+                    let result = saved.await.map_err(|error| error.to_string().into());
                     Some(Event::Persisted { write, result })
                 });
             }

@@ -9,6 +9,7 @@ mod executor;
 pub mod leash;
 pub mod prober;
 pub mod record;
+pub mod resolver;
 pub mod roles;
 
 use std::{
@@ -57,8 +58,8 @@ pub struct Parts {
     pub clock: Clock,
     /// How instances are run.
     pub driver: Arc<dyn Driver>,
-    /// Where the state is kept; `None` for a fleet that has none.
-    pub store: Option<Arc<dyn Store>>,
+    /// Where the state is kept.
+    pub store: Arc<dyn Store>,
     /// Whether effects may be begun.
     pub leash: Leash,
     /// Sends heartbeats.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::fleet::{
     command::RingChange,
     endings::Ending,
-    ids::ReplicaId,
+    ids::{ReplicaId, ReplicaName},
     notes::{BootSource, Cause, Note, StartCause},
     roll,
 };
@@ -169,6 +169,21 @@ fn describe_fleet(note: &Note) -> Option<Described> {
             let detail = format!("the configured ring wins: {}", describe_change(change));
             (Warn, "ring_changed", None, detail)
         }
+        Note::ServersChanged { added, changed, removed, refused } => {
+            let list = |what: &str, names: &[ReplicaName]| match names {
+                [] => None,
+                names => {
+                    let names: Vec<&str> = names.iter().map(ReplicaName::as_str).collect();
+                    Some(format!("{what} {}", names.join(", ")))
+                }
+            };
+            let parts = [list("added", added), list("changed", changed), list("removed", removed)];
+            let parts = parts.into_iter().flatten();
+            let parts = parts.chain(refused.iter().map(ToString::to_string));
+            let detail = parts.collect::<Vec<_>>().join("; ");
+            let level = if refused.is_empty() { Info } else { Warn };
+            (level, "servers_changed", None, detail)
+        }
         Note::ReplicasDiffer { configured, stored } => {
             let detail = format!(
                 "the stored size {stored} wins over the configured {configured}; use /add or /rm"
@@ -288,6 +303,15 @@ fn describe_instance(note: &Note) -> Option<Described> {
         Note::Died { name, exit_code, .. } => {
             let code = exit_code.map_or("unknown".to_owned(), |code| code.to_string());
             (Warn, "died", name, format!("exit code {code}"))
+        }
+        Note::Resolved { name, address, .. } => {
+            (Info, "resolved", name, format!("found at {address}"))
+        }
+        Note::Marked { name, is_healthy: true, .. } => {
+            (Info, "marked", name, "healthy, until the next check".to_owned())
+        }
+        Note::Marked { name, .. } => {
+            (Warn, "marked", name, "unhealthy, until the next check".to_owned())
         }
         Note::NotReady { name, why, .. } => (Warn, "not_ready", name, why.to_string()),
         Note::Ended { ending } => (Info, "last_words", &ending.name, describe_ending(ending)),

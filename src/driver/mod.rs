@@ -2,7 +2,7 @@
 //! start and stop by the core's actions, and reports what it finds.
 
 pub mod docker;
-pub mod fixed;
+pub mod none;
 pub mod process;
 mod settle;
 mod tail;

@@ -50,6 +50,12 @@ pub struct Limits {
     pub list_retry: Duration,
     /// When a list that was asked for is taken as lost.
     pub list_deadline: Duration,
+    /// From one lookup of the host of a registered server to the next.
+    pub lookup_interval: Duration,
+    /// When a lookup is taken as lost, and begun again.
+    pub lookup_deadline: Duration,
+    /// How long a registration waits for the first check of the server.
+    pub register_wait: Duration,
     /// First delay between restarts of one replica; doubles each time. The first restart of a
     /// replica that had been stable is immediate.
     pub backoff_first: Duration,
@@ -173,6 +179,9 @@ impl Default for Limits {
             list_interval: Duration::from_secs(5),
             list_retry: Duration::from_millis(250),
             list_deadline: Duration::from_secs(15),
+            lookup_interval: Duration::from_secs(5),
+            lookup_deadline: Duration::from_secs(5),
+            register_wait: Duration::from_secs(1),
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_secs(60),
             stable_after: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 pub use super::endings::{BYTES_MAX, LINES_MAX, LastWords};
-pub use super::values::{FailureKind, Revision, StopManner};
+pub use super::values::{FailureKind, Keeper, Revision, StopManner};
 use super::{
     command::{Answer, CommandId, Request},
     desired::Desired,
@@ -71,6 +71,13 @@ pub enum Event {
         /// What there is, or why that is not known.
         result: Result<Listing, EngineError>,
     },
+    /// The host of a registered server was looked up.
+    Resolved {
+        /// Whose.
+        instance: InstanceId,
+        /// Its address, or why there is none, in words.
+        result: Result<SocketAddr, Arc<str>>,
+    },
     /// The data plane could not get an answer from an instance.
     RequestFailed {
         /// From whom.
@@ -110,6 +117,15 @@ pub enum Action {
         address: SocketAddr,
         /// When to give up.
         deadline: Moment,
+    },
+    /// Look up the host of a registered server.
+    Resolve {
+        /// Whose.
+        instance: InstanceId,
+        /// A hostname or an address.
+        host: Arc<str>,
+        /// Where it listens.
+        port: u16,
     },
     /// Report when an instance that has left the table has no request left.
     AwaitDrain {
@@ -272,8 +288,6 @@ pub struct Listing {
     pub found: Vec<Found>,
     /// Names that containers of others bear, as bare names of this fleet.
     pub foreign_names: Vec<ReplicaName>,
-    /// What keeps instances from being reached, in words; only where others keep them.
-    pub problems: Vec<(InstanceId, Arc<str>)>,
 }
 
 /// One container (or process) of ours.

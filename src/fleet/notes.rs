@@ -19,6 +19,18 @@ pub enum Note {
     Booted { source: BootSource, replicas: usize, adopted: usize, strays: usize },
     /// The ring settings differ from the stored ones; the configured ones win.
     RingChanged { change: Box<RingChange> },
+    /// The servers of the configuration differ from those that it had before; what is different takes
+    /// effect. `refused`: what could not, each in a sentence.
+    ServersChanged {
+        added: Vec<ReplicaName>,
+        changed: Vec<ReplicaName>,
+        removed: Vec<ReplicaName>,
+        refused: Vec<Arc<str>>,
+    },
+    /// A verdict on its health came from outside.
+    Marked { instance: InstanceId, name: ReplicaName, is_healthy: bool },
+    /// The host of a registered server has an address now.
+    Resolved { instance: InstanceId, name: ReplicaName, address: SocketAddr },
     /// `--replicas` differs from the stored size, which wins.
     ReplicasDiffer { configured: usize, stored: usize },
     /// A start was asked for.
@@ -127,11 +139,28 @@ pub enum Cause {
     Weight,
     /// Other settings of the ring.
     Ring,
+    /// Servers were registered.
+    Register,
+    /// A registered server is somewhere else, or has another weight.
+    Server,
+    /// A replica gets no requests any more.
+    Drain,
+    /// A replica gets requests again.
+    Enable,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Cause; 4] = [Self::Add, Self::Remove, Self::Weight, Self::Ring];
+    pub const ALL: [Cause; 8] = [
+        Self::Add,
+        Self::Remove,
+        Self::Weight,
+        Self::Ring,
+        Self::Register,
+        Self::Server,
+        Self::Drain,
+        Self::Enable,
+    ];
 
     /// The value of the metric label.
     pub fn name(self) -> &'static str {
@@ -140,6 +169,10 @@ impl Cause {
             Self::Remove => "rm",
             Self::Weight => "weight",
             Self::Ring => "ring",
+            Self::Register => "register",
+            Self::Server => "server",
+            Self::Drain => "drain",
+            Self::Enable => "enable",
         }
     }
 }

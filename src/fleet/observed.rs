@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
-    values::{FailureKind, StopManner},
+    values::{FailureKind, Keeper, StopManner},
 };
 
 /// One concrete run of a replica, as far as it is known.
@@ -12,8 +12,12 @@ use super::{
 pub struct Instance {
     /// Its bare name.
     pub name: ReplicaName,
+    /// Who keeps it.
+    pub keeper: Keeper,
     /// How far it has come.
     pub phase: Phase,
+    /// When its host is looked up; only of a registered server.
+    pub lookup: Lookup,
     /// What the driver knows it by; `None` until its start has ended.
     pub handle: Option<Handle>,
     /// A list asked for after this moment must contain it.
@@ -43,10 +47,26 @@ pub struct Suspicion {
     pub unnoted: u32,
 }
 
+/// When the host of a registered server is looked up: again and again, since a name may come to
+/// stand for another address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// None is under way.
+    Idle {
+        /// When the next is due.
+        next: Moment,
+    },
+    /// One is under way.
+    Waiting {
+        /// When it was asked for.
+        asked: Moment,
+    },
+}
+
 /// How far an instance has come.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
-    /// The driver was asked to start it.
+    /// The driver was asked to start it, or the host of a registered server is looked up.
     Starting {
         /// When.
         since: Moment,
@@ -179,12 +199,16 @@ pub enum EjectReason {
     /// Its address is that of a replica before it, which gets all its requests. Only of replicas
     /// that others keep.
     AddressTaken,
+    /// Its host has no address, as far as is known. Only of replicas that others keep.
+    Unresolved,
+    /// Its replica is drained.
+    Drained,
 }
 
 impl EjectReason {
     /// Whether it can answer requests that it already has.
     pub fn can_finish(self) -> bool {
-        matches!(self, Self::Failing | Self::AddressTaken)
+        matches!(self, Self::Failing | Self::AddressTaken | Self::Drained)
     }
 
     /// Whether only heartbeats speak against it, so that heartbeats can speak for it again.
@@ -207,6 +231,8 @@ impl EjectReason {
             Self::Disconnected => "disconnected",
             Self::AddressReused => "address_reused",
             Self::AddressTaken => "address_taken",
+            Self::Unresolved => "unresolved",
+            Self::Drained => "drained",
         }
     }
 }
@@ -237,6 +263,15 @@ impl Instance {
             Phase::Warming { address, .. } | Phase::Admitted { address, .. } => Some(address),
             Phase::Ejected { address, .. } => address,
             Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => None,
+        }
+    }
+
+    /// Whether it was checked at least once, and how that went does not matter.
+    pub fn is_tested(&self) -> bool {
+        match self.phase {
+            Phase::Warming { passes, .. } => passes != Passes::Untested,
+            Phase::Starting { .. } => false,
+            _ => true,
         }
     }
 

@@ -5,6 +5,8 @@ use super::{
     desired::{Desired, Newcomer},
     ids::{Moment, ReplicaId, ReplicaName},
     message::WriteId,
+    notes::Cause,
+    server::ServerChange,
 };
 use crate::ring::{Member, RingError, RingSettings};
 
@@ -35,7 +37,7 @@ pub enum Operation {
         /// How far it is.
         stage: RemoveStage,
     },
-    /// The ring or a weight becomes another. Nobody starts or stops.
+    /// The ring or a replica becomes another. Nothing is started or stopped by us.
     Changing {
         /// Who waits for the answer.
         command: CommandId,
@@ -46,7 +48,7 @@ pub enum Operation {
     },
 }
 
-/// A change of the ring that leaves the replicas as they are.
+/// A change of the ring or of one replica. Nothing is started or stopped by us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Of a weight.
@@ -58,9 +60,34 @@ pub enum Change {
     },
     /// Of the settings.
     Ring(RingSettings),
+    /// Of where a registered server is, or of its weight.
+    Server {
+        /// Whose.
+        id: ReplicaId,
+        /// What becomes different; checked.
+        change: ServerChange,
+    },
+    /// Of whether a replica gets requests.
+    Drained {
+        /// Whose.
+        id: ReplicaId,
+        /// Whether it gets none.
+        is_drained: bool,
+    },
 }
 
 impl Change {
+    /// Which replica it is about, and what it is called in notes and metrics.
+    pub fn subject(&self) -> (Cause, Option<ReplicaId>) {
+        match self {
+            Self::Weight { id, .. } => (Cause::Weight, Some(*id)),
+            Self::Ring(_) => (Cause::Ring, None),
+            Self::Server { id, .. } => (Cause::Server, Some(*id)),
+            Self::Drained { id, is_drained: true } => (Cause::Drain, Some(*id)),
+            Self::Drained { id, is_drained: false } => (Cause::Enable, Some(*id)),
+        }
+    }
+
     /// The state that it leads to.
     ///
     /// # Errors
@@ -69,6 +96,8 @@ impl Change {
         match self {
             Self::Weight { id, weight } => desired.reweighed(*id, *weight),
             Self::Ring(settings) => desired.on_ring(settings.clone()),
+            Self::Server { id, change } => desired.with_server(*id, change),
+            Self::Drained { id, is_drained } => desired.with_drained(*id, *is_drained),
         }
     }
 }
@@ -132,6 +161,16 @@ impl Operation {
             | Self::Removing { .. }
             | Self::Changing { .. } => false,
             Self::Adding { newcomers, .. } => newcomers.iter().any(|newcomer| newcomer.id == id),
+        }
+    }
+
+    /// A replica that may still join.
+    pub fn newcomer(&self, id: ReplicaId) -> Option<&Newcomer> {
+        match self {
+            Self::Adding { newcomers, .. } if self.awaits(id) => {
+                newcomers.iter().find(|newcomer| newcomer.id == id)
+            }
+            _ => None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+pub use super::values::Keeper;
 use super::{
     backoff::Backoff,
     command::{CommandId, Request},
@@ -17,6 +18,7 @@ use super::{
     observed::{Instance, Instances},
     operation::Operation,
     roll::Roll,
+    server::Server,
 };
 
 /// All that the core knows.
@@ -24,7 +26,8 @@ use super::{
 pub struct State {
     /// Bounds.
     pub limits: Limits,
-    /// Who keeps the instances.
+    /// Who starts replicas; [`Keeper::Others`]: there is no driver that could, and all replicas are
+    /// registered servers.
     pub keeper: Keeper,
     /// Whether the first list has come.
     pub boot: Boot,
@@ -100,15 +103,6 @@ pub enum Finish {
 
 /// Departures that are remembered; more can hardly happen while one list is under way.
 const DEPARTED_MAX: usize = 1_024;
-
-/// Who starts and stops instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeper {
-    /// We do.
-    Ringmaster,
-    /// Somebody else: instances are only admitted and ejected.
-    Others,
-}
 
 /// How far the removal of a stray is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +215,21 @@ impl State {
     /// Whether a replica is desired.
     pub fn is_desired(&self, id: ReplicaId) -> bool {
         self.desired.replica(id).is_some()
+    }
+
+    /// Where a registered server is, or one that is about to join.
+    pub fn server_of(&self, id: ReplicaId) -> Option<&Server> {
+        let desired = self.desired.replica(id).and_then(|replica| replica.server.as_ref());
+        desired.or_else(|| self.operation.as_ref()?.newcomer(id)?.server.as_ref())
+    }
+
+    /// Whether a replica is desired and is to get requests. Where the balancer ends with its replicas,
+    /// only what others keep still is.
+    pub fn is_eligible(&self, id: ReplicaId) -> bool {
+        let is_ending = self.stops_replicas();
+        self.desired
+            .replica(id)
+            .is_some_and(|replica| !replica.is_drained && (replica.server.is_some() || !is_ending))
     }
 
     /// Whether all instances are on their way out because the balancer ends with them.

@@ -2,6 +2,15 @@
 
 use super::ids::{ImageId, SpecDigest};
 
+/// Who starts and stops an instance, or all of a fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// We do.
+    Ringmaster,
+    /// Others do: it is only admitted and ejected.
+    Others,
+}
+
 /// What replicas are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {

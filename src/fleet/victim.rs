@@ -83,7 +83,9 @@ pub(super) fn choose(
     in_flight: &BTreeMap<ReplicaId, u64>,
     rng: &mut impl Rng,
 ) -> Vec<ReplicaId> {
-    let ids = desired.replicas().iter().map(|replica| replica.id());
+    // What others keep leaves only when it is named.
+    let ours = desired.replicas().iter().filter(|replica| replica.server.is_none());
+    let ids = ours.map(|replica| replica.id());
     let mut left: Vec<ReplicaId> = ids.filter(|id| !victims.contains(id)).collect();
     if victims.len().saturating_add(left.len()) <= n {
         // All of them: there is nothing to choose.

@@ -9,7 +9,7 @@ use super::{
     endings::{Ending, Endings},
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     observed::{self, Instance, Passes, Phase, of_replica},
-    operation::{Change, Operation},
+    operation::Operation,
     server::Server,
     state::{Boot, Engine, Finish, State},
 };
@@ -118,7 +118,7 @@ pub struct Named {
 /// How well a fleet serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Each desired replica is in service and passes.
+    /// Each desired replica that is not drained is in service and passes.
     Ok,
     /// Some do.
     Degraded,
@@ -152,10 +152,12 @@ impl InstanceView {
 impl FleetView {
     /// How well it serves. Before the first list it counts as down.
     pub fn health(&self) -> Health {
+        let is_wanted = |replica: &&ReplicaView| !replica.is_drained;
+        let wanted = self.replicas.iter().filter(is_wanted).count();
         match self.passing() {
             _ if !self.is_booted => Health::Down,
-            well if well == self.replicas.len() => Health::Ok,
-            0 => Health::Down,
+            0 if !self.replicas.is_empty() => Health::Down,
+            well if well == wanted => Health::Ok,
             _ => Health::Degraded,
         }
     }
@@ -200,10 +202,14 @@ impl FleetView {
                 Engine::Away(error) => Some(error.to_string()),
             },
             operation: state.operation.as_ref().map(|operation| match operation {
+                Operation::Adding { newcomers, .. }
+                    if newcomers.iter().any(|newcomer| newcomer.server.is_some()) =>
+                {
+                    "register"
+                }
                 Operation::Adding { .. } => "add",
                 Operation::Removing { .. } => "rm",
-                Operation::Changing { change: Change::Weight { .. }, .. } => "weight",
-                Operation::Changing { change: Change::Ring(_), .. } => "ring",
+                Operation::Changing { change, .. } => change.subject().0.name(),
             }),
             commands_waiting: state.queue.len(),
             joining: joining.map(|(id, instance)| instance_view(state, *id, instance)).collect(),

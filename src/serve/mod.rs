@@ -26,7 +26,7 @@ use crate::{
     driver::{
         Driver,
         docker::{DockerConfig, DockerDriver},
-        fixed::FixedDriver,
+        none::NoDriver,
         process::{ProcessConfig, ProcessDriver},
     },
     fleet::{
@@ -39,7 +39,7 @@ use crate::{
     },
     logging::Log,
     proxy::{Routes, Totals, Workers},
-    store::{FileStore, Loaded, Store},
+    store::{FileStore, Loaded},
 };
 use lock::lock_fleet;
 use signals::Signals;
@@ -98,7 +98,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
         supervisor,
         clock,
         driver: Arc::clone(&driver),
-        store: store.map(|store| Arc::new(store) as Arc<dyn Store>),
+        store: Arc::new(store),
         leash: Leash::unlimited(),
         prober: config.prober.clone(),
         publisher: Arc::new(routes.clone()),
@@ -261,7 +261,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
             })?;
             (Arc::new(process), None)
         }
-        DriverKind::Static => (Arc::new(FixedDriver::new(config.upstreams.clone())), None),
+        DriverKind::Static => (Arc::new(NoDriver), None),
     })
 }
 
@@ -270,10 +270,7 @@ fn env_of(config: &Config) -> Vec<(String, String)> {
     config.env.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
 
-fn open_store(config: &Config) -> anyhow::Result<(Option<FileStore>, Option<Desired>)> {
-    if config.driver == DriverKind::Static {
-        return Ok((None, None));
-    }
+fn open_store(config: &Config) -> anyhow::Result<(FileStore, Option<Desired>)> {
     let store = FileStore::open(&config.state_dir, &config.fleet)?;
     let stored = match store.load()? {
         Loaded::Nothing => None,
@@ -285,7 +282,7 @@ fn open_store(config: &Config) -> anyhow::Result<(Option<FileStore>, Option<Desi
             None
         }
     };
-    Ok((Some(store), stored))
+    Ok((store, stored))
 }
 
 fn settings_of(config: &Config, seed: u64) -> Settings {
@@ -295,6 +292,7 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
             DriverKind::Static => Keeper::Others,
             DriverKind::Docker | DriverKind::Process => Keeper::Ringmaster,
         },
+        servers: config.upstreams.clone(),
         ring: config.ring.clone(),
         victim: config.victim,
         replicas: config.replicas,

@@ -50,15 +50,15 @@ use std::{
     sync::Arc,
 };
 
-use super::engine::Engine as World;
+use super::{engine::Engine, upstreams::Upstreams};
 use crate::{
     fleet::{
         command::{CommandId, Request},
         desired::Desired,
         ids::{Handle, InstanceId, Moment},
         message::{Action, Event, ProbeOutcome, Sighting, Turn},
-        notes::{Note, StartCause},
-        observed::{Health, Instance, Phase, of_replica},
+        notes::{Cause, Note, StartCause},
+        observed::{EjectReason, Health, Instance, Phase, of_replica},
         operation::{AddStage, Operation},
         plan::plan,
         state::{Boot, State},
@@ -177,7 +177,8 @@ impl Checker {
         self.before.ring = Some(Arc::clone(state.desired.ring()));
         self.before.was_booted = state.boot == Boot::Done;
         self.before.about = match event {
-            Event::Listed { .. } | Event::Started { .. } => About::Anybody,
+            // A name may come to mean the address of another.
+            Event::Listed { .. } | Event::Started { .. } | Event::Resolved { .. } => About::Anybody,
             Event::Probed { instance, .. } | Event::EngineSaw { instance, .. } => {
                 About::Only(*instance)
             }
@@ -209,7 +210,7 @@ impl Checker {
         supervisor: &Supervisor,
         turn: &Turn,
         now: Moment,
-        world: &World,
+        world: (&Engine, &Upstreams),
     ) -> Broken {
         self.wake_at = Some(turn.wake_at);
         let state = supervisor.state();
@@ -242,8 +243,10 @@ impl Checker {
         self.healthy_are_left_alone(state, turn, world)?;
         self.before.healthy = healthy(state);
         if self.is_silent {
-            let quiet =
-                |action: &Action| is_heartbeat(action) || matches!(action, Action::List { .. });
+            let quiet = |action: &Action| {
+                is_heartbeat(action)
+                    || matches!(action, Action::List { .. } | Action::Resolve { .. })
+            };
             let loud = turn.actions.iter().find(|action| !quiet(action));
             ensure(loud.is_none() && turn.notes.is_empty(), || {
                 format!("not silent: {loud:?} {:?}", turn.notes)
@@ -265,6 +268,10 @@ impl Checker {
                 ensure(is_let_go(state, *id, instance), || {
                     format!("{id} is of no use, and stays")
                 })?;
+                continue;
+            }
+            if !state.is_eligible(id.replica) {
+                ensure(!instance.is_admitted(), || format!("{id} is drained, and in the table"))?;
                 continue;
             }
             match instance.phase {
@@ -331,6 +338,11 @@ impl Checker {
                         format!("{instance} enters the table after {passed} passed heartbeats")
                     })?;
                 }
+                // It may come back as it went.
+                Note::Ejected { instance, reason: EjectReason::Drained, .. }
+                | Note::Marked { instance, is_healthy: true, .. } => {
+                    self.passed.insert(*instance, self.settings.limits.probe_passes);
+                }
                 Note::Ejected { instance, .. } => drop(self.passed.remove(instance)),
                 _ => {}
             }
@@ -378,7 +390,12 @@ impl Checker {
 
     /// An admitted, healthy, desired instance is never ejected, stopped or reaped: not on an
     /// event that says nothing of it, and never while nothing has happened to its container.
-    fn healthy_are_left_alone(&self, state: &State, turn: &Turn, world: &World) -> Broken {
+    fn healthy_are_left_alone(
+        &self,
+        state: &State,
+        turn: &Turn,
+        (engine, upstreams): (&Engine, &Upstreams),
+    ) -> Broken {
         if state.stops_replicas() {
             return Ok(());
         }
@@ -392,7 +409,10 @@ impl Checker {
         };
         let is_blameless = |id: InstanceId| {
             let handle = self.before.healthy.get(&id).and_then(Option::as_ref);
-            handle.is_some_and(|handle| world.is_blameless(handle))
+            match state.server_of(id.replica) {
+                Some(server) => upstreams.is_blameless(server),
+                None => handle.is_some_and(|handle| engine.is_blameless(handle)),
+            }
         };
         for note in &turn.notes {
             let (Note::Stopping { instance, .. }
@@ -407,6 +427,9 @@ impl Checker {
                 About::Only(other) => other == *instance,
                 About::Anybody => true,
             };
+            if is_asked_for(state, turn, note, *instance) {
+                continue;
+            }
             ensure(!was_healthy(*instance) || (excused && !is_blameless(*instance)), || {
                 format!("{instance} was healthy: {note:?}")
             })?;
@@ -426,6 +449,19 @@ impl Checker {
             ensure(!serves(handle), || format!("{handle} serves, and is ended"))?;
         }
         Ok(())
+    }
+}
+
+/// Whether a command has asked for the end of an instance's service: its replica is drained, was
+/// marked, or is a server that is somewhere else now.
+fn is_asked_for(state: &State, turn: &Turn, note: &Note, id: InstanceId) -> bool {
+    let is_moved = |note: &Note| matches!(note, Note::Committed { cause: Cause::Server, .. });
+    let is_marked = |note: &Note| matches!(note, Note::Marked { instance, is_healthy: false, .. } if *instance == id);
+    match note {
+        Note::Ejected { reason: EjectReason::Drained, .. } => !state.is_eligible(id.replica),
+        Note::Ejected { .. } => turn.notes.iter().any(is_marked),
+        Note::Draining { .. } => turn.notes.iter().any(is_moved),
+        _ => false,
     }
 }
 

@@ -179,6 +179,7 @@ impl World {
         let lost = self.rng.random_bool(self.trouble / 20.0);
         if lost {
             self.engine.blame(instance);
+            self.upstreams.blame(address);
             // Mostly reported as failed; and the shell may fail to report at all.
             if self.rng.random_bool(0.1) {
                 return;
@@ -186,7 +187,10 @@ impl World {
         }
         let outcome = match lost {
             true => ProbeOutcome::NoAnswer("lost".into()),
-            false => self.engine.answer_at(address, self.now),
+            false => match self.upstreams.answer_at(address, self.now) {
+                Some(outcome) => outcome,
+                None => self.engine.answer_at(address, self.now),
+            },
         };
         let timed_out = matches!(&outcome, ProbeOutcome::Silent(_))
             || matches!(&outcome, ProbeOutcome::NoAnswer(why) if &**why != "refused");

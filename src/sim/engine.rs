@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::fleet::{
-    ids::{Handle, ImageId, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
+    ids::{Handle, ImageId, InstanceId, Moment, ReplicaName, SpecDigest},
     message::{
         Found, FoundIdentity, FoundState, LastWords, Listing, ProbeOutcome, Revision, StartRequest,
     },
@@ -25,12 +25,24 @@ pub(super) enum Conduct {
     Refuses,
 }
 
+impl Conduct {
+    /// What a heartbeat meets; `None`: nothing listens.
+    pub(super) fn answer(conduct: Option<Self>, now: Moment) -> ProbeOutcome {
+        match conduct {
+            Some(Self::Good { from }) if from <= now => ProbeOutcome::Passed,
+            Some(Self::Fails) => ProbeOutcome::BadAnswer("500".into()),
+            Some(Self::Good { .. } | Self::Refuses) | None => {
+                ProbeOutcome::NoAnswer("refused".into())
+            }
+            Some(Self::Hangs) => ProbeOutcome::Silent("timeout".into()),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Container {
     pub(super) identity: FoundIdentity,
     pub(super) address: SocketAddr,
-    /// Where it was at first.
-    home: SocketAddr,
     pub(super) state: FoundState,
     pub(super) conduct: Conduct,
     /// Ignores a graceful stop.
@@ -39,15 +51,6 @@ pub(super) struct Container {
     pub(super) is_blameless: bool,
     /// Created when it was not waited for any more.
     pub(super) is_late: bool,
-}
-
-impl Container {
-    /// Well, and where it was at first.
-    pub(super) fn come_back(&mut self, now: Moment) {
-        self.address = self.home;
-        self.state = FoundState::Running(Some(self.home));
-        self.conduct = Conduct::Good { from: now };
-    }
 }
 
 /// The engine and what it holds.
@@ -96,7 +99,6 @@ impl Engine {
         let container = Container {
             identity,
             address,
-            home: address,
             state: FoundState::Running(Some(address)),
             conduct: Conduct::Good { from: ready_at },
             is_stubborn: false,
@@ -105,22 +107,6 @@ impl Engine {
         };
         self.containers.insert(handle.clone(), container);
         handle
-    }
-
-    /// Upstreams that others keep, as many as the configuration names.
-    pub(super) fn keep_upstreams(&mut self, count: usize) {
-        for number in 1..=u32::try_from(count).unwrap_or(u32::MAX) {
-            let replica = ReplicaId(number);
-            let request = StartRequest {
-                instance: InstanceId { replica, incarnation: Incarnation::FIRST },
-                name: ReplicaName::numbered(number),
-                ordinal: number,
-                weight: 1,
-                positions: Vec::new(),
-                image: None,
-            };
-            self.create(&request, Moment(0));
-        }
     }
 
     pub(super) fn free_address(&self) -> SocketAddr {
@@ -144,7 +130,6 @@ impl Engine {
             wanted: Some(Revision { spec: spec_of(&self.image), image: Some(self.image.clone()) }),
             found: found.collect(),
             foreign_names: self.foreign.clone(),
-            problems: Vec::new(),
         }
     }
 
@@ -154,14 +139,7 @@ impl Engine {
             .containers
             .values()
             .find(|c| c.state == FoundState::Running(Some(address)) && c.address == address);
-        match holder.map(|container| container.conduct) {
-            Some(Conduct::Good { from }) if from <= now => ProbeOutcome::Passed,
-            Some(Conduct::Fails) => ProbeOutcome::BadAnswer("500".into()),
-            Some(Conduct::Good { .. } | Conduct::Refuses) | None => {
-                ProbeOutcome::NoAnswer("refused".into())
-            }
-            Some(Conduct::Hangs) => ProbeOutcome::Silent("timeout".into()),
-        }
+        Conduct::answer(holder.map(|container| container.conduct), now)
     }
 
     /// Whether a container runs and nothing has ever happened to it.

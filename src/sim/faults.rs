@@ -54,6 +54,10 @@ pub(super) enum Fault {
     DryRuns,
     Reweighs,
     SetsRing,
+    Registers,
+    ChangesServer,
+    Drains,
+    Marks,
 }
 
 /// Each with its weight.
@@ -91,6 +95,10 @@ const FAULTS: &[(Fault, u32)] = &[
     (Fault::DryRuns, 6),
     (Fault::Reweighs, 6),
     (Fault::SetsRing, 4),
+    (Fault::Registers, 6),
+    (Fault::ChangesServer, 4),
+    (Fault::Drains, 6),
+    (Fault::Marks, 5),
 ];
 
 impl World {
@@ -161,6 +169,7 @@ impl World {
                 for container in self.engine.containers.values_mut() {
                     container.conduct = Conduct::Good { from: now };
                 }
+                self.upstreams.all_recover(now);
             }
             Fault::ImageBreaks => {
                 self.image_is_bad = true;
@@ -172,7 +181,10 @@ impl World {
             Fault::TroubleFalls => self.trouble = 0.05,
             Fault::Adds | Fault::Removes | Fault::DryRuns => self.user_commands(fault),
             Fault::Reweighs | Fault::SetsRing => self.user_changes(fault),
-            _ if is_upstreams => self.hit_upstream(fault),
+            Fault::Registers | Fault::ChangesServer | Fault::Drains | Fault::Marks => {
+                self.server_commands(fault);
+            }
+            _ if self.hits_upstream(fault) => self.hit_upstream(fault),
             _ => self.hit_container(fault),
         }
         Ok(())
@@ -186,6 +198,8 @@ impl World {
             container.is_blameless = false;
             container.conduct = conducts[self.rng.random_range(0..2)];
         }
+        let conduct = conducts[self.rng.random_range(0..2)];
+        self.upstreams.all_fail(|| conduct);
         self.at(back, Occurrence::Fault(Fault::AllRecover));
     }
 
@@ -304,7 +318,7 @@ impl World {
         self.command(Request { command, dry_run });
     }
 
-    fn command(&mut self, request: Request) {
+    pub(super) fn command(&mut self, request: Request) {
         let id = self.next_command();
         self.checker.commanded(id, &request, self.now);
         let replicas = self.supervisor.state().desired.replicas().iter();

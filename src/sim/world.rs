@@ -15,6 +15,7 @@ use super::{
     engine::{Conduct, Engine},
     faults::Fault,
     trace::Brief,
+    upstreams::{self, Upstreams},
 };
 use crate::{
     fleet::{
@@ -87,6 +88,7 @@ pub struct World {
     pub(super) now: Moment,
     pub(super) rng: StdRng,
     pub(super) engine: Engine,
+    pub(super) upstreams: Upstreams,
     pub(super) disk: Disk,
     /// Containers that are created end by themselves.
     pub(super) image_is_bad: bool,
@@ -143,6 +145,10 @@ impl World {
         let settings = Settings {
             limits,
             keeper: scenario.keeper,
+            servers: match scenario.keeper {
+                Keeper::Others => upstreams::configured(scenario.replicas),
+                Keeper::Ringmaster => Vec::new(),
+            },
             ring: any_ring(&mut rng),
             victim: VictimRule::ALL[rng.random_range(0..VictimRule::ALL.len())],
             replicas: scenario.replicas,
@@ -152,9 +158,6 @@ impl World {
         if rng.random_bool(0.5) {
             engine.foreign = [2, 7].map(ReplicaName::numbered).to_vec();
         }
-        if scenario.keeper == Keeper::Others {
-            engine.keep_upstreams(scenario.replicas);
-        }
         let supervisor = start(&settings, None, Moment(0));
         let mut world = Self {
             scenario: scenario.clone(),
@@ -162,6 +165,7 @@ impl World {
             checker: Checker::new(settings),
             rng,
             engine,
+            upstreams: Upstreams::new(),
             disk: Disk::default(),
             image_is_bad: false,
             supervisor,
@@ -306,7 +310,8 @@ impl World {
         for note in &turn.notes {
             self.remember(format!("-- {}", Brief(note)));
         }
-        self.checker.after_turn(&self.supervisor, &turn, self.now, &self.engine)?;
+        let outside = (&self.engine, &self.upstreams);
+        self.checker.after_turn(&self.supervisor, &turn, self.now, outside)?;
         self.starts_nothing(&turn)?;
         self.act(turn)?;
         self.follow_end()
@@ -359,6 +364,7 @@ impl World {
                 self.begin_reap(handle);
             }
             Action::Persist { write, desired } => self.begin_write(write, desired),
+            Action::Resolve { instance, host, .. } => self.begin_resolve(instance, &host),
             Action::Answer(command, answer) => self.answered(command, &answer)?,
         }
         Ok(())
@@ -391,9 +397,7 @@ impl World {
         let mut settings = self.checker.settings().clone();
         // A new run draws other names.
         settings.seed = self.rng.random();
-        // A fleet that others keep has no state: its configuration says what there is.
-        let is_stored = settings.keeper == Keeper::Ringmaster;
-        let stored = self.disk.file.clone().filter(|_| is_stored);
+        let stored = self.disk.file.clone();
         self.checker.restarted(stored.as_ref());
         self.supervisor = start(&settings, stored, self.now);
         self.wish_to_wake(self.now);
@@ -422,9 +426,7 @@ impl World {
                 container.state = FoundState::Running(address);
             }
         }
-        if self.scenario.keeper == Keeper::Others {
-            self.restore_upstreams();
-        }
+        self.upstreams.restore(now);
         // What was given up before is tried again, once late news of faults has come.
         self.after(20_000, Occurrence::Fault(Fault::Retries));
     }

@@ -169,7 +169,7 @@ impl Leading {
             supervisor,
             clock: self.clock,
             driver: Arc::clone(&self.driver),
-            store: Some(Arc::clone(&self.store)),
+            store: Arc::clone(&self.store),
             leash,
             prober: self.prober.clone(),
             publisher: Arc::new(Shared(Arc::clone(&fanout))),

@@ -61,7 +61,7 @@ impl DockerDriver {
             .flat_map(|other| own_names(other).filter_map(|name| self.names.bare(name)))
             .collect();
         foreign_names.sort();
-        Ok(Listing { wanted, found, foreign_names, problems: Vec::new() })
+        Ok(Listing { wanted, found, foreign_names })
     }
 
     /// Looks at one container. `None`: it is gone by now.

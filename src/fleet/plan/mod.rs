@@ -8,6 +8,7 @@
 mod operation;
 mod panic;
 mod replicas;
+mod servers;
 mod standing;
 mod step;
 mod stopping;
@@ -40,15 +41,15 @@ pub fn plan(state: &State, now: Moment) -> Plan {
     if !state.stops_replicas() {
         let replacements = panic::replacements(state, &mut clock, &mut steps);
         replicas::steps(state, replacements, &mut budget, &mut clock, &mut steps);
+        servers::drain_steps(state, &mut steps);
     }
     operation::newcomer_steps(state, &mut budget, &mut steps);
     stopping::leftover_steps(state, &mut clock, &mut steps);
     stopping::stopping_steps(state, &mut clock, &mut steps);
     stopping::reaping_steps(state, &mut clock, &mut steps);
     stopping::overdue_steps(state, &mut clock, &mut steps);
-    if !state.stops_replicas() {
-        standing::steps(state, &mut steps);
-    }
+    standing::steps(state, &mut steps);
+    servers::lookup_steps(state, &mut clock, &mut steps);
     persist_step(state, &mut clock, &mut steps);
     let Plan { steps: probes, probe_at, .. } = probes(state, now);
     steps.extend(probes);

@@ -7,7 +7,7 @@ use super::{
 use crate::fleet::{
     ids::ReplicaId,
     notes::StartCause,
-    observed::of_replica,
+    observed::{Instance, of_replica},
     operation::{AddStage, ChangeStage, Operation, RemoveStage},
     state::{Engine, State},
 };
@@ -23,13 +23,18 @@ pub(super) fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<S
     let can_write = state.writing.under_way.is_none();
     match operation {
         Operation::Adding { newcomers, stage: AddStage::Warming { deadline }, .. } => {
+            let is_over = clock.is_due(*deadline);
             let all_ready = newcomers.iter().all(|newcomer| {
-                of_replica(&state.instances, newcomer.id)
-                    .any(|(_, instance)| instance.is_ready(state.limits.probe_passes))
+                let mut instances = of_replica(&state.instances, newcomer.id).map(|(_, i)| i);
+                match newcomer.server {
+                    // It joins whether it is well or not: that is for others to mend.
+                    Some(_) => is_over || instances.any(Instance::is_tested),
+                    None => instances.any(|i| i.is_ready(state.limits.probe_passes)),
+                }
             });
             if all_ready && can_write {
                 steps.push(Step::CommitCommand);
-            } else if clock.is_due(*deadline) && !all_ready {
+            } else if is_over && !all_ready {
                 steps.push(Step::FailCommand);
             }
         }
@@ -68,10 +73,10 @@ pub(super) fn newcomer_steps(state: &State, budget: &mut Budget, steps: &mut Vec
     // Where one newcomer has failed the whole addition is rolled back, so who has no instance in
     // this stage was never started.
     let waits = |id: &ReplicaId| of_replica(&state.instances, *id).next().is_none();
-    for id in newcomers.iter().map(|newcomer| newcomer.id).filter(waits) {
-        if state.engine != Engine::Up || !budget.take_start() {
+    for newcomer in newcomers.iter().filter(|newcomer| waits(&newcomer.id)) {
+        if newcomer.server.is_none() && (state.engine != Engine::Up || !budget.take_start()) {
             return;
         }
-        steps.push(Step::Start(id, StartCause::Addition));
+        steps.push(Step::Start(newcomer.id, StartCause::Addition));
     }
 }

@@ -5,7 +5,8 @@ use super::step::{Clock, Step};
 use crate::fleet::{
     limits::OnUnhealthy,
     observed::{Phase, of_replica},
-    state::{Keeper, State},
+    state::State,
+    values::Keeper,
 };
 
 /// With fewer replicas than this it is never taken for more than accidents.
@@ -54,7 +55,8 @@ struct Count {
 impl Count {
     fn of(state: &State) -> Self {
         let mut count = Self::default();
-        for replica in state.desired.replicas() {
+        let ours = state.desired.replicas().iter();
+        for replica in ours.filter(|replica| replica.server.is_none() && !replica.is_drained) {
             let (mut lives, mut passes, mut has_successor) = (false, false, false);
             for (_, instance) in of_replica(&state.instances, replica.id()) {
                 lives |= matches!(instance.phase, Phase::Admitted { .. } | Phase::Ejected { .. });

@@ -1,14 +1,17 @@
 //! What each desired replica needs: its instance admitted, a successor started, siblings let go.
 
 use super::{
+    servers,
     step::{Clock, Step},
     stopping::stop_manner,
 };
 use crate::fleet::{
+    desired::Replica,
     ids::{InstanceId, Moment, ReplicaId},
     notes::StartCause,
-    observed::{Health, Instance, Passes, Phase, of_replica},
-    state::{Engine, Keeper, State},
+    observed::{EjectReason, Health, Instance, Passes, Phase, of_replica},
+    state::{Engine, State},
+    values::Keeper,
 };
 
 /// How much may still be begun in this round.
@@ -47,6 +50,10 @@ pub(super) fn steps(
             continue;
         }
         surplus_steps(state, &siblings, steps);
+        if replica.server.is_some() {
+            servers::begin_step(replica.id(), siblings.is_empty(), steps);
+            continue;
+        }
         let Some(mut cause) = start_cause(state, replica.id(), &siblings, clock) else { continue };
         // A living one is replaced only where that is allowed, whatever by.
         let may_try = cause != StartCause::Failing || replacements > 0;
@@ -69,14 +76,8 @@ pub(super) fn steps(
         }
         steps.push(Step::Start(replica.id(), cause));
     }
-    let is_complete = state.is_rolling()
-        && !state.is_roll_stopped()
-        && state.operation.is_none()
-        && state.desired.replicas().iter().all(|replica| is_well(state, replica.id()))
-        && clock.is_due(state.roll.bakes_until)
-        && !state.desired.replicas().iter().any(|replica| {
-            state.admitted(replica.id()).is_some_and(|instance| state.is_outdated(instance))
-        });
+    let begins = steps.iter().any(|step| matches!(step, Step::Start(..)));
+    let is_complete = !begins && is_rolled_out(state, clock);
     if is_complete {
         steps.push(Step::CompleteRoll);
     }
@@ -94,6 +95,11 @@ struct Siblings<'a> {
 }
 
 impl<'a> Siblings<'a> {
+    /// Whether there is none but those on their way out.
+    fn is_empty(&self) -> bool {
+        self.admitted.is_none() && self.coming.is_empty() && self.ejected.is_empty()
+    }
+
     fn of(state: &'a State, replica: ReplicaId) -> Self {
         let mut all = Self { admitted: None, ready: None, coming: Vec::new(), ejected: Vec::new() };
         for known in of_replica(&state.instances, replica) {
@@ -180,6 +186,8 @@ fn start_cause(
             _ => state.is_outdated(instance).then_some(StartCause::Outdated),
         },
         (None, Some((_, instance))) => match instance.phase {
+            // It lives, and gets no requests because that was asked for.
+            Phase::Ejected { reason: EjectReason::Drained, .. } => None,
             Phase::Ejected { since, .. } => {
                 clock.is_due(replace_at(since)).then_some(StartCause::Failing)
             }
@@ -203,8 +211,30 @@ fn is_ready_to_roll(state: &State, clock: &mut Clock) -> bool {
             .desired
             .replicas()
             .iter()
+            .filter(|replica| concerns_roll(replica))
             .all(|replica| is_well(state, replica.id()) || is_hopeless(state, replica.id()))
         && clock.is_due(state.roll.bakes_until)
+}
+
+/// Whether all replicas of ours that get requests run what is wanted, and at least one does unless
+/// there is none.
+fn is_rolled_out(state: &State, clock: &mut Clock) -> bool {
+    let ours = || state.desired.replicas().iter().filter(|replica| concerns_roll(replica));
+    let is_outdated = |replica: &Replica| {
+        state.admitted(replica.id()).is_some_and(|instance| state.is_outdated(instance))
+    };
+    state.is_rolling()
+        && !state.is_roll_stopped()
+        && state.operation.is_none()
+        && ours().all(|replica| is_well(state, replica.id()))
+        && (ours().next().is_none() || ours().any(|replica| !replica.is_drained))
+        && clock.is_due(state.roll.bakes_until)
+        && !ours().any(is_outdated)
+}
+
+/// What others keep is not rolled.
+fn concerns_roll(replica: &Replica) -> bool {
+    replica.server.is_none()
 }
 
 /// Unexpected ends in a row after which what a replica was made from is taken for its fault.
@@ -220,9 +250,9 @@ fn is_hopeless(state: &State, replica: ReplicaId) -> bool {
             .all(|(_, instance)| !instance.is_passing() && !state.is_on_trial(instance))
 }
 
-/// Whether a replica has a passing instance, and none is on its way.
+/// Whether a replica has a passing instance, or is drained, and none is on its way.
 fn is_well(state: &State, replica: ReplicaId) -> bool {
-    let mut passes = false;
+    let mut passes = state.desired.replica(replica).is_some_and(|known| known.is_drained);
     of_replica(&state.instances, replica).all(|(_, instance)| {
         passes |= instance.is_passing();
         !instance.is_coming()

@@ -16,7 +16,7 @@ pub(super) fn steps(state: &State, steps: &mut Vec<Step>) {
     if steps.iter().any(|step| matches!(step, Step::Admit { .. })) {
         return;
     }
-    let members = || state.instances.iter().filter(|(id, _)| state.is_desired(id.replica));
+    let members = || state.instances.iter().filter(|(id, _)| state.is_eligible(id.replica));
     let may_eject = state.limits.on_unhealthy != OnUnhealthy::Ignore;
     if members().any(|(_, instance)| instance.is_passing()) {
         if may_eject {
@@ -52,7 +52,7 @@ fn readmit_accepting(state: &State, steps: &mut Vec<Step>) {
     for (id, instance) in &state.instances {
         let comes_back = !instance.is_admitted()
             && reason_of(instance).is_some_and(EjectReason::accepts)
-            && state.is_desired(id.replica)
+            && state.is_eligible(id.replica)
             && state.admitted(id.replica).is_none_or(|admitted| {
                 // Its sibling leaves in this very round.
                 !reason_of(admitted).is_none_or(EjectReason::accepts)
@@ -68,7 +68,7 @@ fn readmit_accepting(state: &State, steps: &mut Vec<Step>) {
 fn readmit_last(state: &State, steps: &mut Vec<Step>) {
     let last = state.instances.iter().filter_map(|(id, instance)| match instance.phase {
         Phase::Ejected { since, reason, address: Some(_), .. }
-            if reason.is_by_heartbeat() && state.is_desired(id.replica) =>
+            if reason.is_by_heartbeat() && state.is_eligible(id.replica) =>
         {
             Some((since, *id))
         }

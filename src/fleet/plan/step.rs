@@ -30,6 +30,12 @@ pub enum Step {
     ReadmitAsLast(InstanceId),
     /// Take an instance out of the table for good and let its requests end.
     Drain(InstanceId),
+    /// Take an instance of a drained replica out of the table; its requests may end.
+    SetAside(InstanceId),
+    /// Let an instance into the table again whose replica is no longer drained.
+    TakeBack(InstanceId),
+    /// Look up the host of a registered server.
+    Resolve(InstanceId),
     /// Let an instance go that is not, or no longer, in the table.
     Stop(InstanceId, StopManner),
     /// Ask the driver to stop it.

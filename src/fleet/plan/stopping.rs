@@ -4,7 +4,8 @@ use super::step::{Clock, Step};
 use crate::fleet::{
     message::StopManner,
     observed::{EjectReason, Instance, Phase, StopProgress},
-    state::{Engine, Keeper, Reaping, State},
+    state::{Engine, Reaping, State},
+    values::Keeper,
 };
 
 /// Instances whose replica is neither desired nor about to join; all of them where the balancer ends
@@ -12,13 +13,18 @@ use crate::fleet::{
 pub(super) fn leftover_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     for (id, instance) in &state.instances {
         let is_kept = state.is_desired(id.replica) || state.is_newcomer(id.replica);
-        if is_kept && !state.stops_replicas() {
+        let is_others = instance.keeper == Keeper::Others;
+        if is_kept && (is_others || !state.stops_replicas()) {
             continue;
         }
         match instance.phase {
             Phase::Admitted { .. } => steps.push(Step::Drain(*id)),
             Phase::Warming { .. } | Phase::Ejected { .. } => {
                 steps.push(Step::Stop(*id, stop_manner(instance)));
+            }
+            // A lookup that is under way is of no use any more.
+            Phase::Starting { .. } if is_others => {
+                steps.push(Step::Stop(*id, StopManner::Graceful));
             }
             Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
         }
@@ -100,10 +106,8 @@ pub(super) fn stop_manner(instance: &Instance) -> StopManner {
 
 /// Starts whose result is lost, and instances that do not get ready.
 pub(super) fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
-    if state.keeper == Keeper::Others {
-        return;
-    }
-    for (id, instance) in &state.instances {
+    let ours = state.instances.iter().filter(|(_, i)| i.keeper == Keeper::Ringmaster);
+    for (id, instance) in ours {
         match instance.phase {
             Phase::Starting { since, .. } if clock.is_due(since + state.limits.start_lost()) => {
                 steps.push(Step::ForgetStart(*id));

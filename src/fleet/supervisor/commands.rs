@@ -11,7 +11,9 @@ use crate::fleet::{
     notes::{Cause, Note, StartCause},
     observed::of_replica,
     operation::{AddStage, Change, ChangeStage, Operation, RemoveStage},
-    state::{Boot, Engine, Keeper},
+    server::Registration,
+    state::{Boot, Engine},
+    values::Keeper,
     victim,
 };
 use crate::ring::RingOptions;
@@ -66,8 +68,23 @@ impl Supervisor {
             ScaleCommand::SetRing(options) => {
                 self.ring_change(options)?.apply(&self.state.desired).map_err(no_room)?
             }
+            ScaleCommand::Register(servers) => {
+                self.state.desired.with(&self.registered(servers)?).map_err(no_room)?
+            }
+            ScaleCommand::ChangeServer { name, change } => {
+                self.server_change(name, change)?.apply(&self.state.desired).map_err(no_room)?
+            }
+            ScaleCommand::SetDrained { name, is_drained } => {
+                let change = self.drained_change(name, *is_drained)?;
+                change.apply(&self.state.desired).map_err(no_room)?
+            }
+            ScaleCommand::SetHealth { name, .. } => {
+                let known = self.replica_named(name);
+                return known
+                    .map(|_| Done::Marked)
+                    .ok_or_else(|| ScaleError::Unknown(name.clone()));
+            }
             ScaleCommand::Retry => return Ok(self.what_waits(now)),
-            _ => return Err(ScaleError::Static),
         };
         Ok(Done::Preview(Box::new(self.state.desired.change_to(&after))))
     }
@@ -84,8 +101,9 @@ impl Supervisor {
             let answer = self.preview(&command, now);
             return self.answer(id, answer);
         }
-        // A retry takes effect at once; that it is also written may come later.
-        if self.state.writing.hangs && command != ScaleCommand::Retry {
+        // A retry takes effect at once; that it is also written may come later. A verdict is not kept.
+        let is_lasting = !matches!(command, ScaleCommand::Retry | ScaleCommand::SetHealth { .. });
+        if self.state.writing.hangs && is_lasting {
             let why = self.disk_hangs().to_string();
             return self.answer(id, Err(ScaleError::NotPersisted(why)));
         }
@@ -98,10 +116,18 @@ impl Supervisor {
             ScaleCommand::SetRing(options) => {
                 self.ring_change(&options).and_then(|change| self.begin_change(id, change))
             }
-            ScaleCommand::Register(_)
-            | ScaleCommand::ChangeServer { .. }
-            | ScaleCommand::SetDrained { .. }
-            | ScaleCommand::SetHealth { .. } => Err(ScaleError::Static),
+            ScaleCommand::Register(servers) => self.begin_register(id, &servers, now),
+            ScaleCommand::ChangeServer { name, change } => {
+                self.server_change(&name, &change).and_then(|change| self.begin_change(id, change))
+            }
+            ScaleCommand::SetDrained { name, is_drained } => self
+                .drained_change(&name, is_drained)
+                .and_then(|change| self.begin_change(id, change)),
+            ScaleCommand::SetHealth { name, is_healthy } => {
+                let marked = self.mark(&name, is_healthy, now);
+                self.answer(id, marked);
+                Ok(())
+            }
             ScaleCommand::Retry => {
                 let retried = self.retry(now);
                 self.answer(id, retried);
@@ -123,13 +149,38 @@ impl Supervisor {
     ) -> Result<(), ScaleError> {
         let newcomers = self.newcomers(n, names, weight)?;
         self.check_engine()?;
+        let deadline = now + self.state.limits.start_deadline;
+        self.begin_to_join(command, newcomers, names.len(), deadline)
+    }
+
+    fn begin_register(
+        &mut self,
+        command: CommandId,
+        servers: &[Registration],
+        now: Moment,
+    ) -> Result<(), ScaleError> {
+        let newcomers = self.registered(servers)?;
+        if newcomers.is_empty() {
+            self.answer(command, Ok(Done::Added(Vec::new())));
+            return Ok(());
+        }
+        let (named, deadline) = (newcomers.len(), now + self.state.limits.register_wait);
+        self.begin_to_join(command, newcomers, named, deadline)
+    }
+
+    fn begin_to_join(
+        &mut self,
+        command: CommandId,
+        newcomers: Vec<Newcomer>,
+        named: usize,
+        deadline: Moment,
+    ) -> Result<(), ScaleError> {
         let after = self.state.desired.with(&newcomers).map_err(no_room)?;
         // These identities are used up even if the addition fails: its containers bear them.
         self.state.next_id = after.next_id().max(self.state.next_id);
-        let deadline = now + self.state.limits.start_deadline;
         self.state.operation = Some(Operation::Adding {
             command,
-            named: names.len(),
+            named,
             places: after.replicas()[after.replicas().len() - newcomers.len()..]
                 .iter()
                 .map(|replica| replica.member.clone())
@@ -148,6 +199,9 @@ impl Supervisor {
         let mut joining = newcomers.iter().zip(places);
         let joining = joining.find(|(newcomer, _)| newcomer.id == replica);
         if let Some((newcomer, member)) = joining.map(|(n, member)| (n.clone(), member.clone())) {
+            if newcomer.server.is_some() {
+                return self.begin_to_serve(replica, now);
+            }
             let id = InstanceId { replica, incarnation: newcomer.incarnation };
             self.start(id, newcomer.name, &member, StartCause::Addition, now);
         }
@@ -160,7 +214,10 @@ impl Supervisor {
         names: &[ReplicaName],
     ) -> Result<(), ScaleError> {
         let ids = self.victims(n, names)?;
-        self.check_engine()?;
+        let is_ours = |id: &ReplicaId| self.state.server_of(*id).is_none();
+        if ids.iter().any(is_ours) {
+            self.check_engine()?;
+        }
         if ids.is_empty() {
             // An empty fleet is what it is already; no generation for that.
             self.answer(command, Ok(Done::Removed(Vec::new())));
@@ -184,10 +241,15 @@ impl Supervisor {
         settings.map(Change::Ring).map_err(|error| ScaleError::BadRing(error.to_string()))
     }
 
+    fn drained_change(&self, name: &ReplicaName, is_drained: bool) -> Result<Change, ScaleError> {
+        let id = self.replica_named(name).ok_or_else(|| ScaleError::Unknown(name.clone()))?;
+        Ok(Change::Drained { id, is_drained })
+    }
+
     fn begin_change(&mut self, command: CommandId, change: Change) -> Result<(), ScaleError> {
         let before = &self.state.desired;
         let after = change.apply(before).map_err(no_room)?;
-        if after.ring() == before.ring() {
+        if after.ring() == before.ring() && after.replicas() == before.replicas() {
             // It is what it is already; no generation for that.
             let nothing = before.change_to(before);
             self.answer(command, Ok(Done::Changed(Box::new(nothing))));
@@ -219,22 +281,10 @@ impl Supervisor {
             if self.state.foreign_names.contains(name) {
                 return Err(ScaleError::Foreign(name.clone()));
             }
-            match self.bearer_of(name) {
-                Some(other) if other == name => return Err(ScaleError::Exists(name.clone())),
-                Some(other) => {
-                    let (name, other) = (name.clone(), other.clone());
-                    return Err(ScaleError::HostExists { name, other });
-                }
-                None => self.state.limits.names.check(name).map_err(ScaleError::BadName)?,
-            }
+            self.is_free(name)?;
+            self.state.limits.names.check(name).map_err(ScaleError::BadName)?;
         }
-        let (have, most) = (self.state.desired.replicas().len(), self.state.replicas_max());
-        if have.saturating_add(n) > most {
-            let advice = self.state.limits.advice(self.state.desired.ring().settings());
-            return Err(ScaleError::NoRoom(format!(
-                "{n} more than {have} replicas are too many: at most {most} fit; {advice}"
-            )));
-        }
+        self.has_room(n)?;
         let mut names = names.to_vec();
         while names.len() < n {
             names.push(self.draw_name_beside(&names));
@@ -245,6 +295,30 @@ impl Supervisor {
             Newcomer { id, weight, name, incarnation, server: None }
         });
         Ok(newcomers.collect())
+    }
+
+    /// Refuses a name that is in use.
+    pub(super) fn is_free(&self, name: &ReplicaName) -> Result<(), ScaleError> {
+        match self.bearer_of(name) {
+            Some(other) if other == name => Err(ScaleError::Exists(name.clone())),
+            Some(other) => {
+                let (name, other) = (name.clone(), other.clone());
+                Err(ScaleError::HostExists { name, other })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses more replicas than there may be.
+    pub(super) fn has_room(&self, n: usize) -> Result<(), ScaleError> {
+        let (have, most) = (self.state.desired.replicas().len(), self.state.replicas_max());
+        if have.saturating_add(n) <= most {
+            return Ok(());
+        }
+        let advice = self.state.limits.advice(self.state.desired.ring().settings());
+        Err(ScaleError::NoRoom(format!(
+            "{n} more than {have} replicas are too many: at most {most} fit; {advice}"
+        )))
     }
 
     /// The name of a living replica that is the same hostname. One that is on its way out does not
@@ -264,7 +338,7 @@ impl Supervisor {
     /// Who would leave: the named ones, then those not in service, then by the rule. Refused as a
     /// whole if fewer than `replicas_min` would stay.
     fn victims(&self, n: usize, names: &[ReplicaName]) -> Result<Vec<ReplicaId>, ScaleError> {
-        if self.state.keeper == Keeper::Others {
+        if self.state.keeper == Keeper::Others && names.len() < n {
             return Err(ScaleError::Static);
         }
         let mut victims: Vec<ReplicaId> = Vec::new();
@@ -296,7 +370,7 @@ impl Supervisor {
     }
 
     /// A replica by its committed name, or by the name of an instance that is to follow.
-    fn replica_named(&self, name: &ReplicaName) -> Option<ReplicaId> {
+    pub(super) fn replica_named(&self, name: &ReplicaName) -> Option<ReplicaId> {
         let desired = self.state.desired.replicas().iter();
         let by_name = desired.clone().find(|replica| &replica.name == name).map(|r| r.id());
         by_name.or_else(|| {
@@ -325,6 +399,9 @@ impl Supervisor {
         };
         // Once the state is being written the commit decides; the plan starts it anew after that.
         if !matches!(stage, AddStage::Warming { .. }) {
+            return;
+        }
+        if newcomers[index].server.is_some() {
             return;
         }
         let name = newcomers[index].name.clone();
@@ -366,17 +443,16 @@ impl Supervisor {
             Operation::Adding { newcomers, .. } => {
                 let names = newcomers.iter().map(|newcomer| newcomer.name.clone()).collect();
                 let after = self.state.desired.with(newcomers).map_err(no_room);
-                after.map(|after| Outcome { cause: Cause::Add, names, after })
+                let are_servers = newcomers.iter().any(|newcomer| newcomer.server.is_some());
+                let cause = if are_servers { Cause::Register } else { Cause::Add };
+                after.map(|after| Outcome { cause, names, after })
             }
             Operation::Removing { ids, names, .. } => {
                 let after = self.state.desired.without(ids);
                 Ok(Outcome { cause: Cause::Remove, names: names.clone(), after })
             }
             Operation::Changing { change, .. } => {
-                let (cause, id) = match change {
-                    Change::Weight { id, .. } => (Cause::Weight, Some(*id)),
-                    Change::Ring(_) => (Cause::Ring, None),
-                };
+                let (cause, id) = change.subject();
                 let replica = id.and_then(|id| self.state.desired.replica(id));
                 let names = replica.map(|replica| replica.name.clone()).into_iter().collect();
                 let after = change.apply(&self.state.desired).map_err(no_room);
@@ -405,7 +481,7 @@ impl Supervisor {
         };
         let change = Box::new(self.state.desired.change_to(&after));
         let was_empty = self.state.desired.replicas().is_empty();
-        self.state.desired = after;
+        let before = std::mem::replace(&mut self.state.desired, after);
         self.note(Note::Committed { cause, names: names.clone(), change: change.clone() });
         let limits = &self.state.limits;
         match &mut self.state.operation {
@@ -429,9 +505,12 @@ impl Supervisor {
                 }
                 self.answer(command, Ok(Done::Added(names)));
             }
-            Some(Operation::Changing { command, .. }) => {
-                let command = *command;
+            Some(Operation::Changing { command, change: kind, .. }) => {
+                let (command, id) = (*command, kind.subject().1);
                 self.state.operation = None;
+                if let Some(id) = id {
+                    self.leave_old_place(&before, id, now);
+                }
                 self.answer(command, Ok(Done::Changed(change)));
             }
             None => {}

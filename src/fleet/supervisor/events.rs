@@ -14,7 +14,8 @@ use crate::fleet::{
     notes::Note,
     observed::{EjectReason, Exit, Health, Instance, Passes, Phase, Probing, StopProgress},
     plan,
-    state::{Engine, Keeper, Reaping},
+    state::{Engine, Reaping},
+    values::Keeper,
 };
 
 impl Supervisor {
@@ -48,6 +49,7 @@ impl Supervisor {
             Event::RequestFailed { instance, kind } => {
                 return !self.request_failed(instance, kind, now);
             }
+            Event::Resolved { instance, result } => self.resolved(instance, result, now),
             Event::Persisted { write, result } => self.persisted(write, result, now),
             Event::Reaped { handle, result } => self.reaped(handle, result),
             Event::StreamChanged => self.state.list_soon(now),
@@ -81,11 +83,17 @@ impl Supervisor {
             return;
         };
         let passed = outcome == ProbeOutcome::Passed;
-        let warms = matches!(instance.phase, Phase::Warming { .. }) && !passed;
+        // What others keep may be away for long.
+        let is_ours = instance.keeper == Keeper::Ringmaster;
+        let warms = is_ours && matches!(instance.phase, Phase::Warming { .. }) && !passed;
         let next = if warms { now + limits.warm_interval } else { sent + limits.probe_interval };
         instance.probing = Probing::Idle { next: next.max(now), suspect: false };
         match &mut instance.phase {
             Phase::Warming { passes, .. } => *passes = counted(*passes, passed),
+            // Whether it may come back at once when it is no longer drained.
+            Phase::Ejected { passes, reason: EjectReason::Drained, .. } => {
+                *passes = counted(*passes, passed);
+            }
             // Sent before it was taken out by the engine's word, which only the engine takes back.
             Phase::Ejected { reason, .. } if !reason.is_by_heartbeat() => {}
             Phase::Ejected { passes, reason, .. } => {
@@ -126,7 +134,7 @@ impl Supervisor {
         }
     }
 
-    fn readmit(&mut self, id: InstanceId, now: Moment) {
+    pub(super) fn readmit(&mut self, id: InstanceId, now: Moment) {
         let taken = self.state.admitted(id.replica).is_some();
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
@@ -322,9 +330,6 @@ impl Supervisor {
 
     /// It does not run any more; what is left of it is removed.
     pub(super) fn died(&mut self, id: InstanceId, exit_code: Option<i64>, now: Moment) {
-        if self.state.keeper == Keeper::Others {
-            return self.disconnect(id, now);
-        }
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -342,9 +347,6 @@ impl Supervisor {
 
     /// Nothing is left of it.
     pub(super) fn vanished(&mut self, id: InstanceId, now: Moment) {
-        if self.state.keeper == Keeper::Others {
-            return self.disconnect(id, now);
-        }
         let Some(before) = self.state.remove(id, now) else {
             return;
         };

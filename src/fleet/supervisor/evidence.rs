@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::Supervisor;
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment},
-    message::{LastWords, Listing, ProbeOutcome, Sighting},
+    message::{Keeper, LastWords, ProbeOutcome, Sighting},
     notes::Note,
     observed::{Exit, Instance, Phase},
-    state::Keeper,
 };
 
 impl Supervisor {
@@ -27,7 +26,7 @@ impl Supervisor {
             | ProbeOutcome::NoAnswer(why) => {
                 let before = instance.last_probe.replace(Arc::clone(why));
                 // Our own are just starting; what others keep should be there already.
-                if before.is_none() && is_warming && self.state.keeper == Keeper::Others {
+                if before.is_none() && is_warming && instance.keeper == Keeper::Others {
                     let name = instance.name.clone();
                     self.note(Note::NotReady { instance: id, name, why: Arc::clone(why) });
                 }
@@ -35,15 +34,13 @@ impl Supervisor {
         }
     }
 
-    /// Keeps what prevents instances from being reached. Said when it begins, however often the
-    /// list repeats it.
-    pub(super) fn keep_problems(&mut self, listing: &Listing) {
-        for (id, why) in &listing.problems {
-            let Some(instance) = self.state.instances.get_mut(id) else { continue };
-            if instance.last_probe.replace(Arc::clone(why)).is_none() {
-                let name = instance.name.clone();
-                self.note(Note::NotReady { instance: *id, name, why: Arc::clone(why) });
-            }
+    /// Keeps what prevents an instance from being reached. Said when it begins, however often it is
+    /// found again.
+    pub(super) fn keep_problem(&mut self, id: InstanceId, why: Arc<str>) {
+        let Some(instance) = self.state.instances.get_mut(&id) else { return };
+        if instance.last_probe.replace(Arc::clone(&why)).is_none() {
+            let name = instance.name.clone();
+            self.note(Note::NotReady { instance: id, name, why });
         }
     }
 

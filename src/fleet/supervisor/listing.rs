@@ -11,7 +11,7 @@ use crate::fleet::{
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     message::{EngineError, Found, FoundIdentity, FoundState, Listing},
     notes::{BootSource, Note},
-    observed::{EjectReason, Instance, Passes, Phase, Probing, Suspicion},
+    observed::{EjectReason, Instance, Lookup, Passes, Phase, Probing, Suspicion},
     state::{Boot, Engine, Keeper},
 };
 use crate::ring::{Algorithm, Member, RingError, RingSettings, SLOTS_MAX, membership};
@@ -57,7 +57,6 @@ impl Supervisor {
             Boot::Done => self.reconcile(&listing, asked, now),
         }
         self.take_specs(&listing, is_first);
-        self.keep_problems(&listing);
         // A later list, and only that can come, was asked for after these had gone.
         self.state.departed.retain(|_, gone| *gone >= asked);
         self.forget_the_gone();
@@ -88,18 +87,21 @@ impl Supervisor {
                     self.state.adopted.insert(identity.instance);
                     adopted += 1;
                 }
-                _ if self.state.keeper == Keeper::Ringmaster => {
+                _ => {
                     strays += 1;
                     self.reap(found.handle.clone());
                 }
-                _ => {}
             }
         }
+        self.settle_servers(now);
         let replicas = self.state.desired.replicas().len();
         self.note(Note::Booted { source, replicas, adopted, strays });
-        if self.is_stored && replicas != self.settings.replicas {
+        let kept = self.state.desired.replicas().iter();
+        let stored = kept.filter(|replica| replica.server.is_none()).count();
+        let starts = self.state.keeper == Keeper::Ringmaster;
+        if self.is_stored && starts && stored != self.settings.replicas {
             let configured = self.settings.replicas;
-            self.note(Note::ReplicasDiffer { configured, stored: replicas });
+            self.note(Note::ReplicasDiffer { configured, stored });
         }
     }
 
@@ -111,10 +113,6 @@ impl Supervisor {
         self.state.writing.is_first = true;
         let identities: Vec<&FoundIdentity> =
             listing.found.iter().filter_map(|found| found.identity.as_ref()).collect();
-        if self.state.keeper == Keeper::Others {
-            self.state.desired = from_addresses(&self.settings.ring, &identities);
-            return BootSource::Configuration;
-        }
         if let Some(desired) = from_labels(&self.settings.ring, &identities) {
             let is_configured = desired.ring().settings() == desired.configured();
             self.state.desired = desired;
@@ -133,7 +131,11 @@ impl Supervisor {
     fn initial(&self) -> Desired {
         let free = (1..).map(ReplicaName::numbered);
         let free = free.filter(|name| !self.state.foreign_names.contains(name));
-        let count = self.settings.replicas.min(self.state.replicas_max());
+        let wanted = match self.state.keeper {
+            Keeper::Ringmaster => self.settings.replicas,
+            Keeper::Others => 0,
+        };
+        let count = wanted.min(self.state.replicas_max());
         let newcomers: Vec<Newcomer> = free
             .take(count)
             .enumerate()
@@ -153,10 +155,11 @@ impl Supervisor {
     /// Whether a found instance belongs to a desired replica and runs.
     fn adopt(&mut self, found: &Found, identity: &FoundIdentity, now: Moment) -> bool {
         let id = identity.instance;
-        if !self.state.is_desired(id.replica) || self.state.instances.contains_key(&id) {
+        let replica = self.state.desired.replica(id.replica);
+        let is_ours = replica.is_some_and(|replica| replica.server.is_none());
+        if !is_ours || self.state.instances.contains_key(&id) {
             return false;
         }
-        let by_us = self.state.keeper == Keeper::Ringmaster;
         let ejected = |address, reason| Phase::Ejected {
             address,
             since: now,
@@ -166,12 +169,9 @@ impl Supervisor {
         };
         let phase = match found.state {
             FoundState::Running(Some(address)) => {
-                if by_us {
-                    self.evict_holders(address, id, now);
-                }
+                self.evict_holders(address, id, now);
                 Phase::Warming { address, since: now, passes: Passes::Untested }
             }
-            FoundState::Running(None) if !by_us => ejected(None, EjectReason::Disconnected),
             FoundState::Paused(address) => ejected(address, EjectReason::Paused),
             FoundState::Running(None) | FoundState::Created | FoundState::Exited { .. } => {
                 return false;
@@ -179,6 +179,8 @@ impl Supervisor {
         };
         let instance = Instance {
             name: identity.name.clone(),
+            keeper: Keeper::Ringmaster,
+            lookup: Lookup::Idle { next: now },
             phase,
             handle: Some(found.handle.clone()),
             known_at: now,
@@ -189,9 +191,6 @@ impl Supervisor {
             last_probe: None,
         };
         self.state.instances.insert(id, instance);
-        if let (false, FoundState::Running(Some(address))) = (by_us, found.state) {
-            self.wins_address(id, address, now);
-        }
         true
     }
 
@@ -213,17 +212,8 @@ impl Supervisor {
                     seen.insert(id);
                     self.saw_state(id, found.state, asked, now);
                 }
-                None if self.state.keeper == Keeper::Ringmaster => {
-                    if !self.has_departed(found, asked) {
-                        self.reap(found.handle.clone());
-                    }
-                }
-                // Somebody else's is taken up whenever it can be reached.
-                None => {
-                    if let Some(identity) = &found.identity {
-                        self.adopt(found, identity, now);
-                    }
-                }
+                None if self.has_departed(found, asked) => {}
+                None => self.reap(found.handle.clone()),
             }
         }
         let missing: Vec<InstanceId> = self
@@ -278,8 +268,7 @@ impl Supervisor {
                 // Whoever got this address after the list was asked for is right about it.
                 let mut holders = self.state.instances.values();
                 let is_old = holders.any(|i| i.address() == Some(address) && i.known_at >= asked);
-                let by_us = self.state.keeper == Keeper::Ringmaster;
-                if is_elsewhere && !is_old && (by_us || self.wins_address(id, address, now)) {
+                if is_elsewhere && !is_old {
                     self.moved(id, address, now);
                 }
             }
@@ -287,7 +276,7 @@ impl Supervisor {
     }
 
     /// It listens somewhere else now, and must pass there first.
-    fn moved(&mut self, id: InstanceId, to: std::net::SocketAddr, now: Moment) {
+    pub(super) fn moved(&mut self, id: InstanceId, to: std::net::SocketAddr, now: Moment) {
         self.evict_holders(to, id, now);
         self.disconnect(id, now);
         // The result of a heartbeat to where it was must not be taken for one from where it is.
@@ -370,32 +359,8 @@ fn place_anew(settings: &RingSettings, replicas: &[Replica]) -> Result<Desired, 
             weight: replica.member.weight,
             name: replica.name.clone(),
             incarnation: replica.incarnation,
-            server: None,
+            server: replica.server.clone(),
         })
         .collect();
     Desired::empty(settings.clone())?.with(&newcomers)
-}
-
-/// The desired state of a static fleet: its addresses, in the order of the configuration, as many
-/// as the ring holds.
-fn from_addresses(settings: &RingSettings, identities: &[&FoundIdentity]) -> Desired {
-    let empty = Desired::empty(settings.clone());
-    debug_assert!(empty.is_ok(), "the supervisor was made from these settings");
-    let Ok(empty) = empty else { unreachable!("checked when the supervisor was made") };
-    let newcomers: Vec<Newcomer> = identities
-        .iter()
-        .map(|identity| Newcomer {
-            id: identity.instance.replica,
-            weight: identity.weight,
-            name: identity.name.clone(),
-            incarnation: identity.instance.incarnation,
-            server: None,
-        })
-        .collect();
-    // All of them in one step; only where they do not fit as many as do.
-    let fits = |count: &usize| empty.with(&newcomers[..*count]).ok();
-    match fits(&newcomers.len()) {
-        Some(desired) => desired,
-        None => (0..newcomers.len()).rev().find_map(|count| fits(&count)).unwrap_or(empty),
-    }
 }

@@ -11,6 +11,7 @@ mod evidence;
 mod listing;
 mod names;
 mod rolling;
+mod servers;
 mod shutdown;
 mod steps;
 #[cfg(test)]
@@ -33,8 +34,10 @@ use super::{
     observed::{EjectReason, Phase},
     plan::{self, plan},
     roll::Roll,
-    state::{Boot, Engine, Keeper, ListSchedule, State, WriteSchedule},
+    server::Registration,
+    state::{Boot, Engine, ListSchedule, State, WriteSchedule},
     table::{RoutingTable, Target},
+    values::Keeper,
     victim::VictimRule,
 };
 use crate::ring::{RingError, RingSettings};
@@ -44,8 +47,10 @@ use crate::ring::{RingError, RingSettings};
 pub struct Settings {
     /// Bounds.
     pub limits: Limits,
-    /// Who keeps the instances.
+    /// Whether there is a driver that starts replicas; [`Keeper::Others`]: there is none.
     pub keeper: Keeper,
+    /// The registered servers of the configuration.
+    pub servers: Vec<Registration>,
     /// The ring.
     pub ring: RingSettings,
     /// The size of a fleet without state.

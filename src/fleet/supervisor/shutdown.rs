@@ -9,8 +9,10 @@ use crate::fleet::{
     ids::Moment,
     message::{EngineError, Listing},
     notes::Note,
+    observed::Instance,
     operation::{AddStage, ChangeStage, Operation, RemoveStage},
-    state::{Engine, Finish, Keeper, Shutdown},
+    state::{Engine, Finish, Shutdown},
+    values::Keeper,
 };
 
 /// How long an engine that does not answer is waited for.
@@ -59,7 +61,8 @@ impl Supervisor {
     /// After each event: how far it is.
     pub(super) fn follow_shutdown(&mut self, now: Moment) {
         let is_away = self.state.engine != Engine::Up;
-        let is_empty = self.state.instances.is_empty();
+        let kept = |instance: &Instance| instance.keeper == Keeper::Others;
+        let is_empty = self.state.instances.values().all(kept);
         let Some(shutdown) = &mut self.state.shutdown else { return };
         if !shutdown.stop_replicas {
             return;

@@ -7,9 +7,12 @@ use crate::fleet::{
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     message::{Action, StartRequest, StopManner},
     notes::{Note, StartCause},
-    observed::{EjectReason, Health, Instance, Passes, Phase, Probing, StopProgress, Suspicion},
+    observed::{
+        EjectReason, Health, Instance, Lookup, Passes, Phase, Probing, StopProgress, Suspicion,
+    },
     plan::Step,
     state::{Engine, Reaping},
+    values::Keeper,
 };
 use crate::ring::Member;
 
@@ -38,6 +41,9 @@ impl Supervisor {
             Step::Eject(id) => self.eject_failing(id, now),
             Step::ReadmitAsLast(id) => self.readmit_as_last(id, now),
             Step::Drain(id) => self.drain(id, now),
+            Step::SetAside(id) => self.set_aside(id, now),
+            Step::TakeBack(id) => self.take_back(id, now),
+            Step::Resolve(id) => self.resolve(id, now),
             Step::Stop(id, manner) => self.let_go(id, manner, now),
             Step::AskToStop(id, manner) => self.ask_to_stop(id, manner, now),
             Step::GiveUp(id) => self.give_up(id, now),
@@ -144,6 +150,10 @@ impl Supervisor {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
+        if instance.keeper == Keeper::Others {
+            drop(self.state.remove(id, now));
+            return;
+        }
         let in_peace = match instance.phase {
             Phase::Draining { .. } => true,
             Phase::Ejected { reason, .. } => EjectReason::can_finish(reason),
@@ -207,10 +217,11 @@ impl Supervisor {
         if cause == StartCause::Addition {
             return self.start_newcomer(replica, now);
         }
-        let Some(member) = self.state.desired.replica(replica).map(|known| known.member.clone())
-        else {
-            return;
-        };
+        let Some(known) = self.state.desired.replica(replica) else { return };
+        if known.server.is_some() {
+            return self.begin_to_serve(replica, now);
+        }
+        let member = known.member.clone();
         let failing = crate::fleet::observed::of_replica(&self.state.instances, replica)
             .rfind(|(_, instance)| !instance.is_leaving() && !instance.is_passing())
             .map(|(id, instance)| (id, instance.clone()));
@@ -253,7 +264,9 @@ impl Supervisor {
         self.state.incarnations.insert(id.replica, id.incarnation);
         let instance = Instance {
             name: name.clone(),
+            keeper: Keeper::Ringmaster,
             phase: Phase::Starting { since: now, ended: None },
+            lookup: Lookup::Idle { next: now },
             handle: None,
             known_at: now,
             spec: (cause == StartCause::Outdated)

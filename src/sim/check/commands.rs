@@ -35,8 +35,12 @@ impl Checker {
         };
         let ids = |ring: &Ring| ring.members().iter().map(|m| m.id).collect::<BTreeSet<_>>();
         let (old, new) = (ids(before), ids(state.desired.ring()));
-        if matches!(cause, Cause::Weight | Cause::Ring) {
-            return ensure(old == new, || format!("{cause:?} changed who there is"));
+        if !matches!(cause, Cause::Add | Cause::Remove | Cause::Register) {
+            ensure(old == new, || format!("{cause:?} changed who there is"))?;
+            let keeps_places = matches!(cause, Cause::Drain | Cause::Enable);
+            return ensure(!keeps_places || moves.moves.is_empty(), || {
+                format!("{cause:?} moves keys: {:?}", moves.moves)
+            });
         }
         if !before.settings().algorithm.has_positions() {
             // The derived tables move a little between those who stay, too.

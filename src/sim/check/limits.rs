@@ -4,7 +4,7 @@ use super::{Broken, ensure};
 use crate::fleet::{
     ids::{InstanceId, Moment},
     limits::OnUnhealthy,
-    message::{Action, Turn},
+    message::{Action, StartRequest, Turn},
     notes::{Note, StartCause},
     observed::{Instance, Phase, StopProgress, of_replica},
     state::{Keeper, Reaping, State},
@@ -18,12 +18,23 @@ pub(super) fn what_others_keep_is_left_alone(state: &State, turn: &Turn) -> Brok
     let touched = turn.actions.iter().find(touches);
     ensure(state.keeper == Keeper::Ringmaster || touched.is_none(), || {
         format!("kept by others: {touched:?}")
-    })
+    })?;
+    for action in &turn.actions {
+        let (Action::Start(StartRequest { instance, .. }) | Action::Stop { instance, .. }) = action
+        else {
+            continue;
+        };
+        ensure(state.server_of(instance.replica).is_none(), || {
+            format!("a registered server is touched: {action:?}")
+        })?;
+    }
+    Ok(())
 }
 
 /// Starts and stops that are under way stay within their limits.
 pub(super) fn effects_are_bounded(state: &State) -> Broken {
-    let phases = || state.instances.values().map(|instance| &instance.phase);
+    let ours = || state.instances.values().filter(|i| i.keeper == Keeper::Ringmaster);
+    let phases = || ours().map(|instance| &instance.phase);
     let starts = phases().filter(|phase| matches!(phase, Phase::Starting { .. })).count();
     ensure(starts <= state.limits.starts_max, || format!("{starts} starts at once"))?;
     let is_asked = |phase: &&Phase| {
@@ -42,7 +53,8 @@ pub(super) fn living_are_replaced_carefully(state: &State, turn: &Turn, now: Mom
         return Ok(());
     }
     let (mut living, mut failing, mut replaced) = (0, 0, 0);
-    for replica in state.desired.replicas() {
+    let ours = state.desired.replicas().iter();
+    for replica in ours.filter(|replica| replica.server.is_none() && !replica.is_drained) {
         let all: Vec<(InstanceId, &Instance)> =
             of_replica(&state.instances, replica.id()).collect();
         let has = |test: fn(&Instance) -> bool| all.iter().any(|(_, instance)| test(instance));

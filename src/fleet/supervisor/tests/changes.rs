@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{Kind, World, name, settings};
+use super::world::{Kind, World, name, registration, settings};
 use crate::{
     fleet::{
         command::{Done, RingChange, ScaleCommand, ScaleError},
@@ -170,14 +170,14 @@ fn newcomers_may_weigh_more() {
 /// Whoever keeps the instances: the weights and the ring are ours.
 #[test]
 fn a_static_fleet_can_be_weighed_but_not_scaled() {
-    let left = World::of(3).containers;
-    let fixed = Settings { keeper: Keeper::Others, ..settings(0) };
-    let mut world = World::before_boot(fixed, None, left);
+    let servers = ["server_1", "server_2", "server_3"].map(|name| registration(name, name));
+    let fixed = Settings { keeper: Keeper::Others, servers: servers.into(), ..settings(0) };
+    let mut world = World::before_boot(fixed, None, Vec::new());
     world.wait(100);
     let (_, done) = tried_and_done(&mut world, reweigh("server_2", 2));
     assert!(done.moves.moved_share > 0.1);
     let refused = world.add(1, &[]);
-    assert!(world.answer(refused).unwrap().unwrap_err().contains("static fleet"));
+    assert!(world.answer(refused).unwrap().unwrap_err().contains("starts no replicas"));
 }
 
 #[test]

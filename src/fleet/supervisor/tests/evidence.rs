@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use super::world::{Kind, World, address, name, no_answer, settings};
+use super::world::{Kind, World, address, name, no_answer, registration, settings};
 use crate::fleet::{
     endings::LastWords,
-    ids::{Handle, Incarnation, InstanceId, ReplicaId, SpecDigest},
-    message::{
-        Action, Event, Found, FoundIdentity, FoundState, Listing, ProbeOutcome, Sighting,
-        StartError, StopManner,
-    },
+    ids::ReplicaId,
+    message::{Action, Event, ProbeOutcome, Sighting, StartError, StopManner},
     notes::Note,
     state::Keeper,
     supervisor::Settings,
@@ -167,24 +164,13 @@ fn a_bad_heartbeat_is_shown_until_one_passes() {
     assert_eq!(&*error.text, "500 to GET /heartbeat");
 }
 
-/// `server_1` that others keep, at an address or nowhere.
+/// `server_1` that others keep, on the host `db`.
 fn kept_by_others(at: Option<std::net::SocketAddr>) -> World {
-    let identity = FoundIdentity {
-        instance: InstanceId { replica: ReplicaId(1), incarnation: Incarnation(1) },
-        name: name("server_1"),
-        ordinal: 1,
-        weight: 1,
-        positions: Vec::new(),
-        spec: SpecDigest("spec".into()),
-        image: None,
-    };
-    let found = Found {
-        handle: Handle("server_1".into()),
-        identity: Some(identity),
-        state: FoundState::Running(at),
-    };
-    let settings = Settings { keeper: Keeper::Others, ..settings(1) };
-    World::before_boot(settings, None, vec![found])
+    let servers = vec![registration("server_1", "db")];
+    let settings = Settings { keeper: Keeper::Others, servers, ..settings(1) };
+    let mut world = World::before_boot(settings, None, Vec::new());
+    world.hosts.extend(at.map(|at| ("db".to_owned(), at)));
+    world
 }
 
 fn not_ready(note: &Note) -> bool {
@@ -212,86 +198,14 @@ fn one_kept_by_others_that_cannot_be_reached_is_said_at_once_and_once() {
 #[test]
 fn one_kept_by_others_that_cannot_be_resolved_is_said_at_once_and_once() {
     let mut world = kept_by_others(None);
-    world.hold(Kind::List);
-    world.wait(10);
     for round in 0..3 {
-        for action in world.held_back(Kind::List) {
-            let Action::List { asked } = action else { continue };
-            let listing = Listing {
-                problems: vec![(world.instance_of("server_1"), "'db' cannot be resolved".into())],
-                ..world.list().unwrap()
-            };
-            world.tell(Event::Listed { asked, result: Ok(listing) });
-        }
+        world.wait(6_000);
         assert_eq!(noted(&world, not_ready), 1, "round {round}");
         let instance = view(&world).replicas[0].instances[0].clone();
         assert_eq!(instance.last_probe.as_deref(), Some("'db' cannot be resolved"));
-        world.wait(6_000);
+        assert_eq!(instance.reason, Some("unresolved"));
     }
-}
-
-/// Two containers can bear the same labels: after a restart of the balancer, or by hand.
-#[test]
-fn an_engines_word_about_another_container_is_nothing() {
-    for sighting in [
-        Sighting::Died { exit_code: Some(1) },
-        Sighting::Removed,
-        Sighting::Paused,
-        Sighting::Disconnected,
-    ] {
-        let mut world = World::of(2);
-        let instance = world.instance_of("server_1");
-        let handle = Handle("another".into());
-        world.tell(Event::EngineSaw { instance, handle, sighting: sighting.clone() });
-        assert_eq!(world.rep(), ["server_1", "server_2"], "{sighting:?}");
-        assert!(world.notes.is_empty() && world.acts.is_empty(), "{sighting:?}");
-    }
-}
-
-/// The engine's word can overtake the result of the start, and only that says which container it is.
-#[test]
-fn an_end_during_a_start_counts_for_the_container_that_was_started() {
-    for (dies, lives) in [("another", true), ("c52", false)] {
-        let mut world = World::of(1);
-        world.hold(Kind::Start);
-        world.add(1, &["S5"]);
-        let [Action::Start(request)] = &world.held_back(Kind::Start)[..] else { panic!() };
-        let instance = request.instance;
-        let result = Ok(world.create(request));
-        let handle = Handle(dies.into());
-        for sighting in [Sighting::Died { exit_code: Some(9) }, Sighting::Removed] {
-            world.tell(Event::EngineSaw { instance, handle: handle.clone(), sighting });
-        }
-        world.tell(Event::Started { instance, result });
-        world.wait(100);
-        assert_eq!(world.rep().contains(&"S5".to_owned()), lives, "{dies}");
-        let ended = view(&world).named(&name("S5")).unwrap().endings;
-        // The death was seen first, and says more than the removal.
-        let codes: Vec<_> = ended.iter().map(|ending| ending.last_words.exit_code).collect();
-        assert_eq!(codes, if lives { vec![] } else { vec![Some(9)] });
-    }
-}
-
-/// The list was asked for before the removal, and comes after it.
-#[test]
-fn what_has_just_been_removed_is_no_stray() {
-    let reaped = |note: &Note| matches!(note, Note::Reaped { .. });
-    let mut world = World::of(3);
-    world.hold(Kind::List);
+    world.hosts.insert("db".to_owned(), address(1));
     world.wait(6_000);
-    let [Action::List { asked }] = world.held_back(Kind::List)[..] else { panic!() };
-    let before = world.list();
-    world.rm(1, &["server_3"]);
-    world.kill("server_2");
-    world.wait(10);
-    assert_eq!(world.containers.len(), 2);
-    world.tell(Event::Listed { asked, result: before.clone() });
-    assert_eq!(noted(&world, reaped), 0, "{:?}", world.notes);
-    // Asked for after that, it would be left indeed.
-    world.wait(6_000);
-    let [Action::List { asked }] = world.held_back(Kind::List)[..] else { panic!() };
-    let mut left = before.unwrap();
-    left.found.extend(world.containers.clone());
-    world.tell(Event::Listed { asked, result: Ok(left) });
-    assert_eq!(noted(&world, reaped), 2, "{:?}", world.notes);
+    assert_eq!(world.rep(), ["server_1"]);
 }

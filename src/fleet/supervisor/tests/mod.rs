@@ -7,6 +7,7 @@ mod health;
 mod panic;
 mod restart;
 mod rolls;
+mod servers;
 mod shutdown;
 mod world;
 mod writing;

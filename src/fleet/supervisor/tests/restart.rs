@@ -1,14 +1,11 @@
-//! What a restarted balancer makes of what it finds, and fleets that others keep.
+//! What a restarted balancer makes of what it finds.
 
 use super::world::{Kind, World, address, name, no_answer, revision, settings};
 use crate::fleet::{
     desired::{Desired, Newcomer},
     ids::{Handle, ImageId, Incarnation, InstanceId, ReplicaId},
-    message::{Action, Event, Found, FoundIdentity, FoundState, Sighting},
+    message::{Found, FoundIdentity, FoundState},
     notes::{BootSource, Note},
-    state::Keeper,
-    supervisor::Settings,
-    view::FleetView,
 };
 use crate::ring::RingSettings;
 
@@ -208,108 +205,6 @@ fn changed_ring_settings_win_and_move_everything_once() {
     let stored = world.disk.unwrap();
     assert_eq!(stored.ring().settings().slots, 1_024);
     assert!(stored.generation() > disk.unwrap().generation());
-}
-
-fn kept_by_others(left: Vec<Found>) -> World {
-    let settings = Settings { keeper: Keeper::Others, ..settings(0) };
-    let mut world = World::before_boot(settings, None, left);
-    world.wait(100);
-    world
-}
-
-/// Whatever happens to an address, it is only admitted and ejected.
-#[test]
-fn a_fleet_kept_by_others_is_never_started_stopped_or_reaped() {
-    type Fault = (&'static str, fn(&mut World));
-    let faults: [Fault; 7] = [
-        ("death", |world| world.kill("S1")),
-        ("list says it ended", |world| world.containers[0].state = EXITED),
-        ("removal", |world| world.remove("S1")),
-        ("not in the list", |world| drop(world.containers.remove(0))),
-        ("no network", |world| world.disconnect("S1")),
-        ("frozen", |world| world.pause("S1")),
-        ("hangs", |world| world.sicken("S1", no_answer())),
-    ];
-    for (what, fault) in faults {
-        let left =
-            vec![found("S1", (1, 1), "S1", running(1)), found("S2", (2, 1), "S2", running(2))];
-        let mut world = kept_by_others(left.clone());
-        assert_eq!(world.rep(), ["S1", "S2"]);
-        let before = world.supervisor.table().ring;
-        fault(&mut world);
-        world.wait(120_000);
-        assert_eq!(world.rep(), ["S2"], "{what}");
-        world.heal("S1");
-        world.containers = left;
-        world.tell(Event::EngineSaw {
-            instance: world.instance_of("S1"),
-            handle: world.handle_of("S1"),
-            sighting: Sighting::Unpaused,
-        });
-        world.wait(20_000);
-        assert_eq!(world.rep(), ["S1", "S2"], "{what}");
-        assert_eq!(world.supervisor.table().ring, before);
-        let only_writes = |a: &Action| matches!(a, Action::Persist { .. });
-        assert!(world.acts.iter().all(only_writes), "{what}: {:?}", world.acts);
-    }
-}
-
-#[test]
-fn addresses_kept_by_others_may_move_and_are_not_scaled() {
-    let left = vec![found("S1", (1, 1), "S1", running(1)), found("S2", (2, 1), "S2", running(2))];
-    let mut world = kept_by_others(left);
-    world.containers[0].state = running(77);
-    world.wait(6_000);
-    let table = world.supervisor.table();
-    assert_eq!(table.targets[0].as_ref().unwrap().address, address(77));
-    let refused = [world.add(1, &[]), world.rm(1, &[])];
-    for id in refused {
-        assert!(world.answer(id).unwrap().unwrap_err().contains("static"));
-    }
-}
-
-/// How often it was said that an address is taken, and of whom.
-fn said_taken(world: &World) -> Vec<String> {
-    let taken = world.notes.iter().filter_map(|note| match note {
-        Note::AddressTaken { name, by, .. } => Some(format!("{name} by {by}")),
-        _ => None,
-    });
-    taken.collect()
-}
-
-#[test]
-fn of_two_names_for_one_address_the_first_serves_and_they_never_take_turns() {
-    let left = |one: u8, other: u8| {
-        vec![found("S1", (1, 1), "S1", running(one)), found("S2", (2, 1), "S2", running(other))]
-    };
-    // At the start, and whichever comes to the other's address later.
-    for (before, after) in [((5, 5), (5, 5)), ((5, 6), (5, 5)), ((5, 6), (6, 6))] {
-        let mut world = kept_by_others(left(before.0, before.1));
-        world.containers = left(after.0, after.1);
-        world.wait(60_000);
-        assert_eq!(world.rep(), ["S1"], "{before:?} {after:?}");
-        assert_eq!(said_taken(&world), ["S2 by S1"], "{before:?} {after:?}");
-        let target = |world: &World, at: usize| {
-            world.supervisor.table().targets[at].as_ref().map(|target| target.address)
-        };
-        assert_eq!((target(&world, 0), target(&world, 1)), (Some(address(after.0)), None));
-        let instance = world.instance_of("S2");
-        let view = FleetView::of(world.supervisor.state());
-        let instances = view.replicas.iter().flat_map(|replica| &replica.instances);
-        let second = instances.clone().find(|one| one.id == instance).unwrap();
-        assert_eq!((second.phase, second.reason), ("ejected", Some("address_taken")));
-        // The first may fail: both names mean the server that fails.
-        world.sicken("S1", no_answer());
-        world.wait(20_000);
-        assert_eq!(world.rep(), ["S1"], "kept as the last");
-        world.heal("S1");
-        // An address of its own ends it.
-        world.forget();
-        world.containers = left(5, 77);
-        world.wait(12_000);
-        assert_eq!(world.rep(), ["S1", "S2"]);
-        assert!(said_taken(&world).is_empty());
-    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The end of the balancer's run, with and without its replicas.
 
-use super::world::{Kind, World, settings};
+use super::world::{Kind, World, registration, settings};
 use crate::fleet::{
     message::{Action, Event, StartError},
     state::{Finish, Keeper},
+    supervisor::Settings,
 };
 
 fn shut_down(world: &mut World, stop_replicas: bool) {
@@ -152,10 +153,9 @@ fn an_engine_that_is_away_is_not_waited_for_long() {
 
 #[test]
 fn the_replicas_of_others_are_not_stopped() {
-    let containers = World::of(2).containers;
-    let mut settings = settings(2);
-    settings.keeper = Keeper::Others;
-    let mut world = World::before_boot(settings, None, containers);
+    let servers = vec![registration("S1", "10.0.0.1"), registration("S2", "10.0.0.2")];
+    let settings = Settings { keeper: Keeper::Others, servers, ..settings(2) };
+    let mut world = World::before_boot(settings, None, Vec::new());
     world.wait(1_000);
     world.forget();
     shut_down(&mut world, true);

@@ -16,6 +16,7 @@ use crate::{
             Revision, Sighting, StartError, StartRequest, Started,
         },
         notes::Note,
+        server::{Registration, Server, Source},
         state::Keeper,
         supervisor::{Settings, Supervisor},
         victim::VictimRule,
@@ -32,6 +33,7 @@ pub(super) enum Kind {
     List,
     Persist,
     Drain,
+    Resolve,
 }
 
 pub(super) struct World {
@@ -48,6 +50,8 @@ pub(super) struct World {
     pub(super) engine_error: Option<&'static str>,
     /// What starts end with, if not well.
     pub(super) start_error: Option<StartError>,
+    /// Where hosts are; one that is missing has no address.
+    pub(super) hosts: BTreeMap<String, SocketAddr>,
     /// What heartbeats to a name meet, if not a pass.
     pub(super) ill: BTreeMap<String, ProbeOutcome>,
     /// Every action so far, but for heartbeats and lists.
@@ -66,11 +70,17 @@ pub(super) fn settings(replicas: usize) -> Settings {
     Settings {
         limits: Default::default(),
         keeper: Keeper::Ringmaster,
+        servers: Vec::new(),
         ring: RingSettings::default(),
         victim: VictimRule::Newest,
         replicas,
         seed: 7,
     }
+}
+
+pub(super) fn registration(name: &str, host: &str) -> Registration {
+    let server = Server::new(host, 5000, Source::Operator).unwrap();
+    Registration { name: self::name(name), weight: 1, server }
 }
 
 pub(super) fn name(name: &str) -> ReplicaName {
@@ -118,6 +128,7 @@ impl World {
             disk_error: None,
             engine_error: None,
             start_error: None,
+            hosts: BTreeMap::new(),
             ill: BTreeMap::new(),
             acts: Vec::new(),
             notes: Vec::new(),
@@ -131,7 +142,13 @@ impl World {
 
     /// The balancer is killed and started again with what is left.
     pub(super) fn restart(self, replicas: usize) -> Self {
-        let mut next = Self::before_boot(settings(replicas), self.disk, self.containers);
+        self.restart_as(settings(replicas))
+    }
+
+    /// The same with a configuration of its own.
+    pub(super) fn restart_as(self, settings: Settings) -> Self {
+        let mut next = Self::before_boot(settings, self.disk, self.containers);
+        next.hosts = self.hosts;
         next.foreign = self.foreign;
         next.image = self.image;
         next.created = self.created;
@@ -156,7 +173,10 @@ impl World {
             self.wake_at = turn.wake_at;
             self.notes.extend(turn.notes);
             for action in turn.actions {
-                if !matches!(action, Action::Probe { .. } | Action::List { .. }) {
+                if !matches!(
+                    action,
+                    Action::Probe { .. } | Action::List { .. } | Action::Resolve { .. }
+                ) {
                     self.acts.push(action.clone());
                 }
                 events.extend(self.take(action));
@@ -172,6 +192,7 @@ impl World {
             Action::Stop { .. } | Action::Reap { .. } => Kind::Stop,
             Action::List { .. } => Kind::List,
             Action::Persist { .. } => Kind::Persist,
+            Action::Resolve { .. } => Kind::Resolve,
             Action::Answer(command, answer) => {
                 let earlier = self.answers.insert(*command, answer.clone());
                 assert!(earlier.is_none(), "{command:?} is answered twice");
@@ -220,6 +241,11 @@ impl World {
                 };
                 Event::Persisted { write, result }
             }
+            Action::Resolve { instance, host, .. } => {
+                let found = self.hosts.get(&*host).copied();
+                let why = || format!("'{host}' cannot be resolved").into();
+                Event::Resolved { instance, result: found.ok_or_else(why) }
+            }
             Action::Answer(..) => return None,
         })
     }
@@ -232,7 +258,6 @@ impl World {
             wanted: Some(revision(&self.image)),
             found: self.containers.clone(),
             foreign_names: self.foreign.clone(),
-            problems: Vec::new(),
         })
     }
 
