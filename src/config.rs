@@ -95,6 +95,8 @@ pub struct Config {
     pub store: StoreKind,
     /// How long a call of the store may take.
     pub store_timeout: Duration,
+    /// Whether backends that others list in the store are registered servers.
+    pub backends: bool,
     /// What this process does.
     pub role: Role,
     /// Where other processes reach the admin port, `HOST:PORT`; `None`: at its address.
@@ -162,6 +164,7 @@ impl Config {
         let access = access::access_of(&options, admin)?;
         let advertise = store::advertise_of(&options, &store, role, admin)?;
         store::may_stop_replicas(&options, &store)?;
+        let backends = store::backends_of(&options, &store)?;
         notices.extend(access.notice(proxy.listen, &proxy.mounts));
         let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
@@ -178,6 +181,7 @@ impl Config {
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
             store,
             store_timeout: store::timeout_of(&options)?,
+            backends,
             role,
             advertise,
             admin,

@@ -72,6 +72,8 @@ fn settings(options: &Options, config: &Config) -> Vec<Setting> {
             false if key == "env" => {
                 config.env.iter().map(|(name, _)| format!("{name}={HIDDEN}")).collect()
             }
+            // Where it is, is no secret.
+            false if key == "store" => config.store.describe().into(),
             false => without_secrets(argument, &given[&key]),
         };
         Setting { key, value, is_default }
@@ -249,6 +251,9 @@ mod tests {
         for shown in [report.text(), report.json(), format!("{:?}", report.settings)] {
             assert!(!shown.contains("s3cret") && !shown.contains(key), "{shown}");
         }
+        let text = self::report(&["--store", "redis://:s3cret@h:1/2", "--driver", "static"]).text();
+        assert!(!text.contains("s3cret"), "{text}");
+        assert_eq!(line(&text, "store"), "redis at h:1/2");
         assert_eq!(line(&report.text(), "env"), "PASSWORD=(hidden)");
         assert_eq!(line(&report.text(), "admin_token"), "(hidden)");
     }

@@ -120,6 +120,9 @@ pub struct Options {
     /// How long a call of the store may take [default: 500ms]
     #[arg(long, env = "RINGMASTER_STORE_TIMEOUT", value_name = "TIME")]
     pub store_timeout: Option<String>,
+    /// Backends that others list in the store (set `backends`, hashes `backend:<id>`) are registered servers, and our checks are written back there
+    #[arg(long, env = "RINGMASTER_BACKENDS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub backends: Option<bool>,
     /// What this process does: supervisor (keeps the replicas, no traffic), balancer (traffic only, follows the store) or both [default: both]
     #[arg(long, env = "RINGMASTER_ROLE", value_name = "ROLE")]
     pub role: Option<String>,
@@ -333,6 +336,7 @@ macro_rules! every_option {
             store,
             store_ca,
             store_timeout,
+            backends,
             role,
             advertise,
             not_found_as_400,

@@ -152,6 +152,13 @@ pub(super) fn advertise_of(
     Ok(None)
 }
 
+pub(super) fn backends_of(options: &Options, store: &StoreKind) -> Checked<bool> {
+    match (options.backends.unwrap_or(false), store) {
+        (true, StoreKind::File) => wrong("backends", "are listed in a Redis: set `store`"),
+        (backends, _) => Ok(backends),
+    }
+}
+
 pub(super) fn may_stop_replicas(options: &Options, store: &StoreKind) -> Checked<()> {
     match (options.stop_replicas_on_exit, store) {
         (Some(true), StoreKind::Redis(_)) => {
@@ -190,6 +197,7 @@ mod tests {
         let with = |line: &str| format!("{redis}{line}");
         for (text, why) in [
             ("store = \"http://:s3cret@h\"".to_owned(), "`store`: must begin with one of redis://"),
+            ("backends = true".to_owned(), "`backends`: are listed in a Redis"),
             ("role = \"balancer\"".to_owned(), "`role`: a balancer meets the others in a store"),
             (with("role = \"boss\""), "`role`: 'boss' is not one of both, supervisor, balancer"),
             (with("driver = \"process\""), "`store`: the replicas of the driver `process` end"),

@@ -27,6 +27,11 @@ impl Leash {
         Self(Some(Held { lease, fence, clock }))
     }
 
+    /// Whether no other process can take over.
+    pub fn is_unlimited(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether an effect may be begun now.
     pub fn may_act(&self) -> bool {
         self.0.as_ref().is_none_or(|held| {

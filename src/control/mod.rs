@@ -126,6 +126,8 @@ pub struct Handle {
     record: Arc<Record>,
     clock: Clock,
     driver: Arc<dyn Driver>,
+    /// What is answered once the core has ended.
+    over: ScaleError,
 }
 
 impl Handle {
@@ -134,13 +136,18 @@ impl Handle {
         let (sender, answered) = oneshot::channel();
         // When the core has ended, the sender is dropped with the command.
         let _ = self.commands.send((request, sender)).await;
-        let over = Err(ScaleError::ShuttingDown);
-        answered.await.unwrap_or_else(|_| Answered { answer: over, view: self.view() })
+        let over = || Answered { answer: Err(self.over.clone()), view: self.view() };
+        answered.await.unwrap_or_else(|_| over())
     }
 
     /// The fleet as it is now.
     pub fn view(&self) -> Arc<FleetView> {
         Arc::clone(&self.view.borrow())
+    }
+
+    /// Follows the fleet.
+    pub fn views(&self) -> watch::Receiver<Arc<FleetView>> {
+        self.view.clone()
     }
 
     /// The first fleet that is as wanted, now or later. Has no deadline of its own; when the core
@@ -206,6 +213,14 @@ pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>
         record: Arc::clone(&parts.record),
         clock: parts.clock,
         driver: Arc::clone(&parts.driver),
+        over: match parts.leash.is_unlimited() {
+            true => ScaleError::ShuttingDown,
+            false => ScaleError::Unfinished(
+                "this process does not supervise the fleet any more; whether the command was \
+                 carried out is not known, so look before you try again"
+                    .to_owned(),
+            ),
+        },
     };
     (handle, run(parts, command_receiver, ending_receiver, view))
 }

@@ -65,8 +65,9 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
         false => Vec::new(),
     };
     // A balancer has no driver: what strangers reach holds no power over the machine.
-    let (supervision, docker) = supervision_of(&config)?;
     let store = open_store(&config, Arc::clone(&address), timing)?;
+    let (supervision, docker) = supervision_of(&config, &store)?;
+    let store: Arc<dyn Store> = Arc::new(store);
     let admin = bind_admin(&config).await?;
     if role.carries_traffic() {
         Workers::check_address(&config.proxy)?;
@@ -126,7 +127,7 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
 
 type Power = (Option<Supervision>, Option<Arc<DockerDriver>>);
 
-fn supervision_of(config: &Config) -> anyhow::Result<Power> {
+fn supervision_of(config: &Config, store: &RedisStore) -> anyhow::Result<Power> {
     if !config.role.supervises() {
         return Ok((None, None));
     }
@@ -137,6 +138,7 @@ fn supervision_of(config: &Config) -> anyhow::Result<Power> {
         driver,
         prober: config.prober.clone(),
         record: Arc::new(Record::default()),
+        backends: config.backends.then(|| store.clone()),
     };
     Ok((Some(supervision), docker))
 }
@@ -145,7 +147,7 @@ fn open_store(
     config: &Config,
     address: Arc<Address>,
     timing: Timing,
-) -> anyhow::Result<Arc<dyn Store>> {
+) -> anyhow::Result<RedisStore> {
     let copy = match config.role.supervises() {
         true => Some(FileStore::open(&config.state_dir, &config.fleet)?),
         false => None,
@@ -153,7 +155,7 @@ fn open_store(
     let kept = config.state_dir.join(format!("table-{}.json", config.fleet));
     let kept = config.role.carries_traffic().then_some(kept);
     let times = Times { timeout: config.store_timeout, ttl: timing.ttl };
-    Ok(Arc::new(RedisStore::new(address, times, &config.fleet, copy, kept)))
+    Ok(RedisStore::new(address, times, &config.fleet, copy, kept))
 }
 
 /// A client is refused until there is something to route by: it tries again, while a 503 is an answer.

@@ -3,6 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod backends;
+mod containers;
+mod cut;
+#[path = "../common/docker.rs"]
+mod docker;
+#[path = "../docker_support/mod.rs"]
+mod docker_support;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod lost;

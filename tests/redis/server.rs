@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -87,6 +88,28 @@ impl RedisServer {
     /// What the server answers, as it is on the wire.
     pub(crate) fn command(&self, words: &[&str]) -> String {
         self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
+    }
+
+    /// Collects what is published on a channel, as it is on the wire.
+    pub(crate) fn subscribe(&self, channel: &str) -> Arc<Mutex<String>> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(encoded(&["SUBSCRIBE", channel]).as_bytes()).unwrap();
+        let heard = Arc::new(Mutex::new(String::new()));
+        let text = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4_096];
+            // Ends with the server.
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                text.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        let begin = Instant::now();
+        while !heard.lock().unwrap().contains("subscribe") {
+            assert!(begin.elapsed() < LONG, "no subscription");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        heard
     }
 
     fn try_command(&self, words: &[&str]) -> Option<String> {

@@ -94,6 +94,17 @@ impl Fleet {
         command
     }
 
+    /// The command of a process that takes its replicas from the list of backends.
+    pub(crate) fn command_with_backends(&self, process: &str) -> Command {
+        let mut command = self.home.program();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--fleet", self.name(), "--workers", "1", "--driver", "static"]);
+        command.args(["--store", &self.redis.url(), "--backends", "--policy", "round_robin"]);
+        command.args(["--heartbeat-path", "/health", "--heartbeat-misses", "1"]);
+        command.arg("--state-dir").arg(self.home.path(process));
+        command
+    }
+
     pub(crate) fn start(&self, process: &str, role: &str) -> Balancer {
         Balancer::spawn(self.command(process, role, &self.redis.url()))
     }

@@ -14,6 +14,7 @@ use rand::RngExt;
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    backends::Mirror,
     holding::Input,
     local::Local,
     publishing::{self, Fanout, Shared},
@@ -32,7 +33,7 @@ use crate::{
         ids::{Fence, ProcessId, Version},
         lease::Lease,
     },
-    store::{Heard, Loaded, Store, StoreError},
+    store::{Heard, Loaded, Store, StoreError, redis::RedisStore},
 };
 
 /// From a state that could not be read or written to the next attempt.
@@ -105,6 +106,7 @@ pub(super) struct Leading {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) prober: Prober,
     pub(super) record: Arc<Record>,
+    pub(super) backends: Option<RedisStore>,
     /// Where failed requests go while a term lasts.
     pub(super) failures: Arc<ArcSwapOption<mpsc::Sender<(InstanceId, FailureKind)>>>,
     pub(super) mode: watch::Sender<Mode>,
@@ -189,7 +191,8 @@ impl Leading {
             () = control => {}
             () = open_when_adopted(&fanout, &handle) => {}
             () = fanout.store_all(self.store.as_ref()) => {}
-            () = self.listen(&heard, &failures, &disagreeing) => {}
+            () = self.listen(fence, &heard, &failures, &disagreeing) => {}
+            () = self.mirror(handle.clone()) => {}
         }
         "a part of it has ended".to_owned()
     }
@@ -220,9 +223,18 @@ impl Leading {
         }
     }
 
+    /// Follows the backends that others list, where that is asked for.
+    async fn mirror(&self, handle: Handle) {
+        match &self.backends {
+            Some(store) => Mirror::new(store.clone(), handle).run().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Takes in what balancers report, until it is dropped.
     async fn listen(
         &self,
+        fence: Fence,
         heard: &publishing::Heard,
         failures: &mpsc::Sender<(InstanceId, FailureKind)>,
         disagreeing: &AtomicUsize,
@@ -264,7 +276,12 @@ impl Leading {
                 Heard::Changed(_) | Heard::Newer | Heard::LeaseFree => {}
             }
             let agreement = heard.as_mut().and_then(|heard| heard.agreement(now));
+            let newest = heard.as_ref().and_then(Acknowledgements::newest);
             drop(heard);
+            if let Some(version) = newest.filter(|version| version.fence > fence) {
+                // The lease's own task lives as long as this one.
+                drop(self.inputs.try_send(Input::Heard(version.fence)));
+            }
             match agreement {
                 Some(Agreement::Disagree { balancers }) => {
                     let names: Vec<&str> = balancers.iter().map(|id| &*id.0).collect();

@@ -1,6 +1,7 @@
 //! A process that shares its fleet with others: whether it supervises or follows, and what it routes
 //! by. All of them meet in the store; see [`crate::roles`] for what is decided, which is pure.
 
+mod backends;
 mod following;
 mod holding;
 mod leading;
@@ -29,7 +30,7 @@ use crate::{
         ids::{Fence, Holder},
         lease::{Lease, Timing},
     },
-    store::Store,
+    store::{Store, redis::RedisStore},
 };
 
 /// Inputs that may wait for the lease's task.
@@ -47,6 +48,8 @@ pub struct Supervision {
     pub prober: Prober,
     /// Where transitions go.
     pub record: Arc<Record>,
+    /// The store, where backends that others list in it are registered servers.
+    pub backends: Option<RedisStore>,
 }
 
 /// What a process is wired to.
@@ -108,6 +111,7 @@ impl Roles {
                 driver: supervision.driver,
                 prober: supervision.prober,
                 record: supervision.record,
+                backends: supervision.backends,
                 failures: Arc::clone(&leads_to),
                 mode,
                 inputs: inputs.clone(),

@@ -16,6 +16,8 @@ pub(super) struct Keys {
     pub(super) tables: String,
     /// Channel: what balancers report.
     pub(super) reports: String,
+    /// There as long as the store has not been emptied since the list of backends was read first.
+    pub(super) backends: String,
 }
 
 impl Keys {
@@ -28,6 +30,7 @@ impl Keys {
             table: key("table"),
             tables: key("tables"),
             reports: key("reports"),
+            backends: key("backends"),
         }
     }
 }

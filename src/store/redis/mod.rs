@@ -4,6 +4,7 @@
 
 mod address;
 mod answer;
+mod backends;
 mod connection;
 mod kept;
 mod keys;
@@ -14,6 +15,7 @@ mod tests;
 mod wire;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,7 +26,10 @@ use futures_util::future::BoxFuture;
 use redis::{Cmd, Value, cmd};
 use tokio::sync::mpsc;
 
-pub use self::address::{Address, AddressError};
+pub use self::{
+    address::{Address, AddressError},
+    backends::{Backend, BackendNews, Backends},
+};
 use self::{
     answer::{counted, texts, version_of},
     connection::{CallError, Connection, Published},
@@ -50,6 +55,9 @@ const HEARD_MAX: usize = 1_024;
 /// More than any state or table can need.
 const SIZE_MAX: usize = 64 << 20;
 
+/// Places that are complained of.
+const SAID_MAX: usize = 4_096;
+
 /// One fleet's part of a Redis. Clones share the connection.
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
@@ -74,7 +82,7 @@ struct Memory {
     /// Why it does not work, since it last did.
     trouble: Option<String>,
     /// What was complained of, by where it is.
-    said: std::collections::BTreeMap<&'static str, String>,
+    said: BTreeMap<String, String>,
     /// Written last, to be written again if it is lost.
     state: Option<(Version, Desired)>,
     table: Option<Publication>,
@@ -142,14 +150,16 @@ impl RedisStore {
     }
 
     /// Complains of a place in the store, unless that was said already. `None`: it is well.
-    fn complain(&self, place: &'static str, why: Option<String>) {
+    fn complain(&self, place: &str, why: Option<String>) {
         let mut memory = self.memory();
         match why {
             None => drop(memory.said.remove(place)),
             Some(why) if memory.said.get(place) == Some(&why) => {}
             Some(why) => {
                 tracing::warn!("the store's {place} cannot be used: {why}");
-                memory.said.insert(place, why);
+                if memory.said.len() < SAID_MAX {
+                    memory.said.insert(place.to_owned(), why);
+                }
             }
         }
     }
