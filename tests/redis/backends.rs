@@ -74,8 +74,7 @@ fn seed_002_backends_come_and_go_as_they_are_listed_and_checks_are_written_back(
     serves(&process, &["s1", "s3", "s4"]);
     assert_eq!(answering(&process), ["s1", "s3", "s4"]);
     let checked = fleet.redis.command(&["HGET", "backend:s2", "last_checked"]);
-    let time = checked.lines().nth(2).or(checked.lines().nth(1)).unwrap_or_default();
-    assert!(checked.contains('T') && checked.contains('Z'), "{checked} {time}");
+    assert!(checked.contains('T') && checked.contains('Z'), "{checked}");
     toggle(1);
     eventually("the verdict is written", || has_status(&fleet.redis, "s2", "healthy"));
     serves(&process, &["s1", "s2", "s3", "s4"]);

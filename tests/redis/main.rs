@@ -13,6 +13,7 @@ mod docker_support;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod lost;
+mod reports;
 mod server;
 mod shared;
 mod takeover;

@@ -90,6 +90,16 @@ impl RedisServer {
         self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
     }
 
+    /// Publishes on a channel of a server without a password.
+    pub(crate) fn publish(address: SocketAddr, channel: &str, text: &str) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let words = encoded(&["PUBLISH", channel, text]) + &encoded(&["QUIT"]);
+        stream.write_all(words.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(':'), "{answer}");
+    }
+
     /// Collects what is published on a channel, as it is on the wire.
     pub(crate) fn subscribe(&self, channel: &str) -> Arc<Mutex<String>> {
         let mut stream = TcpStream::connect(self.address).unwrap();

@@ -105,6 +105,13 @@ impl Fleet {
         command
     }
 
+    /// What a command of a person says.
+    pub(crate) fn ringmaster(arguments: &[&str]) -> String {
+        let run = Home::new().ringmaster(arguments);
+        assert_eq!(run.code, 0, "{run:?}");
+        run.out
+    }
+
     pub(crate) fn start(&self, process: &str, role: &str) -> Balancer {
         Balancer::spawn(self.command(process, role, &self.redis.url()))
     }

@@ -100,6 +100,8 @@ fn commands_are_answered_by_the_supervisor_whoever_is_asked() {
         assert_eq!(get(process.admin, "/livez").status, 200);
         assert_eq!(get(process.admin, "/readyz").status, 200);
     }
+    let told = Fleet::ringmaster(&["status", "--url", &balancer.url()]);
+    assert!(told.contains("supervised at") && told.contains("balancer 127.0.0.1:"), "{told}");
     // Nobody to relay to.
     supervisor.kill();
     let gone = ask(balancer.admin, "POST", "/rm", "{\"n\":1}");

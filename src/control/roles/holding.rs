@@ -64,7 +64,7 @@ impl Holding {
                     None => return,
                     Some(Input::Free) => self.with(Lease::nudge),
                     Some(Input::Heard(fence)) => self.with(|lease, now| lease.heard(fence, now)),
-                    Some(Input::Resign) => self.resign(&sender).await,
+                    Some(Input::Resign) => self.resign().await,
                     Some(Input::Release(done)) => {
                         self.release().await;
                         // The one that said it may have stopped waiting.
@@ -118,7 +118,7 @@ impl Holding {
     }
 
     /// Gives it back, and comes again later.
-    async fn resign(&mut self, replies: &mpsc::Sender<Replied>) -> Step {
+    async fn resign(&mut self) -> Step {
         self.release().await;
         let pause = tokio::time::sleep(RESIGNED);
         tokio::pin!(pause);
@@ -135,7 +135,6 @@ impl Holding {
                 },
             }
         }
-        let _ = replies;
         self.with(|lease, now| {
             *lease = Lease::new(self.me.clone(), lease.known(), self.timing, now);
             lease.tick(now, jitter())

@@ -52,6 +52,9 @@ pub struct Supervision {
     pub backends: Option<RedisStore>,
 }
 
+/// Requests that the data plane could not get answered.
+pub type Failures = mpsc::Receiver<(InstanceId, FailureKind)>;
+
 /// What a process is wired to.
 pub struct Wiring {
     /// Who this process is.
@@ -63,7 +66,7 @@ pub struct Wiring {
     /// Intervals of the lease.
     pub timing: Timing,
     /// The data plane, if there is one, and what it reports.
-    pub traffic: Option<(Arc<dyn Traffic>, mpsc::Receiver<(InstanceId, FailureKind)>)>,
+    pub traffic: Option<(Arc<dyn Traffic>, Failures)>,
     /// `None`: it never supervises.
     pub supervision: Option<Supervision>,
 }
@@ -186,7 +189,7 @@ impl Roles {
 
 /// Takes failed requests to the supervisor: in this process, or by the next report.
 async fn pass_on(
-    mut failures: mpsc::Receiver<(InstanceId, FailureKind)>,
+    mut failures: Failures,
     leads_to: Arc<ArcSwapOption<mpsc::Sender<(InstanceId, FailureKind)>>>,
     to_report: mpsc::Sender<(InstanceId, FailureKind)>,
 ) {
