@@ -6,6 +6,7 @@ mod docker;
 mod healing;
 mod log;
 mod machine;
+mod mounts;
 mod options;
 mod ports;
 mod proxy;
@@ -14,6 +15,7 @@ mod store;
 mod upstreams;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -30,8 +32,8 @@ use crate::{
 pub use access::{Access, Secret, token_from};
 pub use log::log_filter;
 pub use machine::{meet, program, resolve};
+pub use mounts::MountGroup;
 pub use options::Options;
-pub use proxy::SCALING_PATHS;
 pub use store::{Role, StoreKind};
 
 /// A setting that cannot be used.
@@ -119,6 +121,8 @@ pub struct Config {
     pub notices: Vec<String>,
     /// Bounds of the supervision.
     pub limits: Limits,
+    /// What the traffic port serves itself.
+    pub mounts: BTreeSet<MountGroup>,
     /// The data plane.
     pub proxy: ProxyConfig,
 }
@@ -158,14 +162,15 @@ impl Config {
                 limits.replicas_min
             ));
         }
-        let proxy = proxy::proxy_of(&options, &limits)?;
+        let mounts = mounts::mounts_of(&options)?;
+        let proxy = proxy::proxy_of(&options, &limits, mounts::paths_of(&mounts))?;
         let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
         ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
         let advertise = store::advertise_of(&options, &store, role, admin)?;
         store::may_stop_replicas(&options, &store)?;
         let backends = store::backends_of(&options, &store)?;
-        notices.extend(access.notice(proxy.listen, &proxy.mounts));
+        notices.extend(access.notice(proxy.listen, &mounts));
         let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
         Ok(Self {
             fleet: fleet_of(&options)?,
@@ -186,6 +191,7 @@ impl Config {
             advertise,
             admin,
             access,
+            mounts,
             log_file: options.log_file.clone().filter(|path| !path.as_os_str().is_empty()),
             stop_replicas_on_exit: options.stop_replicas_on_exit.unwrap_or(false),
             prober: Prober::new(path).or_else(|why| wrong("heartbeat_path", why))?,
@@ -367,7 +373,8 @@ mod tests {
         assert_eq!((config.driver, config.replicas, config.port), (DriverKind::Docker, 3, 5000));
         assert_eq!(config.fleet, "default");
         assert_eq!(config.limits, Limits::default());
-        assert_eq!(config.proxy.mounts, SCALING_PATHS);
+        assert_eq!(config.mounts, [MountGroup::Scaling].into());
+        assert_eq!(config.proxy.mounts, crate::proxy::ProxyConfig::default().mounts);
         let process = Config::check(Options::default(), false).unwrap();
         assert_eq!(process.driver, DriverKind::Process);
     }
@@ -378,7 +385,7 @@ mod tests {
         let merged = flags.or(file("port = 2\nreplicas = 5\nmounts = []"));
         let config = Config::check(merged, true).unwrap();
         assert_eq!((config.port, config.replicas), (1, 5));
-        assert!(config.proxy.mounts.is_empty());
+        assert!(config.mounts.is_empty());
     }
 
     #[test]

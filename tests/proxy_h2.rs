@@ -81,6 +81,8 @@ fn many_streams_share_a_connection_and_each_finds_its_owner() {
     });
     let totals = proxy.workers.metrics();
     assert_eq!((totals.requests, totals.connections_h2, totals.connections_accepted), (90, 1, 1));
+    let served: Vec<u64> = totals.replicas.values().map(|served| served.requests()).collect();
+    assert_eq!(served, [30, 30, 30]);
     eventually("nothing is in flight", || {
         (1..=3).all(|replica| proxy.routes.in_flight(instance(replica, 1)) == 0)
     });

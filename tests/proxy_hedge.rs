@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use proxy_support::{Client, PATIENCE, Proxy, Replica, eventually, instance, refusing, table};
 use ringmaster::{
     fleet::message::FailureKind,
-    proxy::{AccessLogSettings, Concurrency, LogFormat, ProxyConfig, UpstreamProtocol},
+    proxy::{AccessLogSettings, Concurrency, LogFormat, ProxyConfig, Totals, UpstreamProtocol},
 };
 
 /// What a replica does with a request that it holds.
@@ -193,12 +193,19 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 fn a_slow_request_is_answered_by_the_successor() {
     let (slow, fast) = (Held::start("slow"), Replica::echo("fast"));
     let mut proxy = hedging(&[slow.address(), fast.address]);
+    let served = |totals: &Totals| -> Vec<u64> {
+        totals.replicas.values().map(|served| served.requests()).collect()
+    };
+    let before = served(&proxy.workers.metrics());
     let reply = get(&proxy, "/slow").reply();
     assert_eq!((reply.status(), &reply.text()[..10]), (200, "fast /slow"));
     assert_eq!(reply.field("x-ringmaster-attempts"), ["2"]);
     slow.wait_for_close("/slow");
     let totals = proxy.workers.metrics();
     assert_eq!((totals.hedges, totals.hedges_won, totals.hedges_denied), (1, 1, 0));
+    let after = served(&totals);
+    let gained: Vec<_> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+    assert_eq!(gained, [0, 1], "the answer that was passed on is what counts");
     // The one that lost did not fail.
     assert_eq!((totals.retries, totals.lost, totals.given_up), (0, 0, 0));
     assert!(totals.instances.iter().all(|(_, counted)| counted.errors == 0));

@@ -247,6 +247,68 @@ fn a_body_that_was_read_for_its_key_can_be_sent_again() {
     }
 }
 
+/// What Go's client sends for a request with a JSON body.
+fn from_go(method: &str, path: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost:5000\r\nUser-Agent: Go-http-client/1.1\r\n\
+         Content-Length: {length}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n{body}"
+    )
+}
+
+const VERBS: [(&str, &str); 3] = [("GET", "/get"), ("POST", "/set"), ("DELETE", "/delete")];
+
+#[test]
+fn a_store_is_reached_by_the_key_in_the_body_of_a_get_and_of_a_delete_too() {
+    let keyed = Keyed::by("body:/key,query:key");
+    let mut client = keyed.proxy.client();
+    for number in 0..20 {
+        let key = format!("user {number}");
+        let owner = keyed.owner(&key);
+        let body = format!("{{\"key\":\"{key}\",\"value\":\"v\"}}\n");
+        for (method, path) in VERBS {
+            client.send(from_go(method, path, &body));
+            let reply = client.reply();
+            assert_eq!((served_by(&reply), reply.text()), (owner, body.as_str()), "{method}");
+            let framing = format!("{}", body.len());
+            assert_eq!(reply.field("x-framing"), [framing], "{method}");
+        }
+        // The same key without a body.
+        let reply = client.get(&format!("/get?key=user+{number}"));
+        assert_eq!((served_by(&reply), reply.text()), (owner, ""));
+    }
+    let totals = keyed.proxy.workers.metrics();
+    assert_eq!((totals.keys_random, totals.keys_unreadable), (0, 0));
+}
+
+#[test]
+fn the_body_of_a_get_goes_with_it_to_the_next_replica() {
+    let good = mirror(0);
+    let lost = Replica::start(|mut conversation, _| {
+        conversation.message();
+    });
+    for (bad, is_seen) in [(refusing(), false), (lost.address, true)] {
+        let keys = "body:/key,query:key".parse().unwrap();
+        let change = |config: &mut ProxyConfig| config.keys = keys;
+        let proxy = Proxy::with(&[good.address, bad], change, axum::Router::new());
+        let key = proxy.query_of(1).trim_start_matches("id=").to_owned();
+        let body = format!(r#"{{"key":"{key}","value":1}}"#);
+        let mut client = proxy.client();
+        let mut retries = 0;
+        for (method, path) in VERBS {
+            client.send(from_go(method, path, &body));
+            let reply = client.reply();
+            if is_seen && method == "POST" {
+                assert_eq!(reply.status(), 502, "what it did once must not be done twice");
+                continue;
+            }
+            retries += 1;
+            assert_eq!((served_by(&reply), reply.text()), (0, body.as_str()), "{method}");
+            assert_eq!(proxy.workers.metrics().retries, retries, "{method}");
+        }
+    }
+}
+
 #[test]
 fn who_asks_before_sending_a_body_is_told_to_go_on() {
     let keyed = Keyed::by("body:/id");

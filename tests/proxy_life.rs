@@ -4,6 +4,11 @@
 
 mod proxy_support;
 
+#[path = "proxy_life/own.rs"]
+mod own;
+#[path = "proxy_life/statistics.rs"]
+mod statistics;
+
 use std::{
     io::Write as _,
     net::TcpStream,

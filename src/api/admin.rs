@@ -9,11 +9,11 @@ use axum::{
 };
 use serde::Deserialize;
 
-pub use super::metrics::TotalsSource;
 use super::{
     guard::{self, AdminGuard},
     health, logs, metrics, retry, ring, scaling,
     shared::{self, Shared},
+    traffic::Traffic,
     wire,
 };
 use crate::control::{Handle, roles::Term};
@@ -21,23 +21,19 @@ use crate::control::{Handle, roles::Term};
 #[derive(Clone)]
 struct Admin {
     handle: Handle,
-    totals: TotalsSource,
+    traffic: Traffic,
     shared: Option<(Shared, Term)>,
 }
 
 /// The routes, behind their guard.
-pub fn router(handle: Handle, totals: TotalsSource, guard: AdminGuard) -> Router {
-    guard::admin(routes(handle, totals, None), guard)
+pub fn router(handle: Handle, traffic: Traffic, guard: AdminGuard) -> Router {
+    guard::admin(routes(handle, traffic, None), guard)
 }
 
 /// The routes. `shared`: where other processes share the fleet, which this one supervises.
-pub(super) fn routes(
-    handle: Handle,
-    totals: TotalsSource,
-    shared: Option<(&Shared, &Term)>,
-) -> Router {
+pub(super) fn routes(handle: Handle, traffic: Traffic, shared: Option<(&Shared, &Term)>) -> Router {
     let shared = shared.map(|(shared, term)| (shared.clone(), term.clone()));
-    let state = Admin { handle: handle.clone(), totals, shared };
+    let state = Admin { handle: handle.clone(), traffic, shared };
     Router::new()
         .route("/api/status", get(status).fallback(only_read))
         .route("/api/decisions", get(decisions).fallback(only_read))
@@ -79,7 +75,7 @@ async fn decisions(
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> Response {
-    let mut text = metrics::text(&admin.handle, &(admin.totals)());
+    let mut text = metrics::text(&admin.handle, &(admin.traffic.totals)());
     if let Some((own, term)) = &admin.shared {
         text.push_str(&metrics::text_of_roles(&own.roles, Some(term)));
     }

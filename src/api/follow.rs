@@ -23,7 +23,10 @@ use super::{
     wire::{self, Change},
 };
 use crate::{
-    control::roles::{Mode, Term},
+    control::{
+        Handle,
+        roles::{Mode, Term},
+    },
     fleet::{
         command::RingView,
         ids::{ReplicaId, ReplicaName},
@@ -43,15 +46,19 @@ pub fn admin_router(shared: &Shared, guard: AdminGuard) -> Router {
         .with_state(shared.clone());
     let own = shared.clone();
     let leading = move |term: &Term| {
-        super::admin::routes(term.handle.clone(), Arc::clone(&own.totals), Some((&own, term)))
+        super::admin::routes(term.handle.clone(), own.traffic.clone(), Some((&own, term)))
     };
     guard::admin(switch(shared.roles.mode(), leading, following), guard)
 }
 
-/// What of it is on the traffic port.
-pub fn traffic_router(shared: &Shared, guard: TrafficGuard) -> Router {
+/// What of it is on the traffic port; `leading`: the routes of a supervisor.
+pub fn traffic_router(
+    shared: &Shared,
+    leading: impl Fn(&Handle) -> Router + Send + Sync + 'static,
+    guard: TrafficGuard,
+) -> Router {
     let following = local_routes().fallback(passed_on).with_state(shared.clone());
-    let leading = |term: &Term| super::scaling::router(term.handle.clone());
+    let leading = move |term: &Term| leading(&term.handle);
     guard::traffic(switch(shared.roles.mode(), leading, following), guard)
 }
 
@@ -154,7 +161,7 @@ async fn readyz(State(shared): State<Shared>) -> Response {
 async fn metrics_page(State(shared): State<Shared>) -> Response {
     let publication = shared.roles.local().now().publication;
     let table = publication.as_ref().map(|publication| publication.table());
-    let mut text = metrics::text_of_follower(table, &(shared.totals)());
+    let mut text = metrics::text_of_follower(table, &(shared.traffic.totals)());
     text.push_str(&metrics::text_of_roles(&shared.roles, None));
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }

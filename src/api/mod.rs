@@ -20,4 +20,6 @@ mod retry;
 mod ring;
 pub mod scaling;
 pub mod shared;
+pub mod statistics;
+pub mod traffic;
 mod wire;

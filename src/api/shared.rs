@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{metrics::TotalsSource, relay::Relay};
+use super::{relay::Relay, traffic::Traffic};
 use crate::{
     control::roles::{BalancerView, Roles, Term},
     roles::ids::Version,
@@ -16,8 +16,8 @@ use crate::{
 pub struct Shared {
     /// The process's part in its fleet.
     pub roles: Arc<Roles>,
-    /// What the data plane has counted.
-    pub totals: TotalsSource,
+    /// What there is of the data plane.
+    pub traffic: Traffic,
     /// The way to whoever supervises.
     pub relay: Relay,
 }

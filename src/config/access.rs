@@ -1,10 +1,10 @@
 //! Who may command: tokens, names, and the addresses that are served.
 
-use std::{fs, io::Read, net::SocketAddr, path::Path};
+use std::{collections::BTreeSet, fs, io::Read, net::SocketAddr, path::Path};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{Checked, ConfigError, Options, wrong};
+use super::{Checked, ConfigError, MountGroup, Options, wrong};
 use crate::api::guard::is_host_name;
 
 /// A text that is never shown.
@@ -57,12 +57,21 @@ pub struct Access {
 }
 
 impl Access {
-    /// Who can scale the fleet, where that are more than those of this machine.
-    pub(super) fn notice(&self, listen: SocketAddr, mounts: &[String]) -> Option<String> {
+    /// Who can change the fleet, where that are more than those of this machine.
+    pub(super) fn notice(
+        &self,
+        listen: SocketAddr,
+        mounts: &BTreeSet<MountGroup>,
+    ) -> Option<String> {
         let is_open = self.admin_token.is_none() && !mounts.is_empty();
         (is_open && !listen.ip().to_canonical().is_loopback()).then(|| {
+            let all = |part: fn(MountGroup) -> String| {
+                mounts.iter().copied().map(part).collect::<Vec<_>>().join(" and ")
+            };
+            let powers = all(|group| group.power().into());
+            let names = all(|group| format!("`{}`", group.name()));
             format!(
-                "everyone who reaches {listen} can scale the fleet: `mounts` holds `scaling` and there is no `admin_token`; set one, or `mounts = []`"
+                "everyone who reaches {listen} can {powers}: `mounts` holds {names} and there is no `admin_token`; set one, or `mounts = []`"
             )
         })
     }
@@ -192,6 +201,16 @@ mod tests {
         for safe in ["admin_token = \"x\"", "mounts = []", "listen = \"127.0.0.1:5000\""] {
             assert_eq!(said(safe), 0, "{safe}");
         }
+        let notices = |text: &str| check(text).unwrap().notices.join("\n");
+        for (group, power) in
+            [("servers", "add and remove servers"), ("nodes", "add and remove nodes")]
+        {
+            let said = notices(&format!("mounts = [\"{group}\"]"));
+            let expected = format!("can {power}: `mounts` holds `{group}` and there is no");
+            assert!(said.contains(&expected), "{said}");
+        }
+        let both = notices("mounts = [\"servers\", \"scaling\"]");
+        assert!(both.contains("scale the fleet and add and remove servers"), "{both}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Options {
     /// Show /rep on the traffic port without the token
     #[arg(long, env = "RINGMASTER_PUBLIC_REP", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub public_rep: Option<bool>,
-    /// What is reachable on the traffic port beside the replicas: `scaling`, or an empty list in the file [default: scaling]
+    /// What is reachable on the traffic port beside the replicas: scaling, servers, nodes, or an empty list in the file [default: scaling]
     #[arg(long, env = "RINGMASTER_MOUNTS", value_name = "GROUP", value_delimiter = ',')]
     pub mounts: Option<Vec<String>>,
     /// docker, process or static [default: docker where a Docker socket exists, else process]
@@ -232,6 +232,12 @@ pub struct Options {
     /// Tell clients in X-Ringmaster-Attempts how many replicas were asked
     #[arg(long, env = "RINGMASTER_ATTEMPTS_HEADER", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub attempts_header: Option<bool>,
+    /// Tell clients in X-Load-Balancer-Server whose answer it is, and in X-Load-Balancer-Response-Time how many seconds its first byte took
+    #[arg(long, env = "RINGMASTER_SERVER_HEADERS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub server_headers: Option<bool>,
+    /// What a 503 says, as plain text, when no replica is in service [default: JSON]
+    #[arg(long, env = "RINGMASTER_NO_REPLICA_TEXT", value_name = "TEXT")]
+    pub no_replica_text: Option<String>,
     /// What replicas are spoken to in: h1, h2c (HTTP/2 without TLS) or auto [default: h1]
     #[arg(long, env = "RINGMASTER_UPSTREAM_PROTOCOL", value_name = "PROTOCOL")]
     pub upstream_protocol: Option<String>,
@@ -373,6 +379,8 @@ macro_rules! every_option {
             forwarded,
             upstream_host,
             attempts_header,
+            server_headers,
+            no_replica_text,
             upstream_protocol,
             connect,
             first_byte,

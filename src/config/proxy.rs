@@ -9,15 +9,12 @@ use crate::{
     balance::Policy,
     fleet::limits::Limits,
     proxy::{
-        AccessLogSettings, Concurrency, FormatError, KeySources, ProtocolError, ProxyConfig,
-        TrustedProxies, UpstreamProtocol,
+        AccessLogSettings, Concurrency, FormatError, KeySources, Mounts, ProtocolError,
+        ProxyConfig, TrustedProxies, UpstreamProtocol,
     },
 };
 
-/// The paths of the scaling API.
-pub const SCALING_PATHS: [&str; 3] = ["/rep", "/add", "/rm"];
-
-pub(super) fn proxy_of(options: &Options, limits: &Limits) -> Checked<ProxyConfig> {
+pub(super) fn proxy_of(options: &Options, limits: &Limits, mounts: Mounts) -> Checked<ProxyConfig> {
     let proxy = ProxyConfig::default();
     let keys = match options.key.as_deref() {
         None => KeySources::default(),
@@ -35,13 +32,15 @@ pub(super) fn proxy_of(options: &Options, limits: &Limits) -> Checked<ProxyConfi
         proxy_protocol: options.proxy_protocol.unwrap_or(proxy.proxy_protocol),
         policy: policy_of(options)?,
         bounded_factor: bounded_factor_of(options, proxy.bounded_factor)?,
-        mounts: mounts_of(options)?,
+        mounts,
         not_found_as_400: options.not_found_as_400.unwrap_or(false),
         access_log: access_log_of(options)?,
         concurrency: concurrency_of(options)?,
         forwarded: options.forwarded.unwrap_or(proxy.forwarded),
         upstream_host: upstream_host_of(options)?,
         attempts_header: options.attempts_header.unwrap_or(proxy.attempts_header),
+        server_headers: options.server_headers.unwrap_or(proxy.server_headers),
+        no_replica_text: no_replica_text_of(options)?,
         upstream_protocol: upstream_protocol_of(options)?,
         suspect_after_errors: options.suspect_after_errors.unwrap_or(proxy.suspect_after_errors),
         connect: time("connect", options.connect.as_ref(), proxy.connect)?,
@@ -204,13 +203,14 @@ fn bounded_factor_of(options: &Options, default: f64) -> Checked<f64> {
     }
 }
 
-fn mounts_of(options: &Options) -> Checked<Vec<String>> {
-    let groups = match &options.mounts {
-        None => vec!["scaling".to_owned()],
-        Some(groups) => groups.iter().filter(|group| !group.is_empty()).cloned().collect(),
-    };
-    if let Some(unknown) = groups.iter().find(|group| *group != "scaling") {
-        return wrong("mounts", format!("'{unknown}' is not one of scaling"));
+/// More is not a sentence any more.
+const NO_REPLICA_TEXT_MOST: usize = 1_024;
+
+fn no_replica_text_of(options: &Options) -> Checked<Option<String>> {
+    let text = options.no_replica_text.clone().filter(|text| !text.is_empty());
+    if text.as_ref().is_some_and(|text| text.len() > NO_REPLICA_TEXT_MOST) {
+        let why = format!("must be {NO_REPLICA_TEXT_MOST} bytes at most");
+        return wrong("no_replica_text", why);
     }
-    Ok(if groups.is_empty() { Vec::new() } else { SCALING_PATHS.map(String::from).to_vec() })
+    Ok(text)
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -138,6 +138,15 @@ fn describe_change(change: &RingChange) -> String {
     text
 }
 
+fn servers_changed(names: [(&str, &Vec<ReplicaName>); 3], refused: &[Arc<str>]) -> String {
+    let named = names.into_iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| {
+        let names: Vec<&str> = names.iter().map(ReplicaName::as_str).collect();
+        format!("{what} {}", names.join(", "))
+    });
+    let all: Vec<String> = named.chain(refused.iter().map(ToString::to_string)).collect();
+    all.join("; ")
+}
+
 type Described = (Level, &'static str, Option<String>, String);
 
 fn describe(note: &Note) -> Described {
@@ -170,19 +179,9 @@ fn describe_fleet(note: &Note) -> Option<Described> {
             (Warn, "ring_changed", None, detail)
         }
         Note::ServersChanged { added, changed, removed, refused } => {
-            let list = |what: &str, names: &[ReplicaName]| match names {
-                [] => None,
-                names => {
-                    let names: Vec<&str> = names.iter().map(ReplicaName::as_str).collect();
-                    Some(format!("{what} {}", names.join(", ")))
-                }
-            };
-            let parts = [list("added", added), list("changed", changed), list("removed", removed)];
-            let parts = parts.into_iter().flatten();
-            let parts = parts.chain(refused.iter().map(ToString::to_string));
-            let detail = parts.collect::<Vec<_>>().join("; ");
             let level = if refused.is_empty() { Info } else { Warn };
-            (level, "servers_changed", None, detail)
+            let names = [("added", added), ("changed", changed), ("removed", removed)];
+            (level, "servers_changed", None, servers_changed(names, refused))
         }
         Note::ReplicasDiffer { configured, stored } => {
             let detail = format!(

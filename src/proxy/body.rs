@@ -254,6 +254,9 @@ pub(crate) struct Streamed {
     pub(crate) entry: Option<Box<Entry>>,
     /// Whether, and how, the rest may pass inside the kernel.
     pub(crate) plan: Option<Box<Plan>>,
+    /// Whether it would become an error by breaking off: it is for a client, is none already, and has
+    /// not ended.
+    pub(crate) can_fail: bool,
 }
 
 impl Streamed {
@@ -281,6 +284,7 @@ impl Streamed {
             Poll::Ready(None) => self.settle(cx),
             Poll::Ready(Some(Err(_))) => {
                 self.counters.cut_short.bump();
+                self.broke_off();
                 self.link = None;
             }
             Poll::Pending => {}
@@ -297,8 +301,17 @@ impl Streamed {
         }
     }
 
+    /// It ends before its end, and not because the client went away. Called before the client can
+    /// see it.
+    pub(crate) fn broke_off(&mut self) {
+        if std::mem::take(&mut self.can_fail) {
+            self.in_flight.pool().counters.served.break_off();
+        }
+    }
+
     /// All of the body has passed.
     pub(crate) fn complete(&mut self) {
+        self.can_fail = false;
         if let Some(entry) = &mut self.entry {
             entry.is_complete = true;
         }
@@ -319,7 +332,10 @@ impl Streamed {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        if let Some(downstream) = &self.downstream {
+        if let Some(downstream) = self.downstream.take() {
+            if downstream.is_closed() {
+                self.broke_off();
+            }
             downstream.enter(State::Idle);
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct Answered {
     pub(crate) in_flight: InFlight,
     /// Replicas that were asked, this one included.
     pub(crate) attempts: usize,
+    /// From the beginning of its attempt to its first byte, in microseconds.
+    pub(crate) micros: u64,
     /// For the access log, where there is one.
     pub(crate) route: Option<Route>,
 }
@@ -47,6 +49,16 @@ pub(crate) struct Answered {
 pub(crate) enum Carrier {
     H1(Box<Link>),
     H2(Streaming),
+}
+
+impl Carrier {
+    /// Its connection, or its stream.
+    pub(crate) fn split(self) -> (Option<Box<Link>>, Option<Streaming>) {
+        match self {
+            Self::H1(link) => (Some(link), None),
+            Self::H2(streaming) => (None, Some(streaming)),
+        }
+    }
 }
 
 /// An attempt with one instance.
@@ -153,7 +165,7 @@ impl Call<'_> {
                     let route = self.route(&attempt, micros, found);
                     self.learn(&attempt, micros);
                     let in_flight = attempt.in_flight;
-                    return Ok(Answered { response, carrier, in_flight, attempts, route });
+                    return Ok(Answered { response, carrier, in_flight, attempts, micros, route });
                 }
                 Err(miss) => {
                     let cause = miss.cause;

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use http::HeaderValue;
 
 use super::{
-    access_log::AccessLogSettings, h2::UpstreamProtocol, key::KeySources, queue::Concurrency,
-    trusted::TrustedProxies,
+    access_log::AccessLogSettings, h2::UpstreamProtocol, key::KeySources, mounts::Mounts,
+    queue::Concurrency, trusted::TrustedProxies,
 };
 use crate::balance::Policy;
 
@@ -30,8 +30,8 @@ pub struct ProxyConfig {
     /// Under the policy `bounded`: what a replica may have in flight at most, as a multiple of the
     /// average. At least 1.
     pub bounded_factor: f64,
-    /// Exact paths that go to the control router.
-    pub mounts: Vec<String>,
+    /// Paths that go to the control router.
+    pub mounts: Mounts,
     /// Whether a replica's 404 becomes a 400 that names the path.
     pub not_found_as_400: bool,
     /// The access log; `None`: none.
@@ -44,6 +44,11 @@ pub struct ProxyConfig {
     pub upstream_host: Option<HeaderValue>,
     /// Whether clients are told in `X-Ringmaster-Attempts` how many replicas were asked.
     pub attempts_header: bool,
+    /// Whether clients are told in `X-Load-Balancer-Server` whose answer it is, and in
+    /// `X-Load-Balancer-Response-Time` how many seconds its first byte took.
+    pub server_headers: bool,
+    /// What clients are told, as plain text, when no replica is in service; `None`: JSON of ours.
+    pub no_replica_text: Option<String>,
     /// What replicas are spoken to in.
     pub upstream_protocol: UpstreamProtocol,
     /// How long a connection to a replica may take.
@@ -114,13 +119,15 @@ impl Default for ProxyConfig {
             proxy_protocol: false,
             policy: Policy::default(),
             bounded_factor: 1.25,
-            mounts: ["/rep", "/add", "/rm"].map(String::from).to_vec(),
+            mounts: Mounts::new(["/rep", "/add", "/rm"]),
             not_found_as_400: false,
             access_log: None,
             concurrency: None,
             forwarded: false,
             upstream_host: None,
             attempts_header: false,
+            server_headers: false,
+            no_replica_text: None,
             upstream_protocol: UpstreamProtocol::default(),
             connect: Duration::from_millis(250),
             first_byte: Duration::from_secs(30),

@@ -97,10 +97,19 @@ async fn http1(worker: &Rc<Worker>, wire: Wire, downstream: &Rc<Downstream>) -> 
         Err(error) if error.is_parse() && !is_preface => worker.counters.heads_malformed.bump(),
         _ => {}
     }
-    if !is_too_slow && !is_preface && splice.is_none() && !downstream.has_tunnel() {
+    if !downstream.is_closed()
+        && !is_too_slow
+        && !is_preface
+        && splice.is_none()
+        && !downstream.has_tunnel()
+    {
         return End::Over;
     }
+    // An answer that is not finished is dropped here, and so counted, before its socket.
     let parts = connection.into_parts();
+    if downstream.is_closed() {
+        return End::Over;
+    }
     // What hyper has read and not understood is for whoever goes on.
     let wire = Wire { read: parts.read_buf, ..parts.io.into_inner() };
     if is_too_slow {

@@ -41,7 +41,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    fn status(&self) -> StatusCode {
+    /// What the client is answered. Above 500 where no answer of a replica can be passed on.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Failure::NoReplica | Failure::Overloaded | Failure::Exhausted => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -95,12 +96,21 @@ impl Failure {
         }
     }
 
-    pub(crate) fn into_response(self) -> Response<Answer> {
-        let json = serde_json::json!({ "message": self.message(), "status": "failure" });
-        let mut response = Response::new(Answer::Full(Some(Bytes::from(json.to_string()))));
+    /// The answer of ours. `no_replica_text`: what it says, as plain text, where no replica is in
+    /// service.
+    pub(crate) fn into_response(self, no_replica_text: Option<&str>) -> Response<Answer> {
+        let text = no_replica_text.filter(|_| self == Failure::NoReplica);
+        let (body, kind) = match text {
+            Some(text) => (text.to_owned(), "text/plain; charset=utf-8"),
+            None => {
+                let json = serde_json::json!({ "message": self.message(), "status": "failure" });
+                (json.to_string(), "application/json")
+            }
+        };
+        let mut response = Response::new(Answer::Full(Some(Bytes::from(body))));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if matches!(self, Failure::NoReplica | Failure::Overloaded | Failure::Exhausted) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -155,6 +165,6 @@ mod tests {
             failure(Method::POST).message(),
             "<Error> 'POST /other\"x' endpoint does not exist in server replicas"
         );
-        assert_eq!(failure(Method::POST).into_response().status(), 400);
+        assert_eq!(failure(Method::POST).into_response(Some("no")).status(), 400);
     }
 }

@@ -5,6 +5,7 @@ use std::{future::poll_fn, rc::Rc, task::Context};
 use axum::extract::ConnectInfo;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::UPGRADE,
+    request,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -25,6 +26,7 @@ use super::{
     upload::{self, Opening},
     worker::Worker,
 };
+use crate::{fleet::ids::ReplicaName, ring::Slot};
 
 /// Answers one request: from the control router if the path is mounted, else from a replica.
 pub(crate) async fn answer(
@@ -35,19 +37,63 @@ pub(crate) async fn answer(
     if worker.is_mounted(request.uri().path()) {
         return Box::pin(control(&worker, &downstream, request)).await;
     }
-    let entry = worker.log_entry(&request, &downstream);
-    downstream.begin_request();
+    let entry = begin(&worker, &downstream, &request);
     // Streams are counted where they are opened.
     if !downstream.is_stream() {
         worker.wear(&downstream);
     }
+    let answered = forward(&worker, &downstream, request).await;
+    conclude(&worker, &downstream, entry, answered)
+}
+
+/// Answers a GET of our own, which has its key beside it. Its head is complete, and it has no body.
+pub(crate) async fn answer_own(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    request: Request<()>,
+    key: &[u8],
+) -> Response<Answer> {
+    let entry = begin(worker, downstream, &request);
+    let answered = forward_own(worker, downstream, request, key).await;
+    conclude(worker, downstream, entry, answered)
+}
+
+async fn forward_own(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    request: Request<()>,
+    key: &[u8],
+) -> Result<Response<Answer>, Failure> {
+    let (mut parts, ()) = request.into_parts();
+    check_target(&worker.config, &parts.uri)?;
+    let slot = worker.slot_of_key(key);
+    let asked = Asked::of(worker, &parts, None);
+    prepare(worker, downstream, &mut parts, None);
+    let request = Request::from_parts(parts, Upload::Kept(None));
+    exchange(worker, downstream, request, slot, asked).await
+}
+
+/// A request begins.
+fn begin<B>(worker: &Worker, downstream: &Downstream, request: &Request<B>) -> Option<Box<Entry>> {
+    let entry = worker.log_entry(request, downstream);
+    downstream.begin_request();
     worker.counters.requests.bump();
     worker.budget.borrow_mut().deposit();
-    let mut response = match forward(&worker, &downstream, request).await {
+    entry
+}
+
+/// What the client is answered, counted and logged.
+fn conclude(
+    worker: &Worker,
+    downstream: &Downstream,
+    entry: Option<Box<Entry>>,
+    answered: Result<Response<Answer>, Failure>,
+) -> Response<Answer> {
+    let mut response = match answered {
         Ok(response) => response,
         Err(failure) => {
             worker.count_failure(&failure);
-            failure.into_response()
+            failure.into_response(worker.config.no_replica_text.as_deref())
         }
     };
     downstream.enter(match response.body() {
@@ -99,38 +145,24 @@ async fn forward(
 ) -> Result<Response<Answer>, Failure> {
     let (mut parts, mut body) = request.into_parts();
     headers::check(&parts.method, &parts.uri, parts.version, &parts.headers)?;
-    check_limits(&worker.config, &parts.uri, &body)?;
+    check_target(&worker.config, &parts.uri)?;
+    if worker.config.body_max.is_some_and(|most| body.size_hint().lower() > most) {
+        return Err(Failure::LargeBody);
+    }
     let opening = if worker.reads_bodies && !body.is_end_stream() {
         Box::pin(upload::open(worker, downstream, &parts, &mut body)).await?
     } else {
         Opening::Unread
     };
     let slot = worker.slot_of(&worker.asked(&parts, downstream, opening.for_key()));
-    let asked = Asked {
-        is_head: parts.method == Method::HEAD,
-        line: worker.config.not_found_as_400.then(|| (parts.method.clone(), parts.uri.clone())),
-        upgrade: tunnel::asked_for(parts.version, &parts.headers, !body.is_end_stream()),
-        may_splice: body.is_end_stream()
-            && !downstream.is_stream()
-            && headers::goes_on(parts.version, &parts.headers),
-    };
-    let client = headers::Client {
-        forwarded_for: &downstream.forwarded_for,
-        is_trusted: downstream.is_trusted,
-        version: parts.version,
-        fallback_host: &worker.fallback_host,
-        upstream_host: worker.config.upstream_host.as_ref(),
-        forwarded: worker.config.forwarded,
-    };
+    let upgrade = tunnel::asked_for(parts.version, &parts.headers, !body.is_end_stream());
+    let mut asked = Asked::of(worker, &parts, upgrade);
+    asked.may_splice = body.is_end_stream()
+        && !downstream.is_stream()
+        && headers::goes_on(parts.version, &parts.headers);
     let is_awaited = !body.is_end_stream() && interim::is_awaited(parts.version, &parts.headers);
     downstream.set_takes_interim(parts.version == Version::HTTP_11);
-    headers::to_upstream(&mut parts.uri, &mut parts.headers, &client);
-    if !parts.headers.contains_key(headers::REQUEST_ID) {
-        parts.headers.insert(headers::REQUEST_ID, worker.request_id());
-    }
-    if let Some(protocol) = &asked.upgrade {
-        tunnel::announce(&mut parts.headers, protocol.clone());
-    }
+    prepare(worker, downstream, &mut parts, asked.upgrade.as_ref());
     let upload = if matches!(opening, Opening::Unread) && body.is_end_stream() {
         Upload::Kept(None)
     } else {
@@ -140,10 +172,45 @@ async fn forward(
     parts.version = Version::HTTP_11;
     // The upgrade that hyper offers is not used: the sockets are taken from both connections.
     parts.extensions.clear();
-    let is_repeatable = upload::is_idempotent(&parts.method);
+    exchange(worker, downstream, Request::from_parts(parts, upload), slot, asked).await
+}
+
+/// Makes the head that a replica gets of the client's.
+fn prepare(
+    worker: &Worker,
+    downstream: &Downstream,
+    parts: &mut request::Parts,
+    upgrade: Option<&HeaderValue>,
+) {
+    let client = headers::Client {
+        forwarded_for: &downstream.forwarded_for,
+        is_trusted: downstream.is_trusted,
+        version: parts.version,
+        fallback_host: &worker.fallback_host,
+        upstream_host: worker.config.upstream_host.as_ref(),
+        forwarded: worker.config.forwarded,
+    };
+    headers::to_upstream(&mut parts.uri, &mut parts.headers, &client);
+    if !parts.headers.contains_key(headers::REQUEST_ID) {
+        parts.headers.insert(headers::REQUEST_ID, worker.request_id());
+    }
+    if let Some(protocol) = upgrade {
+        tunnel::announce(&mut parts.headers, protocol.clone());
+    }
+}
+
+/// Asks replicas, and makes the client's answer of theirs.
+async fn exchange(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    request: Request<Upload>,
+    slot: Slot,
+    asked: Asked,
+) -> Result<Response<Answer>, Failure> {
+    let is_repeatable = upload::is_idempotent(request.method());
     let may_upgrade = asked.upgrade.is_some();
     let call = Call { worker, downstream, slot, is_repeatable, may_upgrade };
-    let answered = call.first_answer(Request::from_parts(parts, upload)).await;
+    let answered = call.first_answer(request).await;
     // Our own words, too, must wait for what a replica has said before.
     if downstream.has_interim() {
         poll_fn(|_| downstream.poll_interim()).await;
@@ -151,16 +218,10 @@ async fn forward(
     asked.pass_on(worker, downstream, answered?)
 }
 
-/// Refuses what is larger than the configuration allows, as far as the head tells.
-fn check_limits(config: &ProxyConfig, uri: &Uri, body: &Incoming) -> Result<(), Failure> {
+/// Refuses a target that is longer than the configuration allows.
+fn check_target(config: &ProxyConfig, uri: &Uri) -> Result<(), Failure> {
     let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if length > config.uri_max {
-        return Err(Failure::LongUri);
-    }
-    if config.body_max.is_some_and(|most| body.size_hint().lower() > most) {
-        return Err(Failure::LargeBody);
-    }
-    Ok(())
+    if length > config.uri_max { Err(Failure::LongUri) } else { Ok(()) }
 }
 
 /// What must be known of a request when its answer comes.
@@ -175,6 +236,17 @@ struct Asked {
 }
 
 impl Asked {
+    /// What a request asks for whose answer is not spliced.
+    fn of(worker: &Worker, parts: &request::Parts, upgrade: Option<HeaderValue>) -> Self {
+        let names_line = worker.config.not_found_as_400;
+        Self {
+            is_head: parts.method == Method::HEAD,
+            line: names_line.then(|| (parts.method.clone(), parts.uri.clone())),
+            upgrade,
+            may_splice: false,
+        }
+    }
+
     /// Whether the body of an answer can be read in one way only.
     fn is_understood(&self, headers: &HeaderMap, incoming: &Incoming) -> bool {
         let has_body = !self.is_head && !incoming.is_end_stream();
@@ -188,15 +260,13 @@ impl Asked {
         downstream: &Rc<Downstream>,
         answered: Answered,
     ) -> Result<Response<Answer>, Failure> {
-        let Answered { response, carrier, in_flight, attempts, route } = answered;
+        let Answered { response, carrier, in_flight, attempts, micros, route } = answered;
         let (mut parts, incoming) = response.into_parts();
         if !self.is_understood(&parts.headers, &incoming) {
             // The connection is dropped with the carrier: where the next answer begins is not known.
             return Err(Failure::BadAnswer);
         }
-        if worker.config.attempts_header {
-            parts.headers.insert(headers::ATTEMPTS, HeaderValue::from(attempts));
-        }
+        tell(&worker.config, &mut parts.headers, in_flight.pool().name(), attempts, micros);
         if let Some(route) = route {
             parts.extensions.insert(route);
         }
@@ -205,8 +275,11 @@ impl Asked {
             let (Some(protocol), Carrier::H1(link)) = (agreed, carrier) else {
                 return Err(Failure::BadAnswer);
             };
-            return switch(downstream, link, in_flight, parts, protocol);
+            return switch(downstream, link, (in_flight, micros), parts, protocol);
         }
+        let is_error = parts.status.is_server_error();
+        // Here, while it is in flight: an instance that is drained has nothing left to count.
+        in_flight.pool().counters.served.pass_on(micros, is_error);
         let length = incoming.size_hint().exact().filter(|_| !self.is_head);
         // The fields are looked at only for those few answers that are long.
         let splice_min = worker.config.splice_min;
@@ -217,10 +290,7 @@ impl Asked {
         parts.version = Version::HTTP_11;
         let is_own_404 = parts.status == StatusCode::NOT_FOUND
             && parts.headers.remove(headers::KEEP_STATUS).is_none_or(|keep| keep != "1");
-        let (mut link, streaming) = match carrier {
-            Carrier::H1(link) => (Some(link), None),
-            Carrier::H2(streaming) => (None, Some(streaming)),
-        };
+        let (mut link, streaming) = carrier.split();
         if let Some(done) = link.take_if(|link| link.is_reusable()) {
             in_flight.pool().put(done);
         }
@@ -237,10 +307,12 @@ impl Asked {
             stream: None,
             entry: None,
             plan: None,
+            can_fail: false,
         };
         if let Some((method, uri)) = self.line.filter(|_| is_own_404) {
             worker.discard(streamed);
-            return Err(Failure::NotFound(method, uri.path().to_owned()));
+            let failure = Failure::NotFound(method, uri.path().to_owned());
+            return Ok(translated(&worker.config, failure, parts.headers));
         }
         if streamed.incoming.is_end_stream() {
             return Ok(Response::from_parts(parts, Answer::Full(None)));
@@ -249,21 +321,59 @@ impl Asked {
             streamed.plan = Plan::new(length, splice_min, &worker.pipes);
         }
         streamed.downstream = Some(Rc::clone(downstream));
+        streamed.can_fail = !is_error;
         Ok(Response::from_parts(parts, Answer::Streamed(streamed)))
     }
+}
+
+/// Says in an answer how it was found, as far as that is asked for.
+fn tell(
+    config: &ProxyConfig,
+    headers: &mut HeaderMap,
+    replica: &ReplicaName,
+    attempts: usize,
+    micros: u64,
+) {
+    if config.attempts_header {
+        headers.insert(headers::ATTEMPTS, HeaderValue::from(attempts));
+    }
+    if !config.server_headers {
+        return;
+    }
+    let seconds = format!("{:.3}", micros as f64 / 1e6);
+    let fields = [(headers::SERVER, replica.as_str()), (headers::RESPONSE_TIME, &seconds)];
+    for (name, value) in fields {
+        match HeaderValue::try_from(value) {
+            Ok(value) => headers.insert(name, value),
+            // What the replica says there is not its to say.
+            Err(_) => headers.remove(name),
+        };
+    }
+}
+
+/// An answer of our own words for one of a replica's, which still says whose it was.
+fn translated(config: &ProxyConfig, failure: Failure, mut of: HeaderMap) -> Response<Answer> {
+    let mut response = failure.into_response(None);
+    if config.server_headers {
+        for name in [headers::SERVER, headers::RESPONSE_TIME] {
+            response.headers_mut().extend(of.remove(&name).map(|value| (name, value)));
+        }
+    }
+    response
 }
 
 /// The answer that makes a tunnel of both connections once it is sent.
 fn switch(
     downstream: &Downstream,
     link: Box<Link>,
-    in_flight: InFlight,
+    (in_flight, micros): (InFlight, u64),
     mut parts: http::response::Parts,
     protocol: HeaderValue,
 ) -> Result<Response<Answer>, Failure> {
     // Nobody has to be woken: what follows drives the socket anew.
     let mut nobody = Context::from_waker(std::task::Waker::noop());
     let (upstream, read) = link.into_upgraded(&mut nobody).ok_or(Failure::BadAnswer)?;
+    in_flight.pool().counters.served.pass_on(micros, false);
     downstream.set_tunnel(Box::new(Tunnel { upstream, read, in_flight }));
     headers::to_client(&mut parts.headers, parts.version, true);
     tunnel::announce(&mut parts.headers, protocol);

@@ -20,6 +20,10 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-ringmaster-attempts");
+/// The replica that an answer is from, and the seconds to its first byte.
+pub(crate) const SERVER: HeaderName = HeaderName::from_static("x-load-balancer-server");
+pub(crate) const RESPONSE_TIME: HeaderName =
+    HeaderName::from_static("x-load-balancer-response-time");
 /// Says that a 404 is the application's own.
 pub(crate) const KEEP_STATUS: HeaderName = HeaderName::from_static("ringmaster-keep-status");
 
@@ -114,7 +118,15 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     for name in &FORBIDDEN {
         trailers.remove(name);
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &REQUEST_ID, &KEEP_STATUS, &ATTEMPTS] {
+    for name in [
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &REQUEST_ID,
+        &KEEP_STATUS,
+        &ATTEMPTS,
+        &SERVER,
+        &RESPONSE_TIME,
+    ] {
         trailers.remove(name);
     }
     remove_claims(trailers);

@@ -50,6 +50,24 @@ impl HistogramTotals {
         self.micros += micros;
     }
 
+    /// Takes the observations of another one in.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, class) in self.classes.iter_mut().zip(other.classes) {
+            *sum += class;
+        }
+        self.micros += other.micros;
+    }
+
+    /// The observations that were not there yet in an earlier state of the same.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = *self;
+        for (class, before) in since.classes.iter_mut().zip(earlier.classes) {
+            *class = class.saturating_sub(before);
+        }
+        since.micros = since.micros.saturating_sub(earlier.micros);
+        since
+    }
+
     /// All observations.
     pub fn count(&self) -> u64 {
         self.classes.iter().sum()
@@ -65,6 +83,24 @@ impl HistogramTotals {
             seen >= wanted
         });
         BOUNDS_MICROS.get(class?).copied()
+    }
+}
+
+impl HistogramTotals {
+    /// What this part (0 to 1) of the observations stays below, in microseconds: estimated, as if
+    /// those of a class were spread over it evenly. Beyond the last bound it is that bound. `None`
+    /// without observations.
+    pub fn percentile(&self, part: f64) -> Option<f64> {
+        let wanted = self.count() as f64 * part;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (class, bound) in self.classes.iter().zip(BOUNDS_MICROS) {
+            let (held, upper) = (*class as f64, bound as f64);
+            if held > 0.0 && below + held >= wanted {
+                return Some(lower + (upper - lower) * (wanted - below) / held);
+            }
+            (below, lower) = (below + held, upper);
+        }
+        (self.count() > 0).then_some(lower)
     }
 }
 
@@ -95,5 +131,36 @@ mod tests {
             own.observe(micros);
         }
         assert_eq!(own, totals);
+    }
+
+    #[test]
+    fn percentiles_lie_inside_the_class_that_they_are_reached_in() {
+        let mut totals = HistogramTotals::default();
+        assert_eq!(totals.percentile(0.5), None);
+        for _ in 0..9 {
+            totals.observe(300);
+        }
+        totals.observe(7_000_000);
+        // Nine of ten are spread over 250 to 500, one over 5 s to 10 s.
+        assert_eq!(totals.percentile(0.0), Some(250.0));
+        assert_eq!(totals.percentile(0.45), Some(375.0));
+        assert_eq!(totals.percentile(0.9), Some(500.0));
+        assert_eq!(totals.percentile(0.95), Some(7_500_000.0));
+        assert_eq!(totals.percentile(1.0), Some(10_000_000.0));
+        totals.observe(u64::from(u32::MAX));
+        assert_eq!(totals.percentile(1.0), Some(60_000_000.0), "no bound is higher");
+    }
+
+    #[test]
+    fn what_was_merged_can_be_told_apart_again() {
+        let (mut one, mut other) = (HistogramTotals::default(), HistogramTotals::default());
+        one.observe(90);
+        other.observe(90);
+        other.observe(2_000);
+        let before = one;
+        one.merge(&other);
+        assert_eq!((one.count(), one.micros), (3, 2_180));
+        assert_eq!(one.since(&before), other);
+        assert_eq!(before.since(&one), HistogramTotals::default());
     }
 }

@@ -1,9 +1,12 @@
 //! What the data plane counts. Each worker writes its own numbers; a scrape adds them up.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use super::histogram::{Histogram, HistogramTotals};
-use crate::fleet::ids::InstanceId;
+use crate::fleet::ids::{InstanceId, ReplicaId};
 
 /// A number with one writer: no read-modify-write instruction is needed.
 #[derive(Debug, Default)]
@@ -48,6 +51,10 @@ macro_rules! counters {
             $(#[doc = $help] pub $name: u64,)*
             /// By instance, for those that are known: in the table or not yet drained.
             pub instances: Vec<(InstanceId, InstanceTotals)>,
+            /// What clients got from each replica of the current table, by all of its instances.
+            pub replicas: BTreeMap<ReplicaId, ReplicaTotals>,
+            /// The same from all replicas that have left.
+            pub gone: ReplicaTotals,
         }
 
         impl Totals {
@@ -85,6 +92,7 @@ counters! {
     no_replica: "Requests answered 503 because no replica was admitted.",
     exhausted: "Requests answered 503 because no descriptor was left for a connection.",
     unanswered: "Requests answered 502.",
+    unserved: "Requests answered 502, 503 or 504 by us, because there was no answer of a replica.",
     timed_out: "Requests answered 504.",
     uris_too_long: "Requests answered 414.",
     bodies_too_large: "Requests answered 413.",
@@ -144,6 +152,69 @@ pub(crate) struct InstanceCounters {
     pub(crate) bytes_up: Count,
     pub(crate) bytes_down: Count,
     pub(crate) answers: Histogram,
+    pub(crate) served: ServedCounters,
+}
+
+/// What clients got from a replica.
+///
+/// Attempts are no part of it: of a request that was retried or hedged only the answer counts that
+/// was passed on. It is counted before its first byte is written to the client, and an answer that
+/// breaks off becomes an error before the client is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaTotals {
+    /// Answers of 500 and above, and answers that broke off.
+    pub errors: u64,
+    /// The answers, by the time from the beginning of the attempt to their first byte.
+    pub times: HistogramTotals,
+}
+
+impl ReplicaTotals {
+    /// Answers that were passed on.
+    pub fn requests(&self) -> u64 {
+        self.times.count()
+    }
+
+    /// Takes what another one counted in.
+    pub fn merge(&mut self, other: &Self) {
+        self.errors += other.errors;
+        self.times.merge(&other.times);
+    }
+
+    /// What was counted after an earlier state of the same.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            errors: self.errors.saturating_sub(earlier.errors),
+            times: self.times.since(&earlier.times),
+        }
+    }
+
+    pub(crate) fn add(&mut self, counters: &ServedCounters) {
+        // Before the answers themselves, so that hardly ever an error is seen without its answer.
+        self.errors += counters.errors.get();
+        self.times.add(&counters.times);
+    }
+}
+
+/// The part of one worker in what clients got from an instance.
+#[derive(Debug, Default)]
+pub(crate) struct ServedCounters {
+    errors: Count,
+    times: Histogram,
+}
+
+impl ServedCounters {
+    /// An answer is passed on whose first byte took so many microseconds.
+    pub(crate) fn pass_on(&self, micros: u64, is_error: bool) {
+        self.times.observe(micros);
+        if is_error {
+            self.errors.bump();
+        }
+    }
+
+    /// An answer that was no error so far has broken off.
+    pub(crate) fn break_off(&self) {
+        self.errors.bump();
+    }
 }
 
 impl InstanceTotals {

@@ -18,7 +18,8 @@
 //! a request goes is found in two steps: `key` says which slot it has, `pick` who of the admitted
 //! gets it. `call` then asks one after the other, over the connections of `pool` or, in HTTP/2, of
 //! `h2`; `queue` is where it waits if the replica has enough to do; `hedge` says
-//! when one that is slow is worth a second try, and `race` makes it.
+//! when one that is slow is worth a second try, and `race` makes it. `mounts` says which paths are ours
+//! and not for replicas, and `own` puts requests of our own through the same exchange.
 
 mod accept;
 mod access_log;
@@ -44,6 +45,8 @@ mod key;
 mod link;
 mod log_writer;
 mod metrics;
+mod mounts;
+mod own;
 mod owner;
 mod pick;
 mod pool;
@@ -64,7 +67,9 @@ pub use self::{
     h2::{ProtocolError, UpstreamProtocol},
     histogram::{BOUNDS_MICROS, HistogramTotals},
     key::{KeyError, KeySources},
-    metrics::{Field, InstanceTotals, Totals},
+    metrics::{Field, InstanceTotals, ReplicaTotals, Totals},
+    mounts::Mounts,
+    own::{OwnError, OwnRequests},
     queue::Concurrency,
     routes::Routes,
     trusted::{TrustedError, TrustedProxies},

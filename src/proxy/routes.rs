@@ -1,7 +1,7 @@
 //! The current routing table, and when an instance has no request left.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,8 +12,11 @@ use std::{
 use crossbeam_utils::CachePadded;
 use tokio::sync::watch;
 
-use super::metrics::{InstanceCounters, InstanceTotals};
-use crate::fleet::{ids::InstanceId, table::RoutingTable};
+use super::metrics::{InstanceCounters, InstanceTotals, ReplicaTotals, Totals};
+use crate::fleet::{
+    ids::{InstanceId, ReplicaId},
+    table::RoutingTable,
+};
 
 /// How often a drain looks whether it is over.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -35,6 +38,10 @@ struct Known {
     /// Workers that run.
     readers: Vec<Arc<ReaderState>>,
     readers_ever: usize,
+    /// What clients got from instances that are forgotten, by the replicas of the table.
+    past: BTreeMap<ReplicaId, ReplicaTotals>,
+    /// The same where the replica has left the table, too.
+    gone: ReplicaTotals,
 }
 
 /// One published table.
@@ -91,7 +98,7 @@ impl Routes {
         let mut known = self.known();
         let version = self.0.current.borrow().version + 1;
         let table = known.table(version, table);
-        known.forget_drained();
+        known.forget_drained(&table.routing);
         self.0.current.send_replace(Arc::new(table));
     }
 
@@ -139,15 +146,22 @@ impl Routes {
         upstream.is_none_or(|upstream| known.is_drained(upstream))
     }
 
-    pub(crate) fn instance_totals(&self) -> Vec<(InstanceId, InstanceTotals)> {
+    /// Adds what was counted by instance and by replica.
+    pub(crate) fn add_to(&self, totals: &mut Totals) {
         let known = self.known();
-        let mut totals: Vec<_> = known
-            .upstreams
-            .values()
-            .map(|upstream| (upstream.instance, upstream.totals()))
-            .collect();
-        totals.sort_by_key(|(instance, _)| *instance);
-        totals
+        let upstreams = known.upstreams.values();
+        totals.instances = upstreams.map(|u| (u.instance, u.totals())).collect();
+        totals.instances.sort_by_key(|(instance, _)| *instance);
+        let upstreams = known.upstreams.values().map(|u| (u.instance.replica, u.served()));
+        let past = known.past.iter().map(|(replica, served)| (*replica, *served));
+        totals.gone = known.gone;
+        let members = members_of(&self.0.current.borrow().routing);
+        for (replica, served) in past.chain(upstreams) {
+            match members.contains(&replica) {
+                true => totals.replicas.entry(replica).or_default().merge(&served),
+                false => totals.gone.merge(&served),
+            }
+        }
     }
 
     /// Registers a worker. It must acknowledge from here on, so it registers before it looks at a
@@ -166,6 +180,10 @@ impl Routes {
         // Nothing panics while it is held; if something did, the data would still be whole.
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn members_of(table: &RoutingTable) -> BTreeSet<ReplicaId> {
+    table.ring.members().iter().map(|member| member.id).collect()
 }
 
 impl Known {
@@ -206,7 +224,9 @@ impl Known {
             && upstream.in_flight() == 0
     }
 
-    fn forget_drained(&mut self) {
+    /// Forgets instances that are not used any more, but not what they have served: it is kept by
+    /// replica as long as that is in the table, then in one sum.
+    fn forget_drained(&mut self, table: &RoutingTable) {
         let drained: Vec<InstanceId> = self
             .upstreams
             .values()
@@ -214,8 +234,18 @@ impl Known {
             .map(|upstream| upstream.instance)
             .collect();
         for instance in drained {
-            self.upstreams.remove(&instance);
+            if let Some(upstream) = self.upstreams.remove(&instance) {
+                self.past.entry(instance.replica).or_default().merge(&upstream.served());
+            }
         }
+        let (Self { past, gone, .. }, members) = (self, members_of(table));
+        past.retain(|replica, served| {
+            let stays = members.contains(replica);
+            if !stays {
+                gone.merge(served);
+            }
+            stays
+        });
     }
 }
 
@@ -254,6 +284,15 @@ impl Upstream {
             counters.resize_with(worker + 1, Arc::default);
         }
         Arc::clone(&counters[worker])
+    }
+
+    /// What clients got from it. Complete when it is drained: an answer is counted while its request
+    /// is in flight.
+    fn served(&self) -> ReplicaTotals {
+        let mut served = ReplicaTotals::default();
+        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.iter().for_each(|part| served.add(&part.served));
+        served
     }
 
     fn totals(&self) -> InstanceTotals {
@@ -333,6 +372,46 @@ mod tests {
         assert!(routes.is_drained(leaves));
         assert!(!routes.is_drained(stays));
         assert!(routes.is_drained(instance(9, 9)), "never heard of");
+    }
+
+    #[test]
+    fn what_an_instance_has_served_outlives_it_and_its_replica() {
+        let (one, next, other) = (instance(1, 1), instance(1, 2), instance(2, 1));
+        let routes = Routes::new(table(&[one, other]));
+        let reader = routes.reader();
+        let serve = |times: u64, is_error: bool| {
+            for upstream in reader.tables.borrow().upstreams.iter().flatten() {
+                (0..times).for_each(|_| upstream.counters(0).served.pass_on(1_000, is_error));
+            }
+        };
+        let counted = || {
+            let mut totals = Totals::default();
+            routes.add_to(&mut totals);
+            let served = |served: &ReplicaTotals| (served.requests(), served.errors);
+            let replicas: Vec<_> =
+                totals.replicas.iter().map(|(id, totals)| (id.0, served(totals))).collect();
+            (replicas, served(&totals.gone))
+        };
+        serve(3, false);
+        assert_eq!(counted(), (vec![(1, (3, 0)), (2, (3, 0))], (0, 0)));
+        let publish = |instances: &[InstanceId]| {
+            // Twice: the second one forgets whom the first one has left out.
+            for _ in 0..2 {
+                routes.publish(table(instances));
+                reader.acknowledge(reader.tables.borrow().version);
+            }
+        };
+        publish(&[next, other]);
+        assert_eq!(routes.known().upstreams.len(), 2, "the first instance is forgotten");
+        serve(1, true);
+        assert_eq!(counted(), (vec![(1, (4, 1)), (2, (4, 1))], (0, 0)));
+        routes.publish(table(&[next]));
+        assert_eq!(counted(), (vec![(1, (4, 1))], (4, 1)), "not drained, but not shown either");
+        publish(&[next]);
+        assert_eq!(counted(), (vec![(1, (4, 1))], (4, 1)));
+        publish(&[]);
+        let known = routes.known();
+        assert_eq!((known.past.len(), known.gone.requests()), (0, 8), "nothing is left of them");
     }
 
     #[test]

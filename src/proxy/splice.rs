@@ -235,8 +235,14 @@ impl Splice {
         };
         match passed {
             Ok(()) => {}
-            Err(Broken::Client) => return None,
+            Err(Broken::Client) => {
+                if downstream.is_closed() {
+                    self.answer.broke_off();
+                }
+                return None;
+            }
             Err(Broken::Replica) => {
+                self.answer.broke_off();
                 worker.counters.cut_short.bump();
                 return None;
             }

@@ -35,6 +35,7 @@ use super::{
     hedge::Hedging,
     key::{self, Asked, Peer},
     metrics::Counters,
+    own::{self, Ask},
     pick::{Picker, View},
     pool::Pool,
     routes::{Reader, Table},
@@ -96,6 +97,7 @@ pub(crate) struct Worker {
 /// Serves until told to stop. Returns when the last connection has ended, or at the deadline.
 pub(crate) async fn run(
     parts: Parts,
+    asks: mpsc::Receiver<Ask>,
     mut reader: Reader,
     mut stop: watch::Receiver<Option<Instant>>,
     listener: TcpListener,
@@ -103,6 +105,7 @@ pub(crate) async fn run(
     let table = reader.tables.borrow_and_update().clone();
     let version = table.version;
     let worker = Rc::new(Worker::new(parts, reader.index, table));
+    spawn_local(own::serve(Rc::clone(&worker), asks));
     reader.acknowledge(version);
     spawn_local(follow(Rc::clone(&worker), reader));
     spawn_local(sweep(Rc::clone(&worker)));
@@ -300,6 +303,11 @@ impl Worker {
         Asked { uri: &parts.uri, headers: &parts.headers, peer, body }
     }
 
+    /// The slot of a key that is given.
+    pub(crate) fn slot_of_key(&self, key: &[u8]) -> Slot {
+        self.view.borrow().table.routing.ring.slot_of(key)
+    }
+
     /// The slot of a request's key; any slot where the policy does not go by it.
     pub(crate) fn slot_of(&self, asked: &Asked<'_>) -> Slot {
         if !self.picker.is_by_key() {
@@ -307,7 +315,7 @@ impl Worker {
         }
         let mut rng = self.rng.borrow_mut();
         let key = self.config.keys.find(asked, &mut *rng, &self.counters);
-        self.view.borrow().table.routing.ring.slot_of(key.as_bytes())
+        self.slot_of_key(key.as_bytes())
     }
 
     /// The entry of a request in the access log, if it is one that is logged.
@@ -344,7 +352,7 @@ impl Worker {
     }
 
     pub(crate) fn is_mounted(&self, path: &str) -> bool {
-        self.config.mounts.iter().any(|mount| mount == path)
+        self.config.mounts.holds(path)
     }
 
     /// Tells the control core that an instance did not answer. Never waits.
@@ -355,6 +363,9 @@ impl Worker {
     }
 
     pub(crate) fn count_failure(&self, failure: &Failure) {
+        if failure.status().is_server_error() {
+            self.counters.unserved.bump();
+        }
         match failure {
             Failure::NoReplica => self.counters.no_replica.bump(),
             Failure::Exhausted => self.counters.exhausted.bump(),

@@ -24,6 +24,7 @@ use super::{
     config::ProxyConfig,
     descriptors::Descriptors,
     metrics::{Counters, Totals},
+    own::{self, OwnRequests},
     routes::Routes,
     worker::{self, Parts},
 };
@@ -44,6 +45,8 @@ pub struct Workers {
     stop: watch::Sender<Option<Instant>>,
     /// Each resolves (with an error) when its thread ends, however it ends.
     running: Vec<oneshot::Receiver<()>>,
+    /// How each worker is given requests of our own.
+    own: Vec<mpsc::Sender<own::Ask>>,
     /// The access log, which ends with the last worker.
     log: Weak<AccessLog>,
     /// Resolves when the thread that writes it ends.
@@ -104,6 +107,7 @@ impl Workers {
             open: Arc::default(),
             stop: watch::Sender::new(None),
             running: Vec::new(),
+            own: Vec::new(),
             log: log.as_ref().map_or_else(Weak::new, Arc::downgrade),
             log_ended,
         };
@@ -126,6 +130,7 @@ impl Workers {
 
     fn start_one(&mut self, number: usize, socket: TcpSocket, common: &Common) -> io::Result<()> {
         let counters = Arc::<CachePadded<Counters>>::default();
+        let (own, asks) = mpsc::channel(own::ASKS_MAX);
         let parts = Parts {
             config: Arc::clone(&common.config),
             local_addr: self.local_addr,
@@ -161,11 +166,12 @@ impl Workers {
                 };
                 let reader = routes.reader();
                 let _ = ready.send(Ok(()));
-                worker::run(parts, reader, stop, listener).await;
+                worker::run(parts, asks, reader, stop, listener).await;
             });
         })?;
         is_ready.recv().map_err(|_| io::Error::other("a worker ended while it started"))??;
         self.counters.push(counters);
+        self.own.push(own);
         self.running.push(ended);
         Ok(())
     }
@@ -199,9 +205,14 @@ impl Workers {
         move || {
             let mut totals = Totals::default();
             counters.iter().for_each(|part| totals.add(part));
-            totals.instances = routes.instance_totals();
+            routes.add_to(&mut totals);
             totals
         }
+    }
+
+    /// Requests of our own, which go through the same data plane as those of clients.
+    pub fn own_requests(&self) -> OwnRequests {
+        OwnRequests::new(self.own.clone())
     }
 
     /// Stops accepting, lets open requests end, and returns when the last has, or after `drain`.

@@ -5,6 +5,7 @@ mod shared;
 mod signals;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::IpAddr,
     sync::{Arc, OnceLock},
@@ -20,8 +21,9 @@ use crate::{
     api::{
         self,
         guard::{AdminGuard, HostNames, TrafficGuard},
+        traffic::{KeyedGet, TotalsSource, Traffic},
     },
-    config::{self, Config, DriverKind, Secret, StoreKind},
+    config::{self, Config, DriverKind, MountGroup, Secret, StoreKind},
     control::{self, Clock, Handle, Parts, Publisher, leash::Leash, record::Record},
     driver::{
         Driver,
@@ -38,7 +40,7 @@ use crate::{
         table::RoutingTable,
     },
     logging::Log,
-    proxy::{Routes, Totals, Workers},
+    proxy::{OwnError, OwnRequests, Routes, Totals, Workers},
     store::{FileStore, Loaded},
 };
 use lock::lock_fleet;
@@ -108,8 +110,9 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     // Both ports can be ours: only now may anything be started.
     let control = tokio::spawn(control);
     let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
-    let totals = Arc::<OnceLock<api::admin::TotalsSource>>::default();
-    let router = api::admin::router(handle.clone(), later(&totals), admin_guard(&config, docker));
+    let counting = Arc::<OnceLock<Counting>>::default();
+    let guard = admin_guard(&config, docker);
+    let router = api::admin::router(handle.clone(), later(&counting), guard);
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
@@ -124,7 +127,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
         Ok(None) => Ok(()),
         Ok(Some(running)) => {
             // It is set here only.
-            let _ = totals.set(Arc::new(running.totals_source()));
+            let _ = counting.set(Counting::of(&running));
             let traffic = running.local_addr();
             tracing::info!(%traffic, admin = %admin_address, "listening");
             let reopen = || {
@@ -169,13 +172,33 @@ fn start_workers(
     routes: Routes,
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
 ) -> io::Result<Workers> {
-    Workers::start(config.proxy.clone(), routes, failures, traffic_router(handle.clone(), config))
+    Workers::start(config.proxy.clone(), routes, failures, traffic_router(handle, config))
 }
 
-/// What the workers count, once they run.
-fn later(totals: &Arc<OnceLock<api::admin::TotalsSource>>) -> api::admin::TotalsSource {
-    let totals = Arc::clone(totals);
-    Arc::new(move || totals.get().map_or_else(Totals::default, |counted| counted()))
+/// What the APIs have of workers that run.
+struct Counting {
+    totals: TotalsSource,
+    own: OwnRequests,
+}
+
+impl Counting {
+    fn of(workers: &Workers) -> Self {
+        Self { totals: Arc::new(workers.totals_source()), own: workers.own_requests() }
+    }
+}
+
+/// The same from now on, for the time when they run.
+fn later(running: &Arc<OnceLock<Counting>>) -> Traffic {
+    let (counted, way) = (Arc::clone(running), Arc::clone(running));
+    let totals = move || counted.get().map_or_else(Totals::default, |running| (running.totals)());
+    let route = move |get: KeyedGet| -> BoxFuture<'static, _> {
+        let own = way.get().map(|running| running.own.clone());
+        Box::pin(async move {
+            let own = own.ok_or(OwnError::Stopped)?;
+            own.get(&get.key, &get.target, get.headers, get.peer).await
+        })
+    };
+    Traffic::new(Arc::new(totals), Arc::new(route))
 }
 
 /// How long the core may take to end what it has begun, without and with replicas to stop.
@@ -326,8 +349,17 @@ fn traffic_guard(config: &Config) -> TrafficGuard {
     }
 }
 
-fn traffic_router(handle: Handle, config: &Config) -> axum::Router {
-    api::guard::traffic(api::scaling::router(handle), traffic_guard(config))
+/// What of the APIs is served on the traffic port.
+fn mounted(handle: &Handle, groups: &BTreeSet<MountGroup>) -> axum::Router {
+    // A path that no router of these has is not found; the others never come here.
+    groups.iter().fold(axum::Router::new(), |router, group| match group {
+        MountGroup::Scaling => router.merge(api::scaling::router(handle.clone())),
+        MountGroup::Servers | MountGroup::Nodes => router,
+    })
+}
+
+fn traffic_router(handle: &Handle, config: &Config) -> axum::Router {
+    api::guard::traffic(mounted(handle, &config.mounts), traffic_guard(config))
 }
 
 fn text_of(secret: Option<&Secret>) -> Option<Arc<str>> {

@@ -10,14 +10,14 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 
 use super::{
-    END_DEADLINE, FAILURES_MAX, Signals, admin_guard, announce, bind_admin, driver_of, later,
-    settings_of, text_of, traffic_guard,
+    Counting, END_DEADLINE, FAILURES_MAX, Signals, admin_guard, announce, bind_admin, driver_of,
+    later, mounted, settings_of, text_of, traffic_guard,
 };
 use crate::{
     api::{follow, relay::Relay, shared::Shared},
     config::{self, Config},
     control::{
-        Clock,
+        Clock, Handle,
         record::Record,
         roles::{Mode, Roles, Supervision, Traffic, Wiring},
     },
@@ -89,8 +89,8 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
         routes.clone().map(|routes| (Arc::new(routes) as Arc<dyn Traffic>, failure_receiver));
     let wiring = Wiring { me, store, clock, timing, traffic, supervision };
     let roles = Arc::new(Roles::start(wiring));
-    let totals = Arc::default();
-    let shared = Shared { roles: Arc::clone(&roles), totals: later(&totals), relay };
+    let counting = Arc::default();
+    let shared = Shared { roles: Arc::clone(&roles), traffic: later(&counting), relay };
     let admin_router = follow::admin_router(&shared, admin_guard(&config, docker));
     let admin_server = tokio::spawn(crate::api::listener::serve(admin, admin_router));
 
@@ -101,10 +101,12 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
             () = signals.stopped(|| log.reopen()) => false,
         };
         if started {
-            let control = follow::traffic_router(&shared, traffic_guard(&config));
+            let groups = config.mounts.clone();
+            let leading = move |handle: &Handle| mounted(handle, &groups);
+            let control = follow::traffic_router(&shared, leading, traffic_guard(&config));
             let running = Workers::start(config.proxy.clone(), routes, failures, control)?;
             // It is set here only.
-            let _ = OnceLock::set(&totals, Arc::new(running.totals_source()));
+            let _ = OnceLock::set(&counting, Counting::of(&running));
             tracing::info!(traffic = %running.local_addr(), admin = %admin_address, "listening");
             workers = Some(running);
         }

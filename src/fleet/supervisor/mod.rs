@@ -8,6 +8,7 @@ mod addresses;
 mod commands;
 mod events;
 mod evidence;
+mod joining;
 mod listing;
 mod names;
 mod rolling;

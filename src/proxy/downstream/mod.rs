@@ -102,6 +102,8 @@ pub(crate) struct Downstream {
     waiting_for: Cell<Awaited>,
     verdict: Cell<Option<Verdict>>,
     order: Cell<Option<Order>>,
+    /// Whether it was told to end now.
+    closed: Cell<bool>,
     /// Whether the replica waits for the client's body, rather than we for the replica.
     starved: Cell<bool>,
     /// Whether the client's body turned out to be larger than the limit.
@@ -160,6 +162,7 @@ impl Downstream {
             waiting_for: Cell::new(Awaited::Nobody),
             verdict: Cell::new(None),
             order: Cell::new(None),
+            closed: Cell::new(false),
             starved: Cell::new(false),
             too_large: Cell::new(false),
             began: Cell::new(clock.now()),
@@ -430,6 +433,11 @@ impl Downstream {
         self.order.take()
     }
 
+    /// Whether it was told to end now.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
     /// Keeps the way to wake the task; it stays the same for the task's life.
     pub(crate) fn remember(&self, waker: &Waker) {
         let mut kept = self.waker.borrow_mut();
@@ -444,6 +452,9 @@ impl Downstream {
             http2.finish(self.clock.now());
         }
         self.order.set(self.order.get().max(Some(order)));
+        if order == Order::Close {
+            self.closed.set(true);
+        }
         self.wake();
     }
 
