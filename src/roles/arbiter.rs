@@ -43,7 +43,7 @@ struct AwaitsHolder(Fence);
 #[derive(Clone, Debug)]
 struct Term {
     holder: Holder,
-    /// Which request it was given to.
+    /// The last request that it was given or renewed to.
     request: RequestId,
     fence: Fence,
 }
@@ -81,7 +81,7 @@ impl Arbiter {
         }
         match request.ask {
             Ask::Acquire { at_least } => self.acquire(who, request.id, at_least, now),
-            Ask::Renew { fence } => self.renew(who, fence, now),
+            Ask::Renew { fence } => self.renew(who, request.id, fence, now),
             Ask::Release { fence } => {
                 if self.is_held_by(who, fence) {
                     self.lease = None;
@@ -163,7 +163,7 @@ impl Arbiter {
         Reply::Granted { fence }
     }
 
-    fn renew(&mut self, who: &Holder, fence: Fence, now: Moment) -> Reply {
+    fn renew(&mut self, who: &Holder, request: RequestId, fence: Fence, now: Moment) -> Reply {
         let until = now + self.ttl;
         let may_return = match (self.fence, self.lease.as_ref().map(|entry| &entry.term)) {
             (None, _) => true,
@@ -171,16 +171,14 @@ impl Arbiter {
             // It went back to an older state.
             (Some(highest), _) => fence > highest,
         };
-        match &mut self.lease {
-            Some(entry) if entry.is_held_by(who, fence) => entry.until = until,
-            lease if may_return => {
-                // The number of no request: each that asks after this is a later one.
-                let term = Term { holder: who.clone(), request: RequestId(0), fence };
-                *lease = Some(Entry { term: Ok(term), until });
-                self.fence = self.fence.max(Some(fence)).max(Some(Fence(now.0)));
+        if !self.is_held_by(who, fence) {
+            if !may_return {
+                return self.refusal();
             }
-            _ => return self.refusal(),
+            self.fence = self.fence.max(Some(fence)).max(Some(Fence(now.0)));
         }
+        // An earlier request to acquire that comes late takes nothing over.
+        self.lease = Some(Entry { term: Ok(Term { holder: who.clone(), request, fence }), until });
         Reply::Renewed { stored: self.stored() }
     }
 
