@@ -8,7 +8,7 @@
 //! | the same, of an empty store | nothing for a `ttl`: somebody may hold a lease that was forgotten. Fences go on from the time in milliseconds, which is above all that were given out before: there were fewer terms than that |
 //! | renew | it is this process's under this fence; or the store was emptied since, and nobody has shown a higher one. One that has only expired is not renewed: its holder has given it up already |
 //! | release | it is this process's under this fence |
-//! | write | the lease is held under its fence, it is not older than what is there, and no generation goes back |
+//! | write | the lease is held under its fence, it is not older than what is there, and no generation goes back from one term to the next |
 
 use std::time::Duration;
 
@@ -103,7 +103,8 @@ impl Arbiter {
     ) -> Result<(), Refusal> {
         self.may_write(version, self.state.map(|(version, _)| version), now)?;
         match self.state {
-            Some((_, stored)) if generation < stored => {
+            // In a term a change may be taken back whose write was taken for lost.
+            Some((last, stored)) if last.fence < version.fence && generation < stored => {
                 return Err(Refusal::GoesBack { stored, new: generation });
             }
             _ => {}

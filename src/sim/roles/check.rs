@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{balancer::Balancer, store::Store};
 use crate::{
-    fleet::ids::{Generation, InstanceId, Moment},
+    fleet::{
+        desired::Desired,
+        ids::{Generation, InstanceId, Moment},
+    },
     roles::{
         ids::{Fence, Holder, ProcessId, Version},
         publication::Publication,
@@ -81,13 +84,18 @@ impl Judge {
         }
     }
 
-    /// The store takes in a state.
-    pub(super) fn written(&self, stored: Option<Generation>, new: Generation) -> Broken {
-        match stored {
-            Some(stored) if new < stored => {
-                Err(format!("generation {} becomes {}", stored.0, new.0))
-            }
-            _ => Ok(()),
+    /// The store takes in a state. What one term has committed, no later one takes back.
+    pub(super) fn written(
+        &self,
+        stored: Option<&(Version, Desired)>,
+        version: Version,
+        new: Generation,
+    ) -> Broken {
+        let Some((last, desired)) = stored else { return Ok(()) };
+        let stored = desired.generation();
+        match version.fence < last.fence || (version.fence > last.fence && new < stored) {
+            true => Err(format!("{last:?} of {} becomes {version:?} of {}", stored.0, new.0)),
+            false => Ok(()),
         }
     }
 

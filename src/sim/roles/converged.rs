@@ -1,8 +1,9 @@
 //! What must hold some time after all faults have ended.
 
-use super::{Report, world::World};
+use super::{Report, faults::Fault, party::Party, world::World};
 use crate::{
     fleet::{
+        ids::Moment,
         message::FoundState,
         observed::of_replica,
         state::{Boot, State},
@@ -64,6 +65,19 @@ impl World {
         self.report.clone()
     }
 
+    /// The one that acts is killed, or told to end.
+    ///
+    /// # Errors
+    /// The first broken property.
+    pub fn leader_goes(&mut self, is_killed: bool) -> Result<(), String> {
+        let acting = (0..self.parties.len()).find(|i| self.parties[*i].may_act(self.now).is_some());
+        let leader = acting.ok_or("no supervisor acts")?;
+        self.inflict(match is_killed {
+            true => Fault::SupervisorDies(leader),
+            false => Fault::SupervisorEnds(leader),
+        })
+    }
+
     /// Virtual time from now on until another process acts than before; `None`: not within two terms.
     ///
     /// # Errors
@@ -72,8 +86,8 @@ impl World {
         let begin = self.now.0;
         let end = begin + 2 * u64::try_from(Timing::default().ttl.as_millis()).unwrap_or(u64::MAX);
         while self.now.0 < end {
-            self.play(crate::fleet::ids::Moment(self.now.0 + 1))?;
-            let leads = |party: &super::party::Party| {
+            self.play(Moment(self.now.0 + 1))?;
+            let leads = |party: &Party| {
                 party.may_act(self.now).is_some()
                     && party.term.as_ref().is_some_and(|term| term.core.is_some())
             };

@@ -16,6 +16,7 @@ mod effects;
 mod faults;
 mod party;
 mod store;
+pub mod traffic;
 mod world;
 
 pub use world::World;

@@ -5,11 +5,7 @@ use super::{
     world::{Occurrence, Who, World},
 };
 use crate::{
-    fleet::{
-        desired::Desired,
-        ids::{Generation, Moment},
-        message::WriteId,
-    },
+    fleet::{desired::Desired, ids::Moment, message::WriteId},
     roles::{
         acknowledgements::Report,
         arbiter::Arbiter,
@@ -74,10 +70,6 @@ impl Store {
         self.state = None;
         self.table = None;
         self.emptied_at = Some(now);
-    }
-
-    pub(super) fn generation(&self) -> Option<Generation> {
-        self.state.as_ref().map(|(_, desired)| desired.generation())
     }
 }
 
@@ -169,7 +161,7 @@ impl World {
         let (generation, now) = (desired.generation(), self.store.clock.at(self.now));
         let result = match self.store.arbiter.write(version, generation, now) {
             Ok(()) => {
-                self.judge.written(self.store.generation(), generation)?;
+                self.judge.written(self.store.state.as_ref(), version, generation)?;
                 self.store.state = Some((version, desired.clone()));
                 Ok(Box::new(desired))
             }
