@@ -5,10 +5,10 @@
 //! | asked | done, else refused |
 //! |---|---|
 //! | acquire | the lease is free, or this process's own from an earlier request; the next fence is above all that were given out or that the process has heard of |
-//! | the same, of an empty store | nothing for a `ttl`: somebody may hold a lease that was forgotten |
-//! | renew | it is this process's under this fence; or the store was emptied since, or has heard of lower fences only |
-//! | release | it is this process's under this fence; that fence is then as good as used up |
-//! | write | its fence is the highest, it is not older than what is there, and no generation goes back |
+//! | the same, of an empty store | nothing for a `ttl`: somebody may hold a lease that was forgotten. Fences go on from the time in milliseconds, which is above all that were given out before: there were fewer terms than that |
+//! | renew | it is this process's under this fence; or the store was emptied since, and nobody has shown a higher one. One that has only expired is not renewed: its holder has given it up already |
+//! | release | it is this process's under this fence |
+//! | write | the lease is held under its fence, it is not older than what is there, and no generation goes back from one term to the next |
 
 use std::time::Duration;
 
@@ -18,11 +18,12 @@ use super::{
 };
 use crate::fleet::ids::{Generation, Moment};
 
-/// The store's side of a fleet. Moments are those of its own clock.
+/// The store's side of a fleet. Moments are those of its own clock, from a zero that stays the same
+/// when it is restarted.
 #[derive(Clone, Debug)]
 pub struct Arbiter {
     ttl: Duration,
-    /// The highest fence given out or shown; `None`: the store is empty.
+    /// None that was given out is higher; `None`: the store is empty.
     fence: Option<Fence>,
     lease: Option<Entry>,
     state: Option<(Version, Generation)>,
@@ -31,15 +32,18 @@ pub struct Arbiter {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `None`: the store was emptied, and waits for who may hold a lease.
-    term: Option<Term>,
+    term: Result<Term, AwaitsHolder>,
     until: Moment,
 }
+
+/// The store was emptied: whoever holds a lease has it back under no lower fence than this one.
+#[derive(Clone, Copy, Debug)]
+struct AwaitsHolder(Fence);
 
 #[derive(Clone, Debug)]
 struct Term {
     holder: Holder,
-    /// Which request it was given to.
+    /// The last request that it was given or renewed to.
     request: RequestId,
     fence: Fence,
 }
@@ -47,17 +51,10 @@ struct Term {
 /// Why a write does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Somebody else has had the lease since.
-    #[error("fence {} is not the highest, which is {}", .own.0, .highest.0)]
-    Fenced {
-        /// Under which it was written.
-        own: Fence,
-        /// What the store has heard of.
-        highest: Fence,
-    },
-    /// The store was emptied; it counts again after the next renewal.
-    #[error("the store is empty and no lease is renewed yet")]
-    Empty,
+    /// The lease is held under another fence, or not at all: it was lost, or the store was emptied
+    /// and counts again after the next renewal.
+    #[error("the lease is not held under fence {}", .0.0)]
+    Fenced(Fence),
     /// A newer one is there.
     #[error("a newer version is stored")]
     Older,
@@ -84,12 +81,10 @@ impl Arbiter {
         }
         match request.ask {
             Ask::Acquire { at_least } => self.acquire(who, request.id, at_least, now),
-            Ask::Renew { fence } => self.renew(who, fence, now),
+            Ask::Renew { fence } => self.renew(who, request.id, fence, now),
             Ask::Release { fence } => {
                 if self.is_held_by(who, fence) {
                     self.lease = None;
-                    // A renewal that was under way comes too late.
-                    self.fence = Some(Fence(fence.0.saturating_add(1)));
                 }
                 self.refusal()
             }
@@ -100,10 +95,16 @@ impl Arbiter {
     ///
     /// # Errors
     /// [`Refusal`]; what is there stays.
-    pub fn write(&mut self, version: Version, generation: Generation) -> Result<(), Refusal> {
-        self.is_newest(version, self.state.map(|(version, _)| version))?;
+    pub fn write(
+        &mut self,
+        version: Version,
+        generation: Generation,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        self.may_write(version, self.state.map(|(version, _)| version), now)?;
         match self.state {
-            Some((_, stored)) if generation < stored => {
+            // In a term a change may be taken back whose write was taken for lost.
+            Some((last, stored)) if last.fence < version.fence && generation < stored => {
                 return Err(Refusal::GoesBack { stored, new: generation });
             }
             _ => {}
@@ -116,8 +117,8 @@ impl Arbiter {
     ///
     /// # Errors
     /// [`Refusal`]; what is there stays.
-    pub fn publish(&mut self, version: Version) -> Result<(), Refusal> {
-        self.is_newest(version, self.table)?;
+    pub fn publish(&mut self, version: Version, now: Moment) -> Result<(), Refusal> {
+        self.may_write(version, self.table, now)?;
         self.table = Some(version);
         Ok(())
     }
@@ -135,77 +136,85 @@ impl Arbiter {
     /// Who holds the lease, and under which fence.
     pub fn holder(&self, now: Moment) -> Option<(&Holder, Fence)> {
         let entry = self.lease.as_ref().filter(|entry| entry.until > now)?;
-        entry.term.as_ref().map(|term| (&term.holder, term.fence))
+        entry.term.as_ref().ok().map(|term| (&term.holder, term.fence))
     }
 
     fn acquire(&mut self, who: &Holder, request: RequestId, at_least: Fence, now: Moment) -> Reply {
         let until = now + self.ttl;
         let Some(highest) = self.fence else {
-            self.fence = Some(at_least);
-            self.lease = Some(Entry { term: None, until });
+            self.fence = Some(at_least.max(Fence(now.0)));
+            self.lease = Some(Entry { term: Err(AwaitsHolder(at_least)), until });
             return self.refusal();
         };
         // A process that asks does not act: what it was given before is its own to take back.
-        let is_free = match &self.lease {
+        let is_free = match self.lease.as_mut().map(|entry| &mut entry.term) {
             None => true,
-            Some(Entry { term: None, .. }) => false,
-            Some(Entry { term: Some(term), .. }) => {
-                term.holder.id == who.id && term.request < request
+            Some(Err(awaits)) => {
+                awaits.0 = awaits.0.max(at_least);
+                false
             }
+            Some(Ok(term)) => term.holder.id == who.id && term.request < request,
         };
         if !is_free {
             return self.refusal();
         }
         let fence = Fence(highest.max(at_least).0.saturating_add(1));
-        let term = Term { holder: who.clone(), request, fence };
         self.fence = Some(fence);
-        self.lease = Some(Entry { term: Some(term), until });
+        self.lease = Some(Entry { term: Ok(Term { holder: who.clone(), request, fence }), until });
         Reply::Granted { fence }
     }
 
-    fn renew(&mut self, who: &Holder, fence: Fence, now: Moment) -> Reply {
-        let is_waiting = matches!(self.lease, Some(Entry { term: None, .. }));
-        let may_return = match self.fence {
-            None => true,
-            Some(highest) => fence > highest || (is_waiting && fence == highest),
-        };
-        if !self.is_held_by(who, fence) && !may_return {
-            return self.refusal();
-        }
-        self.fence = Some(fence);
+    fn renew(&mut self, who: &Holder, request: RequestId, fence: Fence, now: Moment) -> Reply {
         let until = now + self.ttl;
-        match &mut self.lease {
-            Some(entry) if !may_return => entry.until = until,
-            // The number of no request: each that asks after this is a later one.
-            lease => {
-                let term = Term { holder: who.clone(), request: RequestId(0), fence };
-                *lease = Some(Entry { term: Some(term), until });
+        let may_return = match (self.fence, self.lease.as_ref().map(|entry| &entry.term)) {
+            (None, _) => true,
+            (Some(_), Some(Err(awaits))) => fence >= awaits.0,
+            // It went back to an older state.
+            (Some(highest), _) => fence > highest,
+        };
+        if !self.is_held_by(who, fence) {
+            if !may_return {
+                return self.refusal();
             }
+            self.fence = self.fence.max(Some(fence)).max(Some(Fence(now.0)));
         }
+        // An earlier request to acquire that comes late takes nothing over.
+        self.lease = Some(Entry { term: Ok(Term { holder: who.clone(), request, fence }), until });
         Reply::Renewed { stored: self.stored() }
     }
 
     fn is_held_by(&self, who: &Holder, fence: Fence) -> bool {
-        let term = self.lease.as_ref().and_then(|entry| entry.term.as_ref());
-        term.is_some_and(|term| term.holder.id == who.id && term.fence == fence)
+        self.lease.as_ref().is_some_and(|entry| entry.is_held_by(who, fence))
     }
 
     fn refusal(&self) -> Reply {
-        let term = self.lease.as_ref().and_then(|entry| entry.term.as_ref());
+        let term = self.lease.as_ref().and_then(|entry| entry.term.as_ref().ok());
         Reply::Refused {
             by: term.map(|term| term.holder.clone()),
-            fence: self.fence.unwrap_or_default(),
+            fence: term.map(|term| term.fence).unwrap_or_default(),
         }
     }
 
-    fn is_newest(&self, version: Version, stored: Option<Version>) -> Result<(), Refusal> {
-        match self.fence {
-            None => Err(Refusal::Empty),
-            Some(highest) if version.fence != highest => {
-                Err(Refusal::Fenced { own: version.fence, highest })
-            }
-            Some(_) if stored.is_some_and(|stored| stored > version) => Err(Refusal::Older),
-            Some(_) => Ok(()),
+    fn may_write(
+        &self,
+        version: Version,
+        stored: Option<Version>,
+        now: Moment,
+    ) -> Result<(), Refusal> {
+        match self.holder(now) {
+            Some((_, fence)) if fence == version.fence => {}
+            _ => return Err(Refusal::Fenced(version.fence)),
         }
+        match stored.is_some_and(|stored| stored > version) {
+            true => Err(Refusal::Older),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Entry {
+    fn is_held_by(&self, who: &Holder, fence: Fence) -> bool {
+        let is_it = |term: &Term| term.holder.id == who.id && term.fence == fence;
+        self.term.as_ref().is_ok_and(is_it)
     }
 }

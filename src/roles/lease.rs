@@ -113,7 +113,7 @@ pub enum Reply {
     Refused {
         /// Whose it is; `None`: it is free, or nobody knows yet because the store was emptied.
         by: Option<Holder>,
-        /// The highest fence that the store has heard of.
+        /// Theirs.
         fence: Fence,
     },
     /// The store cannot be reached, or answered with an error. What was asked for may have happened.
