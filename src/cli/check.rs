@@ -54,7 +54,8 @@ pub async fn check(
     let config = Config::check(options.clone(), docker::is_here())?;
     let mut warnings = config::meet(&config).await?;
     warnings.extend(warning);
-    if config.driver == DriverKind::Docker && !docker::is_here() {
+    let starts = config.role.supervises() && config.driver == DriverKind::Docker;
+    if starts && !docker::is_here() {
         warnings.push("there is no Docker socket yet; `serve` waits for it".to_owned());
     }
     Ok(Report { settings: settings(&options, &config), notices: config.notices, warnings })

@@ -217,8 +217,11 @@ impl Leading {
 
     async fn establish(&self, fence: Fence, desired: &Desired) {
         let version = Version { fence, number: 0 };
+        let mut is_said = false;
         while let Err(error) = self.store.save(version, desired.clone()).await {
-            tracing::warn!(%error, "the state could not be written at the beginning of the term");
+            if !std::mem::replace(&mut is_said, true) {
+                tracing::warn!(%error, "the state could not be written at the beginning of a term");
+            }
             tokio::time::sleep(RETRY).await;
         }
     }

@@ -40,6 +40,9 @@ impl World {
             Action::Probe { instance, address, .. } => {
                 self.after(1, Occurrence::ProbeArrives(index, serial, instance, address));
             }
+            Action::Resolve { host, .. } => {
+                return Err(format!("no server is registered, and '{host}' is looked up"));
+            }
             Action::AwaitDrain { instance } => self.await_drain(index, instance),
             Action::Persist { .. } => self.persist(index, action),
             Action::Answer(_, answer) => self.answered(&answer),

@@ -106,6 +106,7 @@ fn settings(scenario: &Scenario) -> Settings {
         ..RingSettings::default()
     };
     Settings {
+        servers: Vec::new(),
         limits,
         keeper: Keeper::Ringmaster,
         ring,

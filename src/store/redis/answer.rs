@@ -15,7 +15,7 @@ pub(super) fn counted(answer: Result<Value, StoreError>) -> Result<(), StoreErro
     let what = what.as_deref().unwrap_or_default();
     let why = match word.as_deref() {
         Some("ok") => return Ok(()),
-        Some("empty") => "it was emptied, and no lease is renewed yet".to_owned(),
+        Some("free") => "the lease has ended, or the store was emptied".to_owned(),
         Some("fenced") => format!("another supervisor has the lease since (fence {what})"),
         Some("older") => format!("a later write is there (number {what})"),
         Some("back") => format!("generation {what} is committed there already"),

@@ -8,8 +8,10 @@ pub(super) struct Keys {
     pub(super) state: String,
     /// Hash with an expiry: who supervises.
     pub(super) lease: String,
-    /// The highest fence given out.
+    /// None that was given out is higher.
     pub(super) fence: String,
+    /// With an expiry: the store was emptied a moment ago, and this is the highest fence shown since.
+    pub(super) quiet: String,
     /// Hash: the routing table in full.
     pub(super) table: String,
     /// Channel: what has changed of the table, and that the lease is free.
@@ -27,6 +29,7 @@ impl Keys {
             state: key("state"),
             lease: key("lease"),
             fence: key("fence"),
+            quiet: key("quiet"),
             table: key("table"),
             tables: key("tables"),
             reports: key("reports"),

@@ -22,8 +22,9 @@ impl RedisStore {
         let keys = &self.0.keys;
         let ttl = u64::try_from(self.0.ttl.as_millis()).unwrap_or(u64::MAX);
         let mut command = cmd("EVAL");
-        command.arg(scripts::LEASE).arg(4);
+        command.arg(scripts::LEASE).arg(5);
         command.arg(&keys.lease).arg(&keys.fence).arg(&keys.state).arg(&keys.table);
+        command.arg(&keys.quiet);
         command.arg(ask).arg(fence.0).arg(ttl).arg(&*who.id.0).arg(&*who.admin);
         command.arg(request.id.0).arg(&keys.tables);
         let answer = match self.call(&command).await {

@@ -228,7 +228,7 @@ impl RedisStore {
     async fn write(&self, version: Version, desired: Desired) -> io::Result<()> {
         let text = codec::text_of(&self.0.fleet, &desired)?;
         let mut command = cmd("EVAL");
-        command.arg(scripts::WRITE).arg(2).arg(&self.0.keys.fence).arg(&self.0.keys.state);
+        command.arg(scripts::WRITE).arg(2).arg(&self.0.keys.lease).arg(&self.0.keys.state);
         command.arg(version.fence.0).arg(version.number).arg(desired.generation().0);
         command.arg(codec::VERSION).arg(text);
         let answer = self.call(&command).await;
@@ -261,7 +261,7 @@ impl RedisStore {
         let news = wire::news_text(version, delta).map_err(unwritable)?;
         let keys = &self.0.keys;
         let mut command = cmd("EVAL");
-        command.arg(scripts::PUBLISH).arg(2).arg(&keys.fence).arg(&keys.table);
+        command.arg(scripts::PUBLISH).arg(2).arg(&keys.lease).arg(&keys.table);
         command.arg(version.fence.0).arg(version.number).arg(text).arg(&keys.tables).arg(news);
         counted(self.call(&command).await)?;
         self.memory().table = Some(publication.clone());

@@ -60,7 +60,7 @@ async fn acquire(store: &RedisStore, who: &str, id: u64, at_least: u64) -> Reply
 /// An empty store gives nothing out for a while; this takes that as passed.
 async fn won(server: &RedisServer, store: &RedisStore) -> Fence {
     assert!(matches!(acquire(store, "a", 1, 0).await, Reply::Refused { by: None, .. }));
-    server.command(&["DEL", "ringmaster:{t}:lease"]);
+    server.command(&["DEL", "ringmaster:{t}:quiet"]);
     let Reply::Granted { fence } = acquire(store, "a", 2, 0).await else { panic!("not granted") };
     fence
 }
@@ -106,65 +106,78 @@ fn version(fence: Fence, number: u64) -> Version {
 /// The scripts and the pure arbiter say the same to the same requests, whatever comes.
 #[tokio::test]
 async fn the_scripts_decide_as_the_arbiter() {
+    const TTL: Duration = Duration::from_secs(600);
     let Some(server) = RedisServer::start() else { return };
     let store = store(&server);
     let mut chance = StdRng::seed_from_u64(7);
-    let mut kinds = [0; 3];
-    for _ in 0..40 {
+    let (mut kinds, mut written) = ([0; 3], [0; 2]);
+    for _ in 0..60 {
         server.command(&["FLUSHALL"]);
-        let (mut arbiter, mut next) = (Arbiter::new(Duration::from_secs(600)), 0);
-        for step in 0..40 {
+        let (mut arbiter, mut next) = (Arbiter::new(TTL), 0);
+        let (mut now, mut is_empty) = (Moment(1_000), true);
+        for _ in 0..40 {
             next += 1;
             let who = ["a", "b", "c"][chance.random_range(0..3)];
-            let fence = Fence(chance.random_range(0..6));
+            // Some as they are given out after this time, some as if from long ago.
+            let fence = Fence(chance.random_range(0..6) + chance.random_range(0..3).min(1) * 1_000);
             // Sometimes one that is late.
             let id = if chance.random_bool(0.2) { next / 2 } else { next };
-            let now = Moment(step);
             match chance.random_range(0..12) {
-                0..6 => {
-                    let ask = match chance.random_range(0..4) {
+                0..7 => {
+                    let ask = match chance.random_range(0..5) {
                         0 | 1 => Ask::Acquire { at_least: fence },
-                        2 => Ask::Renew { fence },
+                        2 | 3 => Ask::Renew { fence },
                         _ => Ask::Release { fence },
                     };
                     let asked = request(id, ask);
                     let expected = arbiter.ask(&holder(who), &asked, now);
                     let reply = store.ask(&holder(who), &asked).await;
                     assert_eq!(reply, expected, "{asked:?} of {who}");
+                    if std::mem::take(&mut is_empty) {
+                        // Its fences go on from the time there.
+                        let begins = match ask {
+                            Ask::Renew { fence } => fence.0.max(now.0),
+                            _ => now.0,
+                        };
+                        let begins = begins.to_string();
+                        server.command(&["SET", "ringmaster:{t}:fence", &begins]);
+                    }
                     kinds[match reply {
                         Reply::Granted { .. } => 0,
                         Reply::Renewed { .. } => 1,
                         _ => 2,
                     }] += 1;
                 }
-                6 | 7 => {
+                7 | 8 => {
                     let version = version(fence, chance.random_range(0..4));
                     let desired = grown(chance.random_range(0..3));
-                    let expected = arbiter.write(version, desired.generation());
-                    let written = store.save(version, desired).await;
-                    assert_eq!(written.is_ok(), expected.is_ok(), "{written:?} {expected:?}");
+                    let expected = arbiter.write(version, desired.generation(), now);
+                    let saved = store.save(version, desired).await;
+                    assert_eq!(saved.is_ok(), expected.is_ok(), "{saved:?} {expected:?}");
+                    written[usize::from(saved.is_ok())] += 1;
                 }
-                8 | 9 => {
+                9 => {
                     let version = version(fence, chance.random_range(0..4));
-                    let expected = arbiter.publish(version);
+                    let expected = arbiter.publish(version, now);
                     let published = store.publish(&publication(version, 1, None), None).await;
                     assert_eq!(published.is_ok(), expected.is_ok(), "{published:?} {expected:?}");
                 }
                 10 => {
-                    // Whoever had it is as good as dead.
-                    server.command(&["DEL", "ringmaster:{t}:lease"]);
-                    let nothing = request(1, Ask::Release { fence: Fence(u64::MAX) });
-                    arbiter.ask(&holder("d"), &nothing, Moment(u64::MAX));
+                    // Much time passes: whoever had it is as good as dead.
+                    now = now + TTL;
+                    server.command(&["DEL", "ringmaster:{t}:lease", "ringmaster:{t}:quiet"]);
                 }
-                _ if chance.random_bool(0.3) => {
+                _ if chance.random_bool(0.2) => {
                     server.command(&["FLUSHALL"]);
                     arbiter.empty();
+                    (now, is_empty) = (Moment(1_000), true);
                 }
                 _ => {}
             }
         }
     }
-    assert!(kinds.iter().all(|count| *count > 20), "{kinds:?}");
+    let is_met = |count: &u32| *count > 20;
+    assert!(kinds.iter().chain(&written).all(is_met), "{kinds:?} {written:?}");
 }
 
 #[tokio::test]
@@ -202,16 +215,23 @@ async fn what_was_written_is_read_and_what_was_lost_is_written_again() {
     assert!(matches!(store.load().await.unwrap(), Loaded::Nothing));
     let fence = won(&server, &store).await;
     store.save(version(fence, 1), grown(3)).await.unwrap();
-    // A generation never goes back.
-    let back = store.save(version(fence, 2), grown(2)).await.unwrap_err();
+    // What is written late does not count, and no generation goes back in a later term.
+    let late = store.save(version(fence, 0), grown(3)).await.unwrap_err();
+    assert!(late.to_string().contains("a later write is there"), "{late}");
+    store.ask(&holder("a"), &request(3, Ask::Release { fence })).await;
+    let ended = store.save(version(fence, 2), grown(3)).await.unwrap_err();
+    assert!(ended.to_string().contains("the lease has ended"), "{ended}");
+    let Reply::Granted { fence } = acquire(&store, "a", 4, 0).await else { panic!("not free") };
+    let back = store.save(version(fence, 1), grown(2)).await.unwrap_err();
     assert!(back.to_string().contains("is committed there already"), "{back}");
+    store.save(version(fence, 1), grown(3)).await.unwrap();
 
     let first = publication(version(fence, 1), 3, None);
     store.publish(&first, None).await.unwrap();
     assert_eq!(store.table(Version::default()).await.unwrap(), Some(first.clone()));
     assert_eq!(store.table(first.version()).await.unwrap(), None);
     server.command(&["FLUSHALL"]);
-    let renewed = store.ask(&holder("a"), &request(3, Ask::Renew { fence })).await;
+    let renewed = store.ask(&holder("a"), &request(5, Ask::Renew { fence })).await;
     let Reply::Renewed { stored } = renewed else { panic!("{renewed:?}") };
     assert_eq!(stored, Stored::default());
     store.refill(stored).await;
