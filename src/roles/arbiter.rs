@@ -5,10 +5,15 @@
 //! | asked | done, else refused |
 //! |---|---|
 //! | acquire | the lease is free, or this process's own from an earlier request; the next fence is above all that were given out or that the process has heard of |
-//! | the same, of an empty store | nothing for a `ttl`: somebody may hold a lease that was forgotten. Fences go on from the time in milliseconds, which is above all that were given out before: there were fewer terms than that |
-//! | renew | it is this process's under this fence; or the store was emptied since, and nobody has shown a higher one. One that has only expired is not renewed: its holder has given it up already |
+//! | renew | it is this process's under this fence. One that has only expired is not renewed: its holder has given it up already |
 //! | release | it is this process's under this fence |
 //! | write | the lease is held under its fence, it is not older than what is there, and no generation goes back from one term to the next |
+//!
+//! A store that was emptied is *quiet* for a `ttl` from when it is first asked: there may be a holder
+//! that it has forgotten. It grants nothing to any process then, whatever is released or ends, and a
+//! renewal gives a lease back, if its fence is higher than all that others have shown. After that time
+//! a holder has renewed, or its lease has ended. Fences go on from the time in milliseconds, which is
+//! above all that were given out before: there were fewer terms than that.
 
 use std::time::Duration;
 
@@ -25,27 +30,27 @@ pub struct Arbiter {
     ttl: Duration,
     /// None that was given out is higher; `None`: the store is empty.
     fence: Option<Fence>,
+    quiet: Option<Quiet>,
     lease: Option<Entry>,
     state: Option<(Version, Generation)>,
     table: Option<Version>,
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    term: Result<Term, AwaitsHolder>,
+/// The store was emptied.
+#[derive(Clone, Copy, Debug)]
+struct Quiet {
     until: Moment,
+    /// The highest fence that a process has shown since.
+    shown: Fence,
 }
 
-/// The store was emptied: whoever holds a lease has it back under no lower fence than this one.
-#[derive(Clone, Copy, Debug)]
-struct AwaitsHolder(Fence);
-
 #[derive(Clone, Debug)]
-struct Term {
+struct Entry {
     holder: Holder,
     /// The last request that it was given or renewed to.
     request: RequestId,
     fence: Fence,
+    until: Moment,
 }
 
 /// Why a write does not count.
@@ -71,13 +76,16 @@ pub enum Refusal {
 impl Arbiter {
     /// An empty store.
     pub fn new(ttl: Duration) -> Self {
-        Self { ttl, fence: None, lease: None, state: None, table: None }
+        Self { ttl, fence: None, quiet: None, lease: None, state: None, table: None }
     }
 
     /// Decides a request about the lease.
     pub fn ask(&mut self, who: &Holder, request: &Request, now: Moment) -> Reply {
-        if self.lease.as_ref().is_some_and(|entry| entry.until <= now) {
-            self.lease = None;
+        self.lease = self.lease.take().filter(|entry| entry.until > now);
+        self.quiet = self.quiet.filter(|quiet| quiet.until > now);
+        if self.fence.is_none() {
+            self.fence = Some(Fence(now.0));
+            self.quiet = Some(Quiet { until: now + self.ttl, shown: Fence::default() });
         }
         match request.ask {
             Ask::Acquire { at_least } => self.acquire(who, request.id, at_least, now),
@@ -136,62 +144,57 @@ impl Arbiter {
     /// Who holds the lease, and under which fence.
     pub fn holder(&self, now: Moment) -> Option<(&Holder, Fence)> {
         let entry = self.lease.as_ref().filter(|entry| entry.until > now)?;
-        entry.term.as_ref().ok().map(|term| (&term.holder, term.fence))
+        Some((&entry.holder, entry.fence))
     }
 
     fn acquire(&mut self, who: &Holder, request: RequestId, at_least: Fence, now: Moment) -> Reply {
-        let until = now + self.ttl;
-        let Some(highest) = self.fence else {
-            self.fence = Some(at_least.max(Fence(now.0)));
-            self.lease = Some(Entry { term: Err(AwaitsHolder(at_least)), until });
-            return self.refusal();
-        };
-        // A process that asks does not act: what it was given before is its own to take back.
-        let is_free = match self.lease.as_mut().map(|entry| &mut entry.term) {
-            None => true,
-            Some(Err(awaits)) => {
-                awaits.0 = awaits.0.max(at_least);
-                false
-            }
-            Some(Ok(term)) => term.holder.id == who.id && term.request < request,
-        };
-        if !is_free {
+        if let Some(quiet) = &mut self.quiet {
+            quiet.shown = quiet.shown.max(at_least);
             return self.refusal();
         }
-        let fence = Fence(highest.max(at_least).0.saturating_add(1));
-        self.fence = Some(fence);
-        self.lease = Some(Entry { term: Ok(Term { holder: who.clone(), request, fence }), until });
+        // A process that asks does not act: what it was given before is its own to take back.
+        let is_own = |entry: &Entry| entry.holder.id == who.id && entry.request < request;
+        if !self.lease.as_ref().is_none_or(is_own) {
+            return self.refusal();
+        }
+        let highest = self.fence.unwrap_or_default().max(at_least);
+        let fence = Fence(highest.0.saturating_add(1));
+        self.give(who, request, fence, now);
         Reply::Granted { fence }
     }
 
     fn renew(&mut self, who: &Holder, request: RequestId, fence: Fence, now: Moment) -> Reply {
-        let until = now + self.ttl;
-        let may_return = match (self.fence, self.lease.as_ref().map(|entry| &entry.term)) {
-            (None, _) => true,
-            (Some(_), Some(Err(awaits))) => fence >= awaits.0,
-            // It went back to an older state.
-            (Some(highest), _) => fence > highest,
-        };
-        if !self.is_held_by(who, fence) {
-            if !may_return {
-                return self.refusal();
-            }
-            self.fence = self.fence.max(Some(fence)).max(Some(Fence(now.0)));
+        let is_above_lease = self.lease.as_ref().is_none_or(|entry| entry.fence < fence);
+        let is_back = self.quiet.is_some_and(|quiet| fence >= quiet.shown) && is_above_lease;
+        // Higher than all: the store has gone back to an older state.
+        let may_return = is_back || self.fence < Some(fence);
+        if !self.is_held_by(who, fence) && !may_return {
+            return self.refusal();
         }
-        // An earlier request to acquire that comes late takes nothing over.
-        self.lease = Some(Entry { term: Ok(Term { holder: who.clone(), request, fence }), until });
+        if let Some(quiet) = &mut self.quiet {
+            quiet.shown = quiet.shown.max(fence);
+        }
+        // With its number, so that an earlier request to acquire that comes late takes nothing over.
+        self.give(who, request, fence, now);
         Reply::Renewed { stored: self.stored() }
     }
 
+    fn give(&mut self, who: &Holder, request: RequestId, fence: Fence, now: Moment) {
+        self.fence = self.fence.max(Some(fence));
+        let until = now + self.ttl;
+        self.lease = Some(Entry { holder: who.clone(), request, fence, until });
+    }
+
     fn is_held_by(&self, who: &Holder, fence: Fence) -> bool {
-        self.lease.as_ref().is_some_and(|entry| entry.is_held_by(who, fence))
+        let is_it = |entry: &Entry| entry.holder.id == who.id && entry.fence == fence;
+        self.lease.as_ref().is_some_and(is_it)
     }
 
     fn refusal(&self) -> Reply {
-        let term = self.lease.as_ref().and_then(|entry| entry.term.as_ref().ok());
+        let entry = self.lease.as_ref();
         Reply::Refused {
-            by: term.map(|term| term.holder.clone()),
-            fence: term.map(|term| term.fence).unwrap_or_default(),
+            by: entry.map(|entry| entry.holder.clone()),
+            fence: entry.map(|entry| entry.fence).unwrap_or_default(),
         }
     }
 
@@ -209,12 +212,5 @@ impl Arbiter {
             true => Err(Refusal::Older),
             false => Ok(()),
         }
-    }
-}
-
-impl Entry {
-    fn is_held_by(&self, who: &Holder, fence: Fence) -> bool {
-        let is_it = |term: &Term| term.holder.id == who.id && term.fence == fence;
-        self.term.as_ref().is_ok_and(is_it)
     }
 }

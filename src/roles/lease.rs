@@ -23,11 +23,11 @@
 //!   supervisor finds it in a list and adopts or removes it. The margin is also what a process may lose
 //!   between the question and the beginning. A machine that is suspended with its clock standing still
 //!   is beyond that; its writes are refused all the same.
-//! - The store keeps what it has, or loses all of it. An emptied one gives the lease to none for a
-//!   whole `ttl`, but back to who shows a fence: so the holder goes on, and if there is none, its
-//!   lease has ended by then. One that went back to an older state (a replica that lagged behind and
+//! - The store keeps what it has, or loses all of it. An emptied one grants nothing for a whole `ttl`,
+//!   but gives the lease back to a holder that renews it: so that one goes on, and if there is none,
+//!   its lease has ended by then. One that went back to an older state (a replica that lagged behind and
 //!   was promoted) may give the lease out twice for up to a `ttl`; the fences then still tell who was
-//!   later, as far as anybody has [heard](Lease::heard) of them.
+//!   later, as far as a process has [heard](Lease::heard) of them.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ pub enum Reply {
     },
     /// The lease is not yours.
     Refused {
-        /// Whose it is; `None`: it is free, or nobody knows yet because the store was emptied.
+        /// Whose it is; `None`: it is free, or not known yet because the store was emptied.
         by: Option<Holder>,
         /// Theirs.
         fence: Fence,
@@ -253,25 +253,27 @@ impl Lease {
         Step { stored, ..self.step(change.or(expired), now) }
     }
 
-    /// Somebody has acted under a fence. A holder of a lower one gives its lease back, to come again
+    /// A process has acted under a fence. A holder of a lower one gives its lease back, to come again
     /// with a higher one: balancers do not go back to lower fences.
     pub fn heard(&mut self, fence: Fence, now: Moment) -> Step {
         self.known = self.known.max(fence);
+        let expired = self.expire(now, 0.5);
         match self.role {
             Role::Holder { fence: own, .. } if own < fence => {
                 self.role = Role::Standby { ask_at: now + self.timing.retry_after };
                 self.give_back(own, Loss::Outranked(fence), now)
             }
-            _ => self.step(None, now),
+            _ => self.step(expired, now),
         }
     }
 
     /// The store lets it be known that the lease is free: a standby asks at once.
     pub fn nudge(&mut self, now: Moment) -> Step {
+        let expired = self.expire(now, 0.5);
         if let Role::Standby { ask_at } = &mut self.role {
             *ask_at = now.min(*ask_at);
         }
-        self.step(None, now)
+        self.step(expired, now)
     }
 
     /// The process ends: it acts no more, and wants the lease no more.

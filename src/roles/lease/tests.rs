@@ -249,3 +249,46 @@ fn a_fence_that_was_given_out_before_is_not_acted_under() {
     let step = a.lease.replied(request.id, Reply::Granted { fence: Fence(4) }, Moment(1), 0.5);
     assert_eq!((step.change, a.fence(1)), (None, None));
 }
+
+#[test]
+fn what_comes_late_to_an_emptied_store_deposes_no_holder() {
+    let (mut a, mut b, mut store) = (Process::new("a", 0), Process::new("b", 0), store());
+    play(&mut [&mut a], &mut store, 2_000, 3_000);
+    let renewal =
+        Request { id: RequestId(90), ask: Ask::Renew { fence: Fence(1) }, deadline: Moment(0) };
+    let release =
+        Request { id: RequestId(91), ask: Ask::Release { fence: Fence(1) }, deadline: Moment(0) };
+    let again = Request {
+        id: RequestId(92),
+        ask: Ask::Acquire { at_least: Fence(9) },
+        deadline: Moment(0),
+    };
+    // `a` is cut off, and `b` takes over.
+    play(&mut [&mut b], &mut store, 3_000, 8_000);
+    assert_eq!(b.fence(7_999), Some(2));
+    store.empty();
+    // What `a` had sent before arrives first.
+    let holder = a.holder.clone();
+    assert!(matches!(store.ask(&holder, &renewal, Moment(8_000)), Reply::Renewed { .. }));
+    for request in [&again, &release, &again] {
+        assert!(matches!(store.ask(&holder, request, Moment(8_001)), Reply::Refused { .. }));
+    }
+    assert_eq!(store.holder(Moment(8_001)), None);
+    store.empty();
+    store.ask(&holder, &renewal, Moment(8_002));
+    play(&mut [&mut b], &mut store, 8_003, 12_000);
+    assert_eq!((b.changes.len(), b.fence(11_999)), (1, Some(2)), "{:?}", b.changes);
+}
+
+#[test]
+fn news_after_a_freeze_find_the_lease_ended() {
+    let (mut a, mut store) = (Process::new("a", 0), store());
+    play(&mut [&mut a], &mut store, 2_000, 3_000);
+    let mut other = a.lease.clone();
+    for step in [a.lease.heard(Fence(0), Moment(9_000)), other.nudge(Moment(9_000))] {
+        let lost = Change::Lost { fence: Fence(1), why: Loss::Expired };
+        assert_eq!(step.change, Some(lost));
+        let renews = |request: &Request| matches!(request.ask, Ask::Renew { .. });
+        assert!(!step.send.as_ref().is_some_and(renews), "{:?}", step.send);
+    }
+}

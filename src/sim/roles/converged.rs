@@ -111,6 +111,6 @@ fn is_well(state: &State) -> Result<(), String> {
     }
     match state.instances.len() == state.desired.replicas().len() && state.reaping.is_empty() {
         true => Ok(()),
-        false => Err(format!("instances of nobody are left: {:?}", state.instances)),
+        false => Err(format!("instances are left over: {:?}", state.instances)),
     }
 }

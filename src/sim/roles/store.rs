@@ -77,7 +77,7 @@ impl World {
     /// A process sends something to the store, which it may never reach.
     pub(super) fn call(&mut self, who: Who, call: Call) {
         if self.store.away_until > self.now {
-            // Refused at once, where somebody waits for the answer.
+            // Refused at once.
             if let Call::Lease(request) = call {
                 self.after(1, Occurrence::Told(who, Told::Lease(request.id, Reply::Failed)));
             }
