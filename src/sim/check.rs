@@ -34,6 +34,9 @@
 //! | given up early | a removal is finished at once |
 //! | a ring that is not on disk | a change takes effect when it is accepted |
 //! | changed who there is | a weight of 3 drops its replica |
+//! | is drained, and in the table | the plan sets aside none |
+//! | moves keys (a drain) | a drained replica loses weight |
+//! | steps undo each other | a registered server that fails gets a successor |
 //! | answered twice | answering twice |
 //! | a command is stuck, never answered | a rollback is never finished; a lost write is waited for |
 //! | no wake-up was asked for | `Clock::is_due` remembers the last deadline only, or none |
