@@ -1,6 +1,7 @@
 #!/bin/sh
 # All tests. Those that need a Docker engine are skipped with one line where none answers, unless
-# RINGMASTER_TEST_DOCKER=required.
+# RINGMASTER_TEST_DOCKER=required; those that need Debian's redis-server likewise, with
+# RINGMASTER_TEST_REDIS=required.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

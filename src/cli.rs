@@ -336,6 +336,15 @@ pub fn secret_on_command_line(given: &ArgMatches) -> Option<String> {
             "`--{flag}`: every user of this machine can read it there (`ps`); use {instead} or the environment"
         ));
     }
+    if on_command_line(&"store")
+        && let Ok(Some(url)) = given.try_get_one::<Secret>("store")
+        && url.0.contains('@')
+    {
+        return Some(
+            "`--store`: every user of this machine can read its password there (`ps`); use the configuration file or the environment"
+                .to_owned(),
+        );
+    }
     given.subcommand().and_then(|(_, inner)| secret_on_command_line(inner))
 }
 

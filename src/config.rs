@@ -15,6 +15,7 @@ mod ports;
 mod preset;
 mod proxy;
 mod ring;
+mod store;
 mod upstreams;
 
 use std::{
@@ -38,6 +39,7 @@ pub use log::log_filter;
 pub use machine::{meet, program, resolve};
 pub use mounts::MountGroup;
 pub use options::Options;
+pub use store::{Role, StoreKind};
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +98,16 @@ pub struct Config {
     pub upstreams: Vec<Registration>,
     /// Directory of the state file.
     pub state_dir: PathBuf,
+    /// Where the state is kept.
+    pub store: StoreKind,
+    /// How long a call of the store may take.
+    pub store_timeout: Duration,
+    /// Whether backends that others list in the store are registered servers.
+    pub backends: bool,
+    /// What this process does.
+    pub role: Role,
+    /// Where other processes reach the admin port, `HOST:PORT`; `None`: at its address.
+    pub advertise: Option<String>,
     /// Address of the admin port.
     pub admin: SocketAddr,
     /// Who may use the admin port and the scaling API.
@@ -134,7 +146,13 @@ impl Config {
         // There is no driver that could start one.
         let starts = driver != DriverKind::Static;
         let replicas = if starts { options.replicas.unwrap_or(3) } else { 0 };
-        let upstreams = upstreams::upstreams_of(&options)?;
+        let store = store::store_of(&options)?;
+        let role = store::role_of(&options, &store, driver)?;
+        // A balancer routes by what others know.
+        let upstreams = match role.supervises() {
+            true => upstreams::upstreams_of(&options)?,
+            false => Vec::new(),
+        };
         let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
@@ -154,6 +172,9 @@ impl Config {
         let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
         ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
+        let advertise = store::advertise_of(&options, &store, role, admin)?;
+        store::may_stop_replicas(&options, &store)?;
+        let backends = store::backends_of(&options, &store)?;
         notices.extend(access.notice(proxy.listen, &mounts));
         Ok(Self {
             fleet: fleet_of(&options)?,
@@ -167,6 +188,11 @@ impl Config {
             init: init_of(&options)?,
             upstreams,
             state_dir: options.state_dir.clone().unwrap_or_else(|| PathBuf::from(".ringmaster")),
+            store,
+            store_timeout: store::timeout_of(&options)?,
+            backends,
+            role,
+            advertise,
             admin,
             access,
             mounts,

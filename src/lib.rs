@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | [`ring`] | pure: hash functions, placement, lookup, shares, moves | knows of health |
 //! | [`fleet`] | pure: desired, observed, plan, supervisor, table | asks a clock, draws from ambient chance, logs, waits |
+//! | [`roles`] | pure: several processes of one fleet: lease, published tables, acknowledgements | knows of a store's protocol |
 //! | [`balance`] | pure: who gets a request | sees a connection |
 //! | [`simulate`] | pure: a ring through a sequence of changes, without a fleet | knows of instances |
 //! | [`sim`] | pure: the world in which the supervisor is tested | is reached from the program |
@@ -44,7 +45,8 @@
 //!          control ─ publish(RoutingTable) ─► proxy      one swap, loaded once per request
 //!          proxy ─ try_send(failed request) ─► control   bounded; drops are counted
 //! cli ─► simulate ─► balance, ring, fleet::victim      offline: `ringmaster simulate`
-//! ring, fleet, balance, simulate, sim ─► std and hash crates only
+//! store, control ─► roles ─► fleet, ring           several processes of one fleet
+//! ring, fleet, roles, balance, simulate, sim ─► std and hash crates only
 //! ```
 //!
 //! `tests/tidy.rs` holds this up: the pure folders name no clock, thread, lock, runtime, log or
@@ -80,6 +82,7 @@ pub mod fuzzing;
 pub mod logging;
 pub mod proxy;
 pub mod ring;
+pub mod roles;
 pub mod serve;
 pub mod sim;
 pub mod simulate;

@@ -18,7 +18,7 @@ const ROOTS: &[&str] = &["src", "tests", "server", "analysis", "fuzz"];
 const SELF: &str = "tests/tidy.rs";
 
 /// Folders without effects.
-const PURE: &[&str] = &["ring", "fleet", "balance", "sim", "simulate"];
+const PURE: &[&str] = &["ring", "fleet", "roles", "balance", "sim", "simulate"];
 
 /// Words that pure code never uses, and what to do instead. Tests of these folders may.
 const IMPURE: &[(&[&str], &str)] = &[
@@ -49,10 +49,11 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("ring", Arrows::Only(&[])),
     ("balance", Arrows::Only(&["ring"])),
     ("fleet", Arrows::Only(&["ring"])),
-    ("sim", Arrows::Only(&["fleet", "ring"])),
+    ("roles", Arrows::Only(&["fleet", "ring"])),
+    ("sim", Arrows::Only(&["fleet", "ring", "roles"])),
     ("simulate", Arrows::Only(&["balance", "fleet::victim", "ring"])),
     ("driver", Arrows::Only(&["fleet::ids", "fleet::message"])),
-    ("store", Arrows::Only(&["fleet", "ring"])),
+    ("store", Arrows::Only(&["fleet", "ring", "roles"])),
     ("control", Arrows::Never(&["proxy", "api"])),
     ("proxy", Arrows::Never(&["control", "driver"])),
     ("api", Arrows::Never(&["fleet::supervisor", "driver"])),

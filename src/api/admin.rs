@@ -12,21 +12,29 @@ use serde::Deserialize;
 use super::{
     guard::{self, AdminGuard},
     health, logs, metrics, nodes, retry, scaling, servers,
+    shared::{self, Shared},
     traffic::Traffic,
     wire,
 };
-use crate::control::Handle;
+use crate::control::{Handle, roles::Term};
 
 #[derive(Clone)]
 struct Admin {
     handle: Handle,
     traffic: Traffic,
+    shared: Option<(Shared, Term)>,
 }
 
 /// The routes, behind their guard.
 pub fn router(handle: Handle, traffic: Traffic, guard: AdminGuard) -> Router {
-    let state = Admin { handle: handle.clone(), traffic: traffic.clone() };
-    let router = Router::new()
+    guard::admin(routes(handle, traffic, None), guard)
+}
+
+/// The routes. `shared`: where other processes share the fleet, which this one supervises.
+pub(super) fn routes(handle: Handle, traffic: Traffic, shared: Option<(&Shared, &Term)>) -> Router {
+    let shared = shared.map(|(shared, term)| (shared.clone(), term.clone()));
+    let state = Admin { handle: handle.clone(), traffic: traffic.clone(), shared };
+    Router::new()
         .route("/api/status", get(status).fallback(only_read))
         .route("/api/decisions", get(decisions).fallback(only_read))
         .route("/metrics", get(metrics_page).fallback(only_read))
@@ -37,12 +45,18 @@ pub fn router(handle: Handle, traffic: Traffic, guard: AdminGuard) -> Router {
         .merge(retry::router(handle.clone()))
         .merge(logs::router(handle.clone()))
         .merge(scaling::router(handle))
-        .fallback(unknown);
-    guard::admin(router, guard)
+        .fallback(unknown)
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    Json(wire::status(&admin.handle.view(), admin.handle.clock())).into_response()
+    let status = wire::status(&admin.handle.view(), admin.handle.clock());
+    let Some((own, term)) = &admin.shared else { return Json(status).into_response() };
+    // It is made of texts and numbers only.
+    let mut status = serde_json::to_value(status).unwrap_or_default();
+    for (key, value) in shared::status(own, term) {
+        status[key] = value;
+    }
+    Json(status).into_response()
 }
 
 #[derive(Deserialize)]
@@ -62,8 +76,11 @@ async fn decisions(
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> Response {
-    let text = metrics::text(&admin.handle, &(admin.traffic.totals)());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let mut text = metrics::text(&admin.handle, &(admin.traffic.totals)());
+    if let Some((own, term)) = &admin.shared {
+        text.push_str(&metrics::text_of_roles(&own.roles, Some(term)));
+    }
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 async fn only_read() -> Response {

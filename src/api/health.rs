@@ -20,12 +20,17 @@ pub(super) fn router(handle: Handle) -> Router {
         .with_state(handle)
 }
 
-async fn livez() -> Response {
+pub(super) async fn livez() -> Response {
     text(StatusCode::OK, "ok")
 }
 
 async fn readyz(State(handle): State<Handle>) -> Response {
-    match readiness(&handle.view()) {
+    answer(readiness(&handle.view()))
+}
+
+/// What `/readyz` answers.
+pub(super) fn answer(ready: Result<(), String>) -> Response {
+    match ready {
         Ok(()) => text(StatusCode::OK, "ok"),
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
     }

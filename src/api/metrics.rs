@@ -3,8 +3,11 @@
 use std::fmt::Write;
 
 use crate::{
-    control::Handle,
-    fleet::ids::InstanceId,
+    control::{
+        Handle,
+        roles::{Roles, Term},
+    },
+    fleet::{ids::InstanceId, table::RoutingTable},
     logging,
     proxy::{BOUNDS_MICROS, HistogramTotals, InstanceTotals, Totals},
 };
@@ -12,19 +15,69 @@ use crate::{
 /// What the data plane has counted, asked for at each scrape.
 pub type TotalsSource = std::sync::Arc<dyn Fn() -> Totals + Send + Sync>;
 
+/// What kind of text it is.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 pub(super) fn text(handle: &Handle, totals: &Totals) -> String {
     let mut out = String::new();
     fleet_metrics(&mut out, handle);
+    let view = handle.view();
+    let instances = view.replicas.iter().flat_map(|replica| &replica.instances);
+    let names: Vec<(InstanceId, &str)> =
+        instances.map(|instance| (instance.id, instance.name.as_str())).collect();
+    data_plane_metrics(&mut out, &names, totals);
+    out
+}
+
+/// The same of a process that follows: it knows its table only.
+pub(super) fn text_of_follower(table: Option<&RoutingTable>, totals: &Totals) -> String {
+    let mut out = String::new();
+    let targets = table.into_iter().flat_map(|table| table.targets.iter().flatten());
+    let names: Vec<(InstanceId, &str)> =
+        targets.map(|target| (target.instance, target.name.as_str())).collect();
+    let (name, help) = ("ringmaster_replicas", "Replicas in service.");
+    header(&mut out, name, "gauge", help);
+    line(&mut out, name, "", names.len() as f64);
+    data_plane_metrics(&mut out, &names, totals);
+    out
+}
+
+/// The part of a process in a fleet that others share; `term`: it supervises.
+pub(super) fn text_of_roles(roles: &Roles, term: Option<&Term>) -> String {
+    let mut out = String::new();
+    let version = roles.local().now().version();
+    let balancers = term.map(Term::balancers).unwrap_or_default();
+    let live = balancers.iter().filter(|balancer| balancer.is_live).count();
+    let is_up = roles.store().trouble().is_none();
+    let gauges: [(&str, &str, f64); 6] = [
+        ("ringmaster_leading", "Whether it supervises.", f64::from(u8::from(term.is_some()))),
+        ("ringmaster_store_up", "Whether the store answers.", f64::from(u8::from(is_up))),
+        ("ringmaster_table_fence", "Term of the routing table.", version.fence.0 as f64),
+        ("ringmaster_table_number", "Number of the routing table.", version.number as f64),
+        ("ringmaster_balancers", "Other balancers that report.", live as f64),
+        (
+            "ringmaster_balancers_disagreeing",
+            "Balancers with another ring than the published one for more than a second.",
+            term.map_or(0, Term::disagreeing) as f64,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        header(&mut out, name, "gauge", help);
+        line(&mut out, name, "", value);
+    }
+    out
+}
+
+fn data_plane_metrics(out: &mut String, names: &[(InstanceId, &str)], totals: &Totals) {
     for field in totals.fields() {
         let name = format!("ringmaster_{}_total", field.name);
-        header(&mut out, &name, "counter", field.help);
-        line(&mut out, &name, "", field.value as f64);
+        header(out, &name, "counter", field.help);
+        line(out, &name, "", field.value as f64);
     }
     let name = "ringmaster_log_lines_dropped_total";
-    header(&mut out, name, "counter", "Lines of the balancer's own log that were not written.");
-    line(&mut out, name, "", logging::lines_dropped() as f64);
-    replica_metrics(&mut out, handle, totals);
-    out
+    header(out, name, "counter", "Lines of the balancer's own log that were not written.");
+    line(out, name, "", logging::lines_dropped() as f64);
+    replica_metrics(out, names, totals);
 }
 
 fn header(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -82,11 +135,7 @@ fn fleet_metrics(out: &mut String, handle: &Handle) {
     }
 }
 
-fn replica_metrics(out: &mut String, handle: &Handle, totals: &Totals) {
-    let view = handle.view();
-    let instances = view.replicas.iter().flat_map(|replica| &replica.instances);
-    let names: Vec<(InstanceId, &str)> =
-        instances.map(|instance| (instance.id, instance.name.as_str())).collect();
+fn replica_metrics(out: &mut String, names: &[(InstanceId, &str)], totals: &Totals) {
     let known: Vec<(String, &InstanceTotals)> = totals
         .instances
         .iter()

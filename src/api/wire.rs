@@ -79,12 +79,16 @@ pub(super) enum Change<'a> {
 }
 
 pub(super) fn replicas(view: &FleetView, change: Change<'_>) -> ReplicasWire {
+    names_of_replicas(&view.in_service, change)
+}
+
+pub(super) fn names_of_replicas(names: &[ReplicaName], change: Change<'_>) -> ReplicasWire {
     let (added, removed) = match change {
         Change::None => (None, None),
         Change::Added(names) => (Some(texts(names)), None),
         Change::Removed(names) => (None, Some(texts(names))),
     };
-    let replicas = texts(&view.in_service);
+    let replicas = texts(names);
     ReplicasWire { n: replicas.len(), replicas, added, removed }
 }
 

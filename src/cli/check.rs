@@ -48,7 +48,8 @@ pub async fn check(
     let mut warnings = given.warnings;
     warnings.extend(config::meet(&config).await?);
     warnings.extend(warning);
-    if config.driver == DriverKind::Docker && !docker::is_here() {
+    let starts = config.role.supervises() && config.driver == DriverKind::Docker;
+    if starts && !docker::is_here() {
         warnings.push("there is no Docker socket yet; `serve` waits for it".to_owned());
     }
     Ok(Report { settings: settings(&given.options, &config), notices: config.notices, warnings })
@@ -184,6 +185,9 @@ mod tests {
         for shown in [report.text(), report.json(), format!("{:?}", report.settings)] {
             assert!(!shown.contains("s3cret") && !shown.contains(key), "{shown}");
         }
+        let text = self::report(&["--store", "redis://:s3cret@h:1/2", "--driver", "static"]).text();
+        assert!(!text.contains("s3cret"), "{text}");
+        assert_eq!(line(&text, "store"), "redis at h:1/2");
         assert_eq!(line(&report.text(), "env"), "PASSWORD=(hidden)");
         assert_eq!(line(&report.text(), "admin_token"), "(hidden)");
     }

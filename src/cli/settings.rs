@@ -35,6 +35,8 @@ pub(super) fn settings(options: &Options, config: &Config) -> Vec<Setting> {
             false if key == "env" => {
                 config.env.iter().map(|(name, _)| format!("{name}={HIDDEN}")).collect()
             }
+            // Where it is, is no secret.
+            false if key == "store" => config.store.describe().into(),
             false => without_secrets(argument, &given[&key]),
         };
         let is_hidden = !is_default && argument.is_hide_env_values_set();

@@ -222,6 +222,7 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, H
             text.push_str("joining\n");
             put_instance(&mut text, instance);
         }
+        put_processes(&mut text, status);
         text
     })?;
     Ok((text, health))
@@ -236,6 +237,27 @@ fn replica_line(replica: &Value) -> String {
         line.push_str(", drained");
     }
     line
+}
+
+/// The processes that share the fleet, where there are several.
+fn put_processes(text: &mut String, status: &Value) {
+    let lease = &status["lease"];
+    if lease.is_null() {
+        return;
+    }
+    let (admin, store) = (word(&lease["admin"]), word(&status["store"]));
+    let _ = writeln!(text, "supervised at {admin} (term {}), store {store}", lease["fence"]);
+    for balancer in status["balancers"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            text,
+            "balancer {}: table {}, ring {}, heard {} ms ago{}",
+            word(&balancer["id"]),
+            word(&balancer["version"]),
+            word(&balancer["digest"]),
+            balancer["heartbeat_age_ms"],
+            if balancer["live"] == false { ", silent" } else { "" }
+        );
+    }
 }
 
 fn roll_line(status: &Value) -> Option<String> {

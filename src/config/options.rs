@@ -122,6 +122,25 @@ pub struct Options {
     /// Directory of the state file [default: .ringmaster]
     #[arg(long, env = "RINGMASTER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Where the fleet's state is kept: file, or redis://[USER:PASSWORD@]HOST[:PORT][/DB] (rediss:// with TLS, redis+sentinel://HOST,HOST/MASTER by Sentinel), which several supervisors and balancers share [default: file]
+    #[arg(long, env = "RINGMASTER_STORE", value_name = "URL", hide_env_values = true)]
+    #[serde(deserialize_with = "hidden")]
+    pub store: Option<Secret>,
+    /// File with the certificates (PEM) that vouch for a store with TLS [default: those of the system]
+    #[arg(long, env = "RINGMASTER_STORE_CA", value_name = "FILE")]
+    pub store_ca: Option<PathBuf>,
+    /// How long a call of the store may take [default: 500ms]
+    #[arg(long, env = "RINGMASTER_STORE_TIMEOUT", value_name = "TIME")]
+    pub store_timeout: Option<String>,
+    /// Backends that others list in the store (set `backends`, hashes `backend:<id>`) are registered servers, and our checks are written back there
+    #[arg(long, env = "RINGMASTER_BACKENDS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub backends: Option<bool>,
+    /// What this process does: supervisor (keeps the replicas, no traffic), balancer (traffic only, follows the store) or both [default: both]
+    #[arg(long, env = "RINGMASTER_ROLE", value_name = "ROLE")]
+    pub role: Option<String>,
+    /// Where the other processes of the fleet reach our admin port, HOST:PORT [default: the admin address]
+    #[arg(long, env = "RINGMASTER_ADVERTISE", value_name = "ADDRESS")]
+    pub advertise: Option<String>,
     /// Turn a replica's 404 into a 400 that names the path
     #[arg(long, env = "RINGMASTER_NOT_FOUND_AS_400", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub not_found_as_400: Option<bool>,
@@ -336,6 +355,12 @@ macro_rules! every_option {
             bounded_factor,
             workers,
             state_dir,
+            store,
+            store_ca,
+            store_timeout,
+            backends,
+            role,
+            advertise,
             not_found_as_400,
             stop_replicas_on_exit,
             slots,

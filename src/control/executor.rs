@@ -8,16 +8,18 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Clock, Publisher, checks::Checks, prober::Prober, resolver};
+use super::{Clock, Publisher, checks::Checks, leash::Leash, prober::Prober, resolver};
 use crate::{
     driver::Driver,
     fleet::message::{Action, Event, StopManner},
-    store::FileStore,
+    roles::ids::Version,
+    store::Store,
 };
 
 pub(super) struct Executor {
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) store: FileStore,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) leash: Leash,
     pub(super) prober: Prober,
     pub(super) checks: Arc<Checks>,
     pub(super) publisher: Arc<dyn Publisher>,
@@ -71,7 +73,8 @@ impl Executor {
             }
             Action::Persist { write, desired } => {
                 // Queued here: the tasks below may run in any order.
-                let saved = self.store.save(desired);
+                let version = Version { fence: self.leash.fence(), number: write.0 };
+                let saved = self.store.save(version, desired);
                 self.spawn(async move {
                     let result = saved.await.map_err(|error| error.to_string().into());
                     Some(Event::Persisted { write, result })
@@ -83,8 +86,12 @@ impl Executor {
     }
 
     fn spawn(&self, work: impl Future<Output = Option<Event>> + Send + 'static) {
-        let events = self.events.clone();
+        let (events, leash) = (self.events.clone(), self.leash.clone());
         tokio::spawn(async move {
+            // The turn that asked for it may have been the last one of its term.
+            if !leash.may_act() {
+                return;
+            }
             if let Some(event) = work.await {
                 // The receiver is gone only when the balancer ends.
                 drop(events.send(event).await);

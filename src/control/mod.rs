@@ -7,9 +7,11 @@
 
 pub mod checks;
 mod executor;
+pub mod leash;
 pub mod prober;
 pub mod record;
 pub mod resolver;
+pub mod roles;
 pub mod statuses;
 
 use std::{
@@ -31,10 +33,11 @@ use crate::{
         table::RoutingTable,
         view::{FleetView, InstanceView},
     },
-    store::FileStore,
+    store::Store,
 };
 use checks::{CheckView, Checks};
 use executor::Executor;
+use leash::Leash;
 use prober::Prober;
 use record::Record;
 
@@ -59,7 +62,9 @@ pub struct Parts {
     /// How instances are run.
     pub driver: Arc<dyn Driver>,
     /// Where the state is kept.
-    pub store: FileStore,
+    pub store: Arc<dyn Store>,
+    /// Whether effects may be begun.
+    pub leash: Leash,
     /// Sends heartbeats.
     pub prober: Prober,
     /// Who reads the table.
@@ -125,6 +130,8 @@ pub struct Handle {
     checks: Arc<Checks>,
     clock: Clock,
     driver: Arc<dyn Driver>,
+    /// What is answered once the core has ended.
+    over: ScaleError,
 }
 
 impl Handle {
@@ -133,13 +140,18 @@ impl Handle {
         let (sender, answered) = oneshot::channel();
         // When the core has ended, the sender is dropped with the command.
         let _ = self.commands.send((request, sender)).await;
-        let over = Err(ScaleError::ShuttingDown);
-        answered.await.unwrap_or_else(|_| Answered { answer: over, view: self.view() })
+        let over = || Answered { answer: Err(self.over.clone()), view: self.view() };
+        answered.await.unwrap_or_else(|_| over())
     }
 
     /// The fleet as it is now.
     pub fn view(&self) -> Arc<FleetView> {
         Arc::clone(&self.view.borrow())
+    }
+
+    /// Follows the fleet.
+    pub fn views(&self) -> watch::Receiver<Arc<FleetView>> {
+        self.view.clone()
     }
 
     /// The first fleet that is as wanted, now or later. Has no deadline of its own; when the core
@@ -214,6 +226,14 @@ pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>
         checks: Arc::clone(&checks),
         clock: parts.clock,
         driver: Arc::clone(&parts.driver),
+        over: match parts.leash.is_unlimited() {
+            true => ScaleError::ShuttingDown,
+            false => ScaleError::Unfinished(
+                "this process does not supervise the fleet any more; whether the command was \
+                 carried out is not known, so look before you try again"
+                    .to_owned(),
+            ),
+        },
     };
     (handle, run(parts, checks, command_receiver, ending_receiver, view))
 }
@@ -242,7 +262,8 @@ async fn run(
 ) {
     let (event_sender, mut events) = mpsc::channel(EVENTS_MAX);
     let (signal_sender, mut signals) = mpsc::channel(EVENTS_MAX);
-    let Parts { supervisor, clock, driver, store, prober, publisher, record, mut failures } = parts;
+    let Parts { supervisor, clock, driver, store, leash, prober, publisher, record, mut failures } =
+        parts;
     let table = supervisor.table();
     publisher.publish(table.clone());
     let watched = Arc::clone(&driver);
@@ -250,6 +271,7 @@ async fn run(
     let executor = Executor {
         driver,
         store,
+        leash,
         prober,
         checks: Arc::clone(&checks),
         publisher: Arc::clone(&publisher),

@@ -113,6 +113,25 @@ impl Routes {
         known.upstreams.get(&instance).map_or(0, |u| u.in_flight())
     }
 
+    /// Counts the published tables; of the last one.
+    pub fn number(&self) -> u64 {
+        self.0.current.borrow().version
+    }
+
+    /// The number of the oldest table that a worker still routes by.
+    pub fn acknowledged(&self) -> u64 {
+        let known = self.known();
+        let oldest = known.readers.iter().map(|r| r.acknowledged.load(Ordering::Acquire)).min();
+        oldest.unwrap_or_else(|| self.number())
+    }
+
+    /// Open requests, of the instances that have any.
+    pub fn open_requests(&self) -> BTreeMap<InstanceId, u64> {
+        let known = self.known();
+        let open = known.upstreams.values().map(|u| (u.instance, u.in_flight()));
+        open.filter(|(_, open)| *open > 0).collect()
+    }
+
     /// Waits until every worker has acknowledged a table without this instance, and its last
     /// request has ended. Has no deadline of its own.
     pub async fn drained(&self, instance: InstanceId) {

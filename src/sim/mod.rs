@@ -4,7 +4,7 @@
 //!
 //! [`run`] plays one seed: first faults and commands, with the safety properties checked at every
 //! turn, then peace, after which the fleet must become what is desired and then fall silent. The
-//! same seed gives the same trace.
+//! same seed gives the same trace. [`roles`] plays several processes of one fleet.
 
 mod check;
 mod disk;
@@ -12,6 +12,7 @@ mod effects;
 mod ending;
 mod engine;
 mod faults;
+pub mod roles;
 mod trace;
 mod upstreams;
 mod world;

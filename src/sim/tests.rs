@@ -3,8 +3,8 @@ use super::*;
 /// Seeds that the ordinary test run plays. `SIM_SEEDS` plays others: `SIM_SEEDS=17..18`.
 const SEEDS: std::ops::Range<u64> = 0..1_000;
 
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(text) = std::env::var("SIM_SEEDS") else { return SEEDS };
+pub(super) fn seeds_or(ordinary: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("SIM_SEEDS") else { return ordinary };
     let (from, to) = text.split_once("..").expect("SIM_SEEDS is FROM..TO");
     from.parse().expect("a number")..to.parse().expect("a number")
 }
@@ -12,7 +12,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn every_seed_is_safe_and_heals() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let all = seeds();
+    let all = seeds_or(SEEDS);
     let workers: Vec<_> = (0..threads)
         .map(|worker| {
             let seeds = all.clone().filter(move |seed| seed % threads == worker);

@@ -63,7 +63,7 @@ struct RevisionWire {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RingWire {
+pub(super) struct RingWire {
     slots: u32,
     virtual_servers: u32,
     placement: String,
@@ -221,7 +221,7 @@ fn registration_of(wire: RegistrationWire) -> Result<Registration, String> {
     Ok(Registration { name, weight: wire.weight.max(1), server: server_of(wire.server)? })
 }
 
-fn ring_wire(settings: &RingSettings) -> RingWire {
+pub(super) fn ring_wire(settings: &RingSettings) -> RingWire {
     let options = RingOptions::of(settings);
     RingWire {
         slots: settings.slots,
@@ -234,7 +234,7 @@ fn ring_wire(settings: &RingSettings) -> RingWire {
     }
 }
 
-fn ring_settings(wire: RingWire) -> Result<RingSettings, String> {
+pub(super) fn ring_settings(wire: RingWire) -> Result<RingSettings, String> {
     let options = RingOptions {
         algorithm: wire.algorithm,
         slots: Some(wire.slots),

@@ -2,6 +2,7 @@
 //! that a crash at any moment leaves either the old state or the new one.
 
 mod inspect;
+mod shared;
 mod writer;
 
 use std::{
@@ -13,7 +14,10 @@ use std::{
 
 use writer::Writer;
 
-use super::codec::{Unreadable, VERSION, desired_of, read_envelope, text_of};
+use super::{
+    Loaded, StoreError,
+    codec::{Unreadable, desired_of, read_envelope, text_of},
+};
 use crate::fleet::desired::Desired;
 
 /// More than any fleet can need; a larger file is not ours.
@@ -27,54 +31,6 @@ pub struct FileStore {
     writer: Writer,
     /// Held as long as any clone lives; the kernel releases it when the process ends.
     _lock: std::sync::Arc<File>,
-}
-
-/// Why the state cannot be kept here.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another balancer holds the directory.
-    #[error("another balancer already supervises from state directory '{0}'")]
-    InUse(PathBuf),
-    /// The file is another fleet's.
-    #[error("state directory '{path}' belongs to the fleet '{fleet}'; choose another `state_dir`")]
-    OtherFleet {
-        /// The directory.
-        path: PathBuf,
-        /// Whose it is.
-        fleet: String,
-    },
-    /// The file is from a newer version.
-    #[error("'{path}' has version {version}, and this program knows {VERSION} at most")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-    /// The system refused.
-    #[error("state directory '{path}': {source}")]
-    Io {
-        /// The directory or file.
-        path: PathBuf,
-        /// The system's words.
-        source: io::Error,
-    },
-}
-
-/// What was found at the start.
-#[derive(Debug)]
-pub enum Loaded {
-    /// No file.
-    Nothing,
-    /// The state of an earlier run.
-    State(Box<Desired>),
-    /// A file that cannot be read; it was set aside.
-    SetAside {
-        /// Where it is now.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
 }
 
 impl FileStore {
@@ -122,12 +78,15 @@ impl FileStore {
         let text = fs::read(&path).map_err(failed)?;
         let file = match read_envelope(&text) {
             Ok(file) => file,
-            Err(Unreadable::Newer(version)) => return Err(StoreError::Newer { path, version }),
+            Err(Unreadable::Newer(version)) => {
+                let place = format!("'{}'", path.display());
+                return Err(StoreError::Newer { place, version });
+            }
             Err(Unreadable::Corrupt(why)) => return self.set_aside(why),
         };
         if file.fleet != self.fleet {
-            let path = self.directory.clone();
-            return Err(StoreError::OtherFleet { path, fleet: file.fleet });
+            let place = format!("state directory '{}'", self.directory.display());
+            return Err(StoreError::OtherFleet { place, fleet: file.fleet });
         }
         match desired_of(file) {
             Ok(desired) => Ok(Loaded::State(Box::new(desired))),
@@ -144,7 +103,7 @@ impl FileStore {
             .find(|aside| !aside.exists());
         let Some(aside) = aside else { return Err(failed(io::ErrorKind::AlreadyExists.into())) };
         fs::rename(&path, &aside).map_err(failed)?;
-        Ok(Loaded::SetAside { path: aside, why })
+        Ok(Loaded::SetAside { place: format!("'{}'", aside.display()), why })
     }
 
     /// Writes the state, after what is being written. When it returns `Ok`, the state is on the disk.
@@ -190,7 +149,7 @@ mod tests {
             server::Server,
         },
         ring::{RingSettings, hash},
-        store::codec::checksum,
+        store::codec::{VERSION, checksum},
     };
 
     struct Directory(PathBuf);
@@ -321,8 +280,8 @@ mod tests {
             panic!("byte {index} flipped: {read_as:?}");
         }
         fs::write(store.path(), &good[..good.len() / 2]).unwrap();
-        let Loaded::SetAside { path, why } = store.load().unwrap() else { panic!("accepted") };
-        assert!(path.exists() && !store.path().exists(), "{why}");
+        let Loaded::SetAside { place, why } = store.load().unwrap() else { panic!("accepted") };
+        assert!(Path::new(place.trim_matches('\'')).exists() && !store.path().exists(), "{why}");
     }
 
     #[test]

@@ -24,7 +24,14 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        let mut balancer = Self::begin(command);
+        balancer.listens();
+        balancer
+    }
+
+    /// Started, and perhaps not listening yet: see [`Balancer::listens`].
+    pub(crate) fn begin(mut command: Command) -> Self {
         let mut child = command
             .env("RINGMASTER_LOG", "info")
             .stdout(Stdio::null())
@@ -39,22 +46,27 @@ impl Balancer {
             }
         });
         let nowhere: SocketAddr = ([0, 0, 0, 0], 0).into();
-        let mut balancer =
-            Self { child, log, reader: Some(reader), traffic: nowhere, admin: nowhere };
+        Self { child, log, reader: Some(reader), traffic: nowhere, admin: nowhere }
+    }
+
+    /// Waits until it listens. A supervisor alone does so for administration only.
+    pub(crate) fn listens(&mut self) {
         let begin = Instant::now();
         let line = loop {
-            if let Some(line) = balancer.logged("listening traffic=") {
-                break line;
+            let listens = |line: &String| {
+                line.contains("listening traffic=") || line.contains("listening admin=")
+            };
+            if let Some(line) = self.log.lock().unwrap().iter().find(|line| listens(line)) {
+                break line.clone();
             }
-            let ended = balancer.child.try_wait().unwrap();
+            let ended = self.child.try_wait().unwrap();
             let gave_up = ended.is_some() || begin.elapsed() > LONG;
-            assert!(!gave_up, "it does not listen ({ended:?}): {}", balancer.log());
+            assert!(!gave_up, "it does not listen ({ended:?}): {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         };
         let port = |key: &str| line.split(key).nth(1)?.split(' ').next()?.parse().ok();
-        balancer.traffic = port("traffic=").unwrap_or_else(|| panic!("{line}"));
-        balancer.admin = port("admin=").unwrap_or_else(|| panic!("{line}"));
-        balancer
+        self.traffic = port("traffic=").unwrap_or(self.traffic);
+        self.admin = port("admin=").unwrap_or_else(|| panic!("{line}"));
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -259,9 +259,10 @@ impl Supervisor {
     /// the usual interval.
     pub(super) fn mark(&mut self, name: &ReplicaName, is_healthy: bool, now: Moment) -> Answer {
         let replica = self.replica_named(name).ok_or_else(|| ScaleError::Unknown(name.clone()))?;
-        let instances = of_replica(&self.state.instances, replica);
-        let known = instances.filter(|(_, instance)| !instance.is_leaving()).next_back();
-        let Some((id, _)) = known else { return Ok(Done::Marked) };
+        let known = of_replica(&self.state.instances, replica)
+            .rfind(|(_, instance)| !instance.is_leaving())
+            .map(|(id, _)| id);
+        let Some(id) = known else { return Ok(Done::Marked) };
         let (needed, interval) = (self.state.limits.probe_passes, self.state.limits.probe_interval);
         let Some(instance) = self.state.instances.get_mut(&id) else { return Ok(Done::Marked) };
         // The result of one that was sent before the verdict does not count.

@@ -79,12 +79,15 @@ fn look_at_state(directory: &Path, fleet: &str) -> Result<Option<String>, StoreE
     }
     let file = match read_envelope(&fs::read(&path).map_err(failed)?) {
         Ok(file) => file,
-        Err(Unreadable::Newer(version)) => return Err(StoreError::Newer { path, version }),
+        Err(Unreadable::Newer(version)) => {
+            let place = format!("'{}'", path.display());
+            return Err(StoreError::Newer { place, version });
+        }
         Err(Unreadable::Corrupt(why)) => return Ok(aside(&why)),
     };
     if file.fleet != fleet {
-        let path = directory.to_path_buf();
-        return Err(StoreError::OtherFleet { path, fleet: file.fleet });
+        let place = format!("state directory '{}'", directory.display());
+        return Err(StoreError::OtherFleet { place, fleet: file.fleet });
     }
     Ok(desired_of(file).err().and_then(|why| aside(&why)))
 }

@@ -1,30 +1,29 @@
 //! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
 
+mod lock;
+mod shared;
+mod signals;
+
 use std::{
-    io,
+    collections::BTreeSet,
     net::IpAddr,
-    path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::future::BoxFuture;
 use rand::TryRng;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
     api::{
         self,
-        guard::HostNames,
+        guard::{AdminGuard, HostNames, TrafficGuard},
         traffic::{KeyedGet, TotalsSource, Traffic},
     },
-    config::{self, Config, DriverKind, MountGroup, Secret},
-    control::{self, Clock, Handle, Parts, Publisher, record::Record},
+    config::{self, Config, DriverKind, MountGroup, Secret, StoreKind},
+    control::{self, Clock, Handle, Parts, Publisher, leash::Leash, record::Record},
     driver::{
         Driver,
         docker::{DockerConfig, DockerDriver},
@@ -40,9 +39,10 @@ use crate::{
     },
     logging::Log,
     proxy::{OwnError, OwnRequests, Routes, Totals, Workers},
-    ring::hash,
     store::{FileStore, Loaded},
 };
+use lock::lock_fleet;
+use signals::Signals;
 
 /// Failure reports of the data plane that may wait; more are dropped and counted.
 const FAILURES_MAX: usize = 1_024;
@@ -70,13 +70,21 @@ const ADOPTION_DEADLINE: Duration = Duration::from_secs(2);
 /// # Errors
 /// A port that is taken, a state directory that cannot be used, another balancer of the fleet.
 pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
+    match config.store.clone() {
+        StoreKind::File => alone(config, log).await,
+        StoreKind::Redis(address) => shared::serve(config, address, log).await,
+    }
+}
+
+/// A process that is supervisor and balancer of a fleet of its own.
+async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
     let warnings = config::resolve(&config).await?;
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
-    let admin = listen_for_admin(&config).await?;
+    let admin = bind_admin(&config).await?;
     Workers::check_address(&config.proxy)?;
     // What is refused is said in one line, and nothing before it.
     announce(&config, &warnings);
@@ -90,7 +98,8 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
         supervisor,
         clock,
         driver: Arc::clone(&driver),
-        store,
+        store: Arc::new(store),
+        leash: Leash::unlimited(),
         prober: config.prober.clone(),
         publisher: Arc::new(routes.clone()),
         record: Arc::new(Record::default()),
@@ -102,7 +111,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     let counting = Arc::<OnceLock<Counting>>::default();
     let traffic = later(&counting);
     let mounted = traffic_router(&handle, &traffic, &config);
-    let router = admin_router(handle.clone(), traffic, &config, docker);
+    let router = api::admin::router(handle.clone(), traffic, admin_guard(&config, docker));
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
@@ -140,7 +149,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
     result
 }
 
-async fn listen_for_admin(config: &Config) -> anyhow::Result<TcpListener> {
+async fn bind_admin(config: &Config) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(config.admin).await;
     bound.with_context(|| format!("cannot listen on {} (`admin`)", config.admin))
 }
@@ -239,42 +248,6 @@ async fn tidy_up(driver: &dyn Driver) {
     }
 }
 
-/// The signals that mean something, listened to from the beginning.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    user: [Signal; 2],
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
-        })
-    }
-
-    /// Waits for SIGTERM or SIGINT, and obeys the others meanwhile.
-    async fn stopped(&mut self, reopen_logs: impl Fn()) {
-        let [first, second] = &mut self.user;
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    reopen_logs();
-                    tracing::info!("SIGHUP: the log files are opened anew");
-                }
-                _ = first.recv() => tracing::info!("SIGUSR1: nothing is done"),
-                _ = second.recv() => tracing::info!("SIGUSR2: nothing is done"),
-            }
-        }
-    }
-}
-
 type Drivers = (Arc<dyn Driver>, Option<Arc<DockerDriver>>);
 
 fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
@@ -314,58 +287,14 @@ fn open_store(config: &Config) -> anyhow::Result<(FileStore, Option<Desired>)> {
     let stored = match store.load()? {
         Loaded::Nothing => None,
         Loaded::State(desired) => Some(*desired),
-        Loaded::SetAside { path, why } => {
-            let path = path.display();
+        Loaded::SetAside { place, why } => {
             tracing::warn!(
-                "the state file is corrupt ({why}): kept as '{path}', going on from labels"
+                "the state file is corrupt ({why}): kept as {place}, going on from labels"
             );
             None
         }
     };
     Ok((store, stored))
-}
-
-/// Refuses a second supervisor of the same fleet, as far as one can be seen from here: by state
-/// directory (already locked), by an abstract socket of this network namespace, and by labels of
-/// balancers in containers. The kernel releases the socket when the process ends.
-async fn lock_fleet(
-    config: &Config,
-    docker: Option<&DockerDriver>,
-) -> anyhow::Result<Option<std::os::unix::net::UnixListener>> {
-    use std::os::{linux::net::SocketAddrExt, unix::net};
-    let Some(docker) = docker else { return Ok(None) };
-    // The hash, because the system limits such a name to 107 bytes.
-    let engine = hash::xxh3(engine_name(&crate::driver::docker::default_host()).as_bytes());
-    let name = format!("ringmaster/{engine:016x}/{}", config.fleet);
-    let address = net::SocketAddr::from_abstract_name(name)?;
-    let lock = match net::UnixListener::bind_addr(&address) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            bail!("another balancer already supervises the fleet '{}'", config.fleet)
-        }
-        Err(error) => return Err(error.into()),
-    };
-    match docker.other_balancers().await {
-        Ok(others) if others.is_empty() => {}
-        Ok(others) => bail!(
-            "another balancer already supervises the fleet '{}': container '{}'",
-            config.fleet,
-            others.join("', '")
-        ),
-        Err(error) => tracing::warn!("{error}; waiting for it"),
-    }
-    Ok(Some(lock))
-}
-
-/// One name for one engine, by whichever path its socket is reached. The socket itself may be
-/// missing while the engine is away, its directory hardly.
-fn engine_name(host: &str) -> String {
-    let path = host.strip_prefix("unix://").map(Path::new);
-    let real = path.and_then(|path| {
-        let directory = path.parent()?.canonicalize().ok()?;
-        Some(directory.join(path.file_name()?).display().to_string())
-    });
-    real.unwrap_or_else(|| host.to_owned())
 }
 
 fn settings_of(config: &Config, seed: u64) -> Settings {
@@ -383,40 +312,44 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
     }
 }
 
-fn admin_router(
-    handle: Handle,
-    traffic: Traffic,
-    config: &Config,
-    docker: Option<Arc<DockerDriver>>,
-) -> axum::Router {
+fn admin_guard(config: &Config, docker: Option<Arc<DockerDriver>>) -> AdminGuard {
     let access = &config.access;
-    let guard = api::guard::AdminGuard {
+    let advertised = config.advertise.as_deref().and_then(|place| Some(place.rsplit_once(':')?.0));
+    // An address needs no name.
+    let advertised = advertised.filter(|host| api::guard::is_host_name(host)).map(str::to_owned);
+    let names: Vec<String> = access.admin_hosts.iter().cloned().chain(advertised).collect();
+    AdminGuard {
         token: text_of(access.admin_token.as_ref()),
         metrics_token: text_of(access.metrics_token.as_ref()),
-        names: HostNames::new(access.admin_hosts.clone()),
+        names: HostNames::new(names),
         may_be_replica: Arc::new(move |peer: IpAddr| match &docker {
             Some(docker) => Some(docker.fleet_network()?.may_be_replica(peer)),
             None => Some(false),
         }),
-    };
-    api::admin::router(handle, traffic, guard)
+    }
 }
 
-/// What of the APIs is served on the traffic port.
-fn traffic_router(handle: &Handle, traffic: &Traffic, config: &Config) -> axum::Router {
+fn traffic_guard(config: &Config) -> TrafficGuard {
     let access = &config.access;
-    let guard = api::guard::TrafficGuard {
+    TrafficGuard {
         token: text_of(access.admin_token.as_ref()),
         public_rep: access.public_rep,
         names: HostNames::new(access.control_hosts.clone()),
-    };
+    }
+}
+
+/// What of the APIs is served on the traffic port.
+fn mounted(handle: &Handle, traffic: &Traffic, groups: &BTreeSet<MountGroup>) -> axum::Router {
     // A path that no router of these has is not found; the others never come here.
-    let router = config.mounts.iter().fold(axum::Router::new(), |router, group| match group {
+    groups.iter().fold(axum::Router::new(), |router, group| match group {
         MountGroup::Scaling => router.merge(api::scaling::router(handle.clone())),
         MountGroup::Servers => router.merge(api::servers::router(handle.clone(), traffic.clone())),
         MountGroup::Nodes => router.merge(api::nodes::router(handle.clone())),
-    });
-    api::guard::traffic(router, guard)
+    })
+}
+
+fn traffic_router(handle: &Handle, traffic: &Traffic, config: &Config) -> axum::Router {
+    api::guard::traffic(mounted(handle, traffic, &config.mounts), traffic_guard(config))
 }
 
 fn text_of(secret: Option<&Secret>) -> Option<Arc<str>> {

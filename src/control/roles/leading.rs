@@ -1,0 +1,313 @@
+//! One term of supervision after the other: each begins with what the store has, and ends at once when
+//! the lease does.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use rand::RngExt;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    backends::Mirror,
+    holding::Input,
+    local::Local,
+    publishing::{self, Fanout, Shared},
+};
+use crate::{
+    control::{self, Clock, Handle, Parts, leash::Leash, prober::Prober, record::Record},
+    driver::Driver,
+    fleet::{
+        desired::Desired,
+        ids::InstanceId,
+        message::FailureKind,
+        supervisor::{Settings, Supervisor},
+    },
+    roles::{
+        acknowledgements::{Acknowledgements, Agreement, Known},
+        ids::{Fence, ProcessId, Version},
+        lease::Lease,
+    },
+    store::{Heard, Loaded, Store, StoreError, redis::RedisStore},
+};
+
+/// From a state that could not be read or written to the next attempt.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long a new supervisor holds its first table back at most, from its first list on.
+const ADOPTION_DEADLINE: Duration = Duration::from_secs(2);
+/// Failed requests that may wait for the core; more are dropped.
+const FAILURES_MAX: usize = 1_024;
+
+/// A term of this process.
+#[derive(Clone)]
+pub struct Term {
+    /// Reaches the supervisor.
+    pub handle: Handle,
+    /// Under which it acts.
+    pub fence: Fence,
+    heard: publishing::Heard,
+    disagreeing: Arc<AtomicUsize>,
+    clock: Clock,
+}
+
+/// What a balancer has said last.
+#[derive(Clone, Debug)]
+pub struct BalancerView {
+    /// What it has said.
+    pub known: Known,
+    /// How long ago.
+    pub age: Duration,
+    /// Whether it is waited for.
+    pub is_live: bool,
+}
+
+impl Term {
+    /// The balancers that have reported in this term, apart from this process.
+    pub fn balancers(&self) -> Vec<BalancerView> {
+        let now = self.clock.now();
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(heard) = heard.as_ref() else { return Vec::new() };
+        let live: Vec<&ProcessId> = heard.live(now).map(|known| &known.report.balancer).collect();
+        let view = |known: &Known| BalancerView {
+            known: known.clone(),
+            age: now.since(known.heard),
+            is_live: live.contains(&&known.report.balancer),
+        };
+        heard.all().map(view).collect()
+    }
+
+    /// How many balancers have had another ring than the published one for longer than a moment.
+    pub fn disagreeing(&self) -> usize {
+        self.disagreeing.load(Ordering::Relaxed)
+    }
+}
+
+/// What this process does for its fleet now.
+#[derive(Clone)]
+pub enum Mode {
+    /// It supervises.
+    Leading(Term),
+    /// It follows the store.
+    Following,
+}
+
+/// What each term is made from.
+pub(super) struct Leading {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) lease: Arc<Mutex<Lease>>,
+    pub(super) clock: Clock,
+    pub(super) local: Arc<Local>,
+    pub(super) settings: Settings,
+    pub(super) driver: Arc<dyn Driver>,
+    pub(super) prober: Prober,
+    pub(super) record: Arc<Record>,
+    pub(super) backends: Option<RedisStore>,
+    /// Where failed requests go while a term lasts.
+    pub(super) failures: Arc<ArcSwapOption<mpsc::Sender<(InstanceId, FailureKind)>>>,
+    pub(super) mode: watch::Sender<Mode>,
+    pub(super) inputs: mpsc::Sender<Input>,
+}
+
+impl Leading {
+    /// Until the process ends.
+    pub(super) async fn run(self, mut term: watch::Receiver<Option<Fence>>) {
+        let mut said = None;
+        loop {
+            let won = term.wait_for(Option::is_some).await.map(|fence| *fence);
+            let Ok(Some(fence)) = won else { return };
+            // Dropped when the lease is lost: nothing is begun any more.
+            let ended = tokio::select! {
+                why = self.lead(fence) => Some(why),
+                lost = term.wait_for(|now| *now != Some(fence)) => {
+                    if lost.is_err() {
+                        return;
+                    }
+                    None
+                }
+            };
+            self.failures.store(None);
+            self.mode.send_replace(Mode::Following);
+            let Some(why) = ended else { continue };
+            if said.as_ref() != Some(&why) {
+                tracing::error!("this process cannot supervise the fleet: {why}");
+            }
+            said = Some(why);
+            // The lease's own task lives as long as this one.
+            drop(self.inputs.send(Input::Resign).await);
+            if term.wait_for(|now| *now != Some(fence)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Supervises until it is dropped, or returns why that cannot be.
+    async fn lead(&self, fence: Fence) -> String {
+        let leash = Leash::of_term(Arc::clone(&self.lease), fence, self.clock);
+        let stored = match self.load().await {
+            Ok(stored) => stored,
+            Err(error) => return error.to_string(),
+        };
+        // From now on no write of an earlier term counts.
+        if let Some(desired) = &stored {
+            self.establish(fence, desired).await;
+        }
+        let settings = Settings { seed: rand::rng().random(), ..self.settings.clone() };
+        let supervisor = match Supervisor::new(settings, stored, self.clock.now()) {
+            Ok(supervisor) => supervisor,
+            Err(error) => return format!("the stored replicas do not fit the ring: {error}"),
+        };
+        let heard = publishing::Heard::default();
+        let local = Arc::clone(&self.local);
+        let fanout = Fanout::new(leash.clone(), self.clock, local, Arc::clone(&heard));
+        let fanout = Arc::new(fanout);
+        let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
+        self.failures.store(Some(Arc::new(failures.clone())));
+        let (handle, control) = control::prepare(Parts {
+            supervisor,
+            clock: self.clock,
+            driver: Arc::clone(&self.driver),
+            store: Arc::clone(&self.store),
+            leash,
+            prober: self.prober.clone(),
+            publisher: Arc::new(Shared(Arc::clone(&fanout))),
+            record: Arc::clone(&self.record),
+            failures: failure_receiver,
+        });
+        let term = Term {
+            handle: handle.clone(),
+            fence,
+            heard: Arc::clone(&heard),
+            disagreeing: Arc::default(),
+            clock: self.clock,
+        };
+        let disagreeing = Arc::clone(&term.disagreeing);
+        self.mode.send_replace(Mode::Leading(term));
+        tokio::select! {
+            () = control => {}
+            () = open_when_adopted(&fanout, &handle) => {}
+            () = fanout.store_all(self.store.as_ref()) => {}
+            () = self.listen(fence, &heard, &failures, &disagreeing) => {}
+            () = self.mirror(handle.clone()) => {}
+        }
+        "a part of it has ended".to_owned()
+    }
+
+    async fn load(&self) -> Result<Option<Desired>, StoreError> {
+        loop {
+            match self.store.load().await {
+                Ok(Loaded::State(desired)) => return Ok(Some(*desired)),
+                Ok(Loaded::Nothing) => return Ok(None),
+                Ok(Loaded::SetAside { place, why }) => {
+                    tracing::warn!(
+                        "the state file is corrupt ({why}): kept as {place}, going on from labels"
+                    );
+                    return Ok(None);
+                }
+                // The lease will end if this lasts.
+                Err(StoreError::Away(_)) => tokio::time::sleep(RETRY).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn establish(&self, fence: Fence, desired: &Desired) {
+        let version = Version { fence, number: 0 };
+        let mut is_said = false;
+        while let Err(error) = self.store.save(version, desired.clone()).await {
+            if !std::mem::replace(&mut is_said, true) {
+                tracing::warn!(%error, "the state could not be written at the beginning of a term");
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Follows the backends that others list, where that is asked for.
+    async fn mirror(&self, handle: Handle) {
+        match &self.backends {
+            Some(store) => Mirror::new(store.clone(), handle).run().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes in what balancers report, until it is dropped.
+    async fn listen(
+        &self,
+        fence: Fence,
+        heard: &publishing::Heard,
+        failures: &mpsc::Sender<(InstanceId, FailureKind)>,
+        disagreeing: &AtomicUsize,
+    ) {
+        let mut messages = self.store.watch(true);
+        let mut looks = tokio::time::interval(Duration::from_millis(250));
+        loop {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                _ = looks.tick() => Some(Heard::Newer),
+            };
+            let Some(message) = message else { return };
+            let now = self.clock.now();
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            match message {
+                // What was said meanwhile is unknown: all of them are to be heard again.
+                Heard::Listening => {
+                    let mut anew = Acknowledgements::new(now);
+                    if let Some(publication) = self.local.now().publication {
+                        anew.published(publication.table().ring.digest(), now);
+                    }
+                    *heard = Some(anew);
+                }
+                Heard::Reported(report, failed) => {
+                    if let Some(Err(error)) = heard.as_mut().map(|heard| heard.take(*report, now)) {
+                        tracing::debug!(%error, "the report of a balancer does not count");
+                        continue;
+                    }
+                    for failure in failed {
+                        // There are more than the core can look into.
+                        let _ = failures.try_send(failure);
+                    }
+                }
+                Heard::Gone(balancer) => {
+                    if let Some(heard) = heard.as_mut() {
+                        heard.forget(&balancer);
+                    }
+                }
+                Heard::Changed(_) | Heard::Newer | Heard::LeaseFree => {}
+            }
+            let agreement = heard.as_mut().and_then(|heard| heard.agreement(now));
+            let newest = heard.as_ref().and_then(Acknowledgements::newest);
+            drop(heard);
+            if let Some(version) = newest.filter(|version| version.fence > fence) {
+                // The lease's own task lives as long as this one.
+                drop(self.inputs.try_send(Input::Heard(version.fence)));
+            }
+            match agreement {
+                Some(Agreement::Disagree { balancers }) => {
+                    let names: Vec<&str> = balancers.iter().map(|id| &*id.0).collect();
+                    let names = names.join(", ");
+                    tracing::warn!("balancers with another ring than the published one: {names}");
+                    disagreeing.store(balancers.len(), Ordering::Relaxed);
+                }
+                Some(Agreement::Agree) => {
+                    tracing::info!("all balancers have the published ring");
+                    disagreeing.store(0, Ordering::Relaxed);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// Holds the first table back until it takes nothing from anyone; then never returns.
+async fn open_when_adopted(fanout: &Fanout, handle: &Handle) {
+    handle.until(|view| view.is_booted).await;
+    let adopted = handle.until(|view| view.may_listen && fanout.is_whole());
+    // Past the deadline it is given out all the same.
+    drop(tokio::time::timeout(ADOPTION_DEADLINE, adopted).await);
+    fanout.open();
+    std::future::pending().await
+}

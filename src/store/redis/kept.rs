@@ -1,0 +1,47 @@
+//! A table on this machine's disk. It is a cache: what is lost comes again.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+};
+
+use super::SIZE_MAX;
+
+pub(super) async fn write(path: PathBuf, text: String) -> io::Result<()> {
+    blocking(move || {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        // Other balancers of the fleet may keep the same table in the same directory.
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        // It may hold the secret of a keyed hash.
+        let mut options = File::options();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&temporary)?.write_all(text.as_bytes())?;
+        fs::rename(&temporary, &path)
+    })
+    .await
+}
+
+/// `None`: there is none.
+pub(super) async fn read(path: PathBuf) -> io::Result<Option<Vec<u8>>> {
+    blocking(move || {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut text = Vec::new();
+        file.take(SIZE_MAX as u64).read_to_end(&mut text)?;
+        Ok(Some(text))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}

@@ -1,0 +1,151 @@
+//! Backends that others list in the Redis: `redis-init` seeds them, an orchestrator marks them, and
+//! our own checks are written back.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    harness::{Balancer, eventually, get, within},
+    server::RedisServer,
+    shared::{Fleet, Replica, leads},
+};
+
+fn list(redis: &RedisServer, replica: &Replica, status: &str) {
+    let (key, url) = (format!("backend:{}", replica.name), format!("http://{}", replica.address));
+    redis.command(&["HSET", &key, "url", &url, "status", status]);
+    redis.command(&["SADD", "backends", &replica.name]);
+}
+
+fn mark(redis: &RedisServer, name: &str, status: &str) {
+    redis.command(&["HSET", &format!("backend:{name}"), "status", status]);
+    let change = format!(r#"{{"backend_id":"{name}","status":"{status}"}}"#);
+    redis.command(&["PUBLISH", "backend_changes", &change]);
+}
+
+fn has_status(redis: &RedisServer, name: &str, status: &str) -> bool {
+    let found = redis.command(&["HGET", &format!("backend:{name}"), "status"]);
+    found.lines().any(|line| line == status)
+}
+
+/// The names in service, in alphabetical order.
+fn in_service(process: &Balancer) -> Vec<String> {
+    let mut names = process.rep();
+    names.sort();
+    names
+}
+
+fn serves(process: &Balancer, names: &[&str]) {
+    eventually(&format!("{names:?} are in service"), || in_service(process) == names);
+}
+
+/// By round robin, whoever is in service answers.
+fn answering(process: &Balancer) -> Vec<String> {
+    let mut names: Vec<String> = (0..12)
+        .map(|_| {
+            let answer = get(process.traffic, "/home");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let text = answer.json()["message"].as_str().unwrap().to_owned();
+            text.rsplit(' ').next().unwrap().to_owned()
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn seed_002_backends_come_and_go_as_they_are_listed_and_checks_are_written_back() {
+    let Some(mut fleet) = Fleet::new(4) else { return };
+    for replica in &fleet.replicas {
+        list(&fleet.redis, replica, "healthy");
+    }
+    let mut command = fleet.command_with_backends("a");
+    command.args(["--heartbeat-interval", "100ms"]);
+    let process = Balancer::spawn(command);
+    serves(&process, &["s1", "s2", "s3", "s4"]);
+    assert_eq!(answering(&process), ["s1", "s2", "s3", "s4"]);
+
+    // What our checks say is written and published, on change only.
+    let heard = fleet.redis.subscribe("backend_changes");
+    let toggle = |index: usize| {
+        assert_eq!(get(fleet.replicas[index].address, "/toggle-health").status, 200);
+    };
+    toggle(1);
+    eventually("the verdict is written", || has_status(&fleet.redis, "s2", "unhealthy"));
+    serves(&process, &["s1", "s3", "s4"]);
+    assert_eq!(answering(&process), ["s1", "s3", "s4"]);
+    let checked = fleet.redis.command(&["HGET", "backend:s2", "last_checked"]);
+    assert!(checked.contains('T') && checked.contains('Z'), "{checked}");
+    toggle(1);
+    eventually("the verdict is written", || has_status(&fleet.redis, "s2", "healthy"));
+    serves(&process, &["s1", "s2", "s3", "s4"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let told = heard.lock().unwrap().clone();
+    let count = |status: &str| {
+        told.matches(&format!(r#"{{"backend_id":"s2","status":"{status}"}}"#)).count()
+    };
+    assert_eq!((count("unhealthy"), count("healthy")), (1, 1), "{told}");
+    assert_eq!(told.matches("backend_id").count(), 2, "{told}");
+
+    // One that dies is no different.
+    fleet.replicas[3].kill();
+    eventually("it is seen", || has_status(&fleet.redis, "s4", "unhealthy"));
+    serves(&process, &["s1", "s2", "s3"]);
+    // Those that are listed no more are gone, new ones come, and one may be somewhere else.
+    fleet.redis.command(&["SREM", "backends", "s4"]);
+    let moved = Replica::start("s1");
+    list(&fleet.redis, &moved, "healthy");
+    let fifth = Replica::start("s5");
+    list(&fleet.redis, &fifth, "unknown");
+    serves(&process, &["s1", "s2", "s3", "s5"]);
+    eventually("its status is written", || has_status(&fleet.redis, "s5", "healthy"));
+    fleet.replicas[0].kill();
+    eventually("s1 answers where it is now", || answering(&process).contains(&"s1".to_owned()));
+    assert_eq!(process.status()["desired"], 4);
+
+    // What cannot be used is said once, and harms nothing.
+    for (name, url) in [("odd", "ftp://a"), ("s2", "http://")] {
+        fleet.redis.command(&["HSET", &format!("backend:{name}"), "url", url]);
+    }
+    fleet.redis.command(&["SADD", "backends", "odd", "not a name", "list"]);
+    fleet.redis.command(&["LPUSH", "backend:list", "x"]);
+    fleet.redis.command(&["PUBLISH", "backend_changes", "nonsense"]);
+    eventually("it is said", || process.log().contains("'ftp://a' is no URL"));
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(process.log().matches("'ftp://a' is no URL").count(), 1, "{}", process.log());
+    assert_eq!(in_service(&process), ["s1", "s2", "s3", "s5"]);
+
+    // An emptied store is filled again.
+    fleet.redis.command(&["FLUSHALL"]);
+    eventually("the list is there again", || {
+        let list = fleet.redis.command(&["SMEMBERS", "backends"]);
+        ["s1", "s2", "s3", "s5"].iter().all(|name| list.contains(name))
+    });
+    assert_eq!(in_service(&process), ["s1", "s2", "s3", "s5"]);
+    assert_eq!(process.status()["desired"], 4);
+}
+
+#[test]
+fn seed_002_what_another_party_says_is_routed_at_once() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    for replica in &fleet.replicas {
+        list(&fleet.redis, replica, "healthy");
+    }
+    // Our own checks are too rare to have a say.
+    let mut command = fleet.command_with_backends("a");
+    command.args(["--heartbeat-interval", "60s"]);
+    let process = Balancer::spawn(command);
+    eventually("it supervises", || leads(&process));
+    serves(&process, &["s1", "s2"]);
+    let mut times = Vec::new();
+    for round in 0..21 {
+        let status = ["unhealthy", "healthy"][round % 2];
+        let expected = 1 + round % 2;
+        let begin = Instant::now();
+        mark(&fleet.redis, "s2", status);
+        within(Duration::from_secs(5), "it is routed so", || process.rep().len() == expected);
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    println!("from the message to the table: median {:?}, most {:?}", times[10], times[20]);
+    assert!(times[10] <= Duration::from_millis(50), "{times:?}");
+}

@@ -1,0 +1,62 @@
+//! Two supervisors on one engine: a takeover finds the containers as they are.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    docker::engine,
+    docker_support::{Fleet, beside_others},
+    harness::{Balancer, Home, Load, eventually, within},
+    server::RedisServer,
+    shared::leads,
+};
+
+#[test]
+fn a_takeover_restarts_no_container_and_commands_go_on() {
+    let Some(host) = engine() else { return };
+    let Some(redis) = RedisServer::start() else { return };
+    let _machine = beside_others();
+    let (mut fleet, home) = (Fleet::new(&host), Home::new());
+    let url = redis.url();
+    fleet.start(&["--replicas", "3", "--store", &url]);
+    fleet.until_in_service(3);
+    let start = |name: &str, role: &str| {
+        let mut command = home.program();
+        command.env("DOCKER_HOST", &fleet.world.host);
+        command.args(["serve", "--driver", "docker", "--listen", "127.0.0.1:0"]);
+        command.args(["--admin", "127.0.0.1:0", "--workers", "1", "--store", &url]);
+        command.args(["--fleet", &fleet.world.fleet, "--image", &fleet.world.image]);
+        command.args(["--role", role, "--state-dir"]).arg(home.path(name));
+        Balancer::spawn(command)
+    };
+    let (second, third) = (start("second", "both"), start("third", "balancer"));
+    eventually("the others route to all", || second.rep().len() == 3 && third.rep().len() == 3);
+    // Whoever is asked, replicas come and go without one request that fails anywhere.
+    let loads = [Load::start(second.traffic, 1), Load::start(third.traffic, 1)];
+    for asked in [&second, &third] {
+        asked.add(r#"{"n":1,"hostnames":["S7"]}"#);
+        eventually("all route to it", || [&second, &third].iter().all(|one| one.rep().len() == 4));
+        asked.rm(r#"{"n":1,"hostnames":["S7"]}"#);
+        eventually("none routes to it", || {
+            [&second, &third].iter().all(|one| one.rep().len() == 3)
+        });
+    }
+    let (containers, digest, names) = (fleet.containers(), fleet.digest(), fleet.replicas());
+    let begin = Instant::now();
+    fleet.kill();
+    within(Duration::from_secs(3), "the standby supervises", || leads(&second));
+    println!("takeover of containers: {:?}", begin.elapsed());
+    eventually("it knows all of them", || second.status()["passing"] == 3);
+    for load in loads {
+        load.all_answered();
+    }
+    assert_eq!(fleet.containers(), containers);
+    assert_eq!(second.ring()["digest"], digest);
+    assert_eq!(second.rep(), names);
+    second.add(r#"{"n":1,"hostnames":["S9"]}"#);
+    assert_eq!(second.rep().len(), 4);
+    second.rm(r#"{"n":1,"hostnames":["S9"]}"#);
+    assert_eq!(fleet.containers(), containers);
+    // Its copy of the state is as good as the first one's.
+    let state = std::fs::read_to_string(home.path("second").join("state.json")).unwrap();
+    assert!(names.iter().all(|name| state.contains(name.as_str())), "{state}");
+}

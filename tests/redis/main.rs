@@ -1,0 +1,19 @@
+//! Several processes share a fleet by a Redis: who supervises, what the others route by, and what
+//! happens when one of them, or the Redis, goes away.
+
+#![allow(clippy::unwrap_used)]
+
+mod backends;
+mod containers;
+mod cut;
+#[path = "../common/docker.rs"]
+mod docker;
+#[path = "../docker_support/mod.rs"]
+mod docker_support;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod lost;
+mod reports;
+mod server;
+mod shared;
+mod takeover;
