@@ -103,6 +103,14 @@ fn version(fence: Fence, number: u64) -> Version {
     Version { fence, number }
 }
 
+fn any_ask(chance: &mut StdRng, fence: Fence) -> Ask {
+    match chance.random_range(0..5) {
+        0 | 1 => Ask::Acquire { at_least: fence },
+        2 | 3 => Ask::Renew { fence },
+        _ => Ask::Release { fence },
+    }
+}
+
 /// The scripts and the pure arbiter say the same to the same requests, whatever comes.
 #[tokio::test]
 async fn the_scripts_decide_as_the_arbiter() {
@@ -111,7 +119,7 @@ async fn the_scripts_decide_as_the_arbiter() {
     let store = store(&server);
     let mut chance = StdRng::seed_from_u64(7);
     let (mut kinds, mut written) = ([0; 3], [0; 2]);
-    for _ in 0..60 {
+    for _ in 0..160 {
         server.command(&["FLUSHALL"]);
         let (mut arbiter, mut next) = (Arbiter::new(TTL), 0);
         let (mut now, mut is_empty) = (Moment(1_000), true);
@@ -124,11 +132,7 @@ async fn the_scripts_decide_as_the_arbiter() {
             let id = if chance.random_bool(0.2) { next / 2 } else { next };
             match chance.random_range(0..12) {
                 0..7 => {
-                    let ask = match chance.random_range(0..5) {
-                        0 | 1 => Ask::Acquire { at_least: fence },
-                        2 | 3 => Ask::Renew { fence },
-                        _ => Ask::Release { fence },
-                    };
+                    let ask = any_ask(&mut chance, fence);
                     let asked = request(id, ask);
                     let expected = arbiter.ask(&holder(who), &asked, now);
                     let reply = store.ask(&holder(who), &asked).await;
