@@ -1,6 +1,6 @@
 //! Presets: sets of options for a purpose. Whatever else is said about one of them wins.
 
-use super::{Checked, Options, wrong};
+use super::{Checked, Options, Secret, wrong};
 
 /// The preset under the `config.json` of a balancer with registered servers.
 pub(super) const SERVERS: &str = "servers";
@@ -78,7 +78,7 @@ fn servers() -> Options {
         slots: Some(65_536),
         virtual_servers: Some(100),
         placement: text("hash"),
-        hash: text("md5"),
+        hash: text("fnv1a"),
         heartbeat_path: text("/health"),
         heartbeat_interval: text("30s"),
         heartbeat_timeout: text("5s"),
@@ -91,6 +91,8 @@ fn redis() -> Options {
     Options {
         listen: text("0.0.0.0:8080"),
         driver: text("static"),
+        store: Some(Secret("redis://127.0.0.1:6379".to_owned())),
+        backends: Some(true),
         policy: text("round_robin"),
         heartbeat_path: text("/health"),
         heartbeat_interval: text("5s"),
