@@ -164,8 +164,7 @@ impl Arbiter {
     }
 
     fn renew(&mut self, who: &Holder, request: RequestId, fence: Fence, now: Moment) -> Reply {
-        let is_above_lease = self.lease.as_ref().is_none_or(|entry| entry.fence < fence);
-        let is_back = self.quiet.is_some_and(|quiet| fence >= quiet.shown) && is_above_lease;
+        let is_back = self.quiet.is_some_and(|quiet| fence >= quiet.shown);
         // Higher than all: the store has gone back to an older state.
         let may_return = is_back || self.fence < Some(fence);
         if !self.is_held_by(who, fence) && !may_return {

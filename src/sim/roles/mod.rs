@@ -7,7 +7,20 @@
 //!
 //! | property | a mutation that shows it failing |
 //! |---|---|
-//! | begins an effect while another may act | no margin, or a lease that counts from the reply |
+//! | begins an effect without a lease | a turn without asking `may_act` |
+//! | begins an effect while another may act | no margin; an emptied store that is not quiet |
+//! | begins an effect after its lease ended in the store | a lease that counts from the reply |
+//! | an effect under another fence than the store's | a renewal that leaves no number, so that an earlier acquisition takes the lease over |
+//! | a fence was given out twice | fences of an emptied store begin at 0 |
+//! | begins with another state than the committed | a state that was read before the term is used |
+//! | another table is routed by | a change is taken on any base |
+//! | counts as drained, and is used | open requests, or the version, are not asked for |
+//! | the stored state lags behind in the end | what an emptied store has lost is not written again |
+//! | a balancer routes by an old table in the end | no periodic read |
+//!
+//! Writes under a lower fence and generations that go back are refused by the arbiter; its own tests
+//! see that, as no core here writes without having asked for its lease.
+
 mod balancer;
 mod check;
 mod clock;
