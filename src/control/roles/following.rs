@@ -57,7 +57,7 @@ pub(super) async fn follow(
                     tell(standby.as_ref(), Input::Free);
                     false
                 }
-                Some(Heard::Reported(..) | Heard::Gone(_)) => false,
+                Some(Heard::Lost | Heard::Reported(..) | Heard::Gone(_)) => false,
                 // The store's own task has ended, which is the end of the process.
                 None => return,
             },

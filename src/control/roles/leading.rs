@@ -322,6 +322,8 @@ impl Leading {
                         let _ = failures.try_send(failure);
                     }
                 }
+                // A drain that counts balancers waits until they are heard again.
+                Heard::Lost => *heard = None,
                 Heard::Gone(balancer) => {
                     if let Some(heard) = heard.as_mut() {
                         heard.forget(&balancer);
