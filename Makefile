@@ -8,7 +8,7 @@ ADMIN_URL ?= http://127.0.0.1:$(ADMIN_PORT)
 # What examples/redis needs of an image of Redis, and of one to build on.
 REDIS_PROGRAMS = redis-server redis-cli sh sleep wget
 
-.PHONY: help up down build images redis-image test bench bench-ring bench-control analysis fuzz fmt lint clean
+.PHONY: help up down build images redis-image test bench bench-ring bench-control bench-roles analysis fuzz fmt lint clean
 
 help:
 	@echo 'make up        build and start the balancer, which starts its replicas; PORT=5000 ADMIN_PORT=9090'
@@ -22,6 +22,8 @@ help:
 	@echo 'make bench     CPU time per request beside HAProxy, nginx and Envoy; ROUNDS=5 ONLY=row,row'
 	@echo 'make bench-ring  the figures of the ring beside their goals, into analysis/results/ring.md'
 	@echo 'make bench-control  what supervising costs at rest, into analysis/results/control.md'
+	@echo 'make bench-roles  several processes of one fleet beside their goals, into analysis/results/roles.md;'
+	@echo '               needs redis-server and wrk, with a Docker engine containers too; ROUNDS=5 ONLY=row,row'
 	@echo 'make analysis  the experiments A-1 to A-3 against URL and ADMIN_URL, and A-4, into analysis/results'
 	@echo 'make fuzz      the fuzz targets, on a nightly toolchain; SECONDS_EACH=60 ONLY=target,target'
 	@echo 'make fmt       format the sources'
@@ -55,6 +57,9 @@ bench-ring:
 bench-control:
 	cargo build --release --locked --package ringmaster
 	cargo run --release --locked --package analysis -- control
+
+bench-roles:
+	@scripts/bench-roles.sh
 
 analysis:
 	@PORT=$(PORT) ADMIN_PORT=$(ADMIN_PORT) scripts/analysis.sh $(URL) $(ADMIN_URL)
