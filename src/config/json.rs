@@ -222,7 +222,7 @@ mod tests {
         assert!(format!("{:?}", config.prober).contains("/health"), "{:?}", config.prober);
         assert_eq!(config.admin, "127.0.0.1:9090".parse().unwrap());
         assert_eq!(config.proxy.listen, "0.0.0.0:8080".parse().unwrap());
-        assert_eq!((config.ring.virtual_servers, config.ring.hash.name()), (100, "fnv1a"));
+        assert_eq!((config.ring.virtual_servers, config.ring.hash.name()), (100, "md5"));
     }
 
     #[test]

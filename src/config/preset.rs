@@ -78,7 +78,7 @@ fn servers() -> Options {
         slots: Some(65_536),
         virtual_servers: Some(100),
         placement: text("hash"),
-        hash: text("fnv1a"),
+        hash: text("md5"),
         heartbeat_path: text("/health"),
         heartbeat_interval: text("30s"),
         heartbeat_timeout: text("5s"),
