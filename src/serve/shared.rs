@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -32,6 +33,7 @@ use crate::{
     },
     store::{
         FileStore, Store,
+        authenticator::authenticator,
         redis::{Address, RedisStore, Times},
     },
 };
@@ -73,13 +75,17 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
         Workers::check_address(&config.proxy)?;
     }
     let admin_address = admin.local_addr()?;
-    let advertised = config.advertise.clone().unwrap_or_else(|| admin_address.to_string());
-    let me = Holder {
+    let advertised = config.advertise.clone().unwrap_or_else(|| called(admin_address));
+    let mut me = Holder {
         id: ProcessId(format!("{advertised}/{:016x}", rand::rng().random::<u64>()).into()),
         admin: advertised.into(),
         authenticator: None,
     };
-    let relay = Relay::new(text_of(config.access.admin_token.as_ref()).as_deref())?;
+    let token = text_of(config.access.admin_token.as_ref());
+    me.authenticator = token
+        .as_deref()
+        .map(|token| authenticator(&config.fleet, &me, token.as_bytes()).into());
+    let relay = Relay::new(&config.fleet, token.as_deref())?;
     announce(&config, &warnings);
     tracing::info!("role {}, the store is {}", role.name(), address.describe());
 
@@ -127,6 +133,18 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     end(&config, &roles, workers, &mut signals).await;
     admin_server.abort();
     Ok(())
+}
+
+/// What others know a process by. Only a balancer may listen on all addresses without a name.
+fn called(admin: SocketAddr) -> String {
+    if !admin.ip().is_unspecified() {
+        return admin.to_string();
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => admin.to_string(),
+        name => format!("{name}:{}", admin.port()),
+    }
 }
 
 type Power = (Option<Supervision>, Option<Arc<DockerDriver>>);
