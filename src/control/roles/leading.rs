@@ -63,6 +63,7 @@ pub struct Term {
     pub handle: Handle,
     /// Under which it acts.
     pub fence: Fence,
+    fanout: Arc<Fanout>,
     heard: publishing::Heard,
     disagreeing: Arc<AtomicUsize>,
     clock: Clock,
@@ -92,6 +93,11 @@ impl Term {
             is_live: live.contains(&&known.report.balancer),
         };
         heard.all().map(view).collect()
+    }
+
+    /// Whether its tables are in force yet; until then the last one of the term before is.
+    pub fn is_in_force(&self) -> bool {
+        self.fanout.is_open()
     }
 
     /// How many balancers have had another ring than the published one for longer than a moment.
@@ -195,6 +201,7 @@ impl Leading {
         let term = Term {
             handle: handle.clone(),
             fence,
+            fanout: Arc::clone(&fanout),
             heard: Arc::clone(&heard),
             disagreeing: Arc::default(),
             clock: self.clock,
@@ -323,7 +330,11 @@ impl Leading {
                     }
                 }
                 // A drain that counts balancers waits until they are heard again.
-                Heard::Lost => *heard = None,
+                // The silence of balancers says nothing now: none of their drains is over.
+                Heard::Lost => {
+                    *heard = None;
+                    disagreeing.store(0, Ordering::Relaxed);
+                }
                 Heard::Gone(balancer) => {
                     if let Some(heard) = heard.as_mut() {
                         heard.forget(&balancer);
