@@ -64,7 +64,9 @@ pub fn traffic_router(
 fn local_routes(shared: &Shared) -> Router<Shared> {
     let router = Router::new().route("/rep", get(rep).fallback(only_read));
     match shared.roles.carries_traffic() {
-        true => router.route("/api/route", post(servers::route).fallback(servers::wrong_method_route)),
+        true => {
+            router.route("/api/route", post(servers::route).fallback(servers::wrong_method_route))
+        }
         false => router,
     }
 }

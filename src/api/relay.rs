@@ -64,7 +64,9 @@ impl Proof {
         let is_meant =
             self.key.as_ref().is_none_or(|key| is_authentic(&self.fleet, holder, key.as_bytes()));
         match (guard::is_place(&holder.admin), is_meant) {
-            (false, _) => Err("the store names no address of the supervisor; nothing is sent there"),
+            (false, _) => {
+                Err("the store names no address of the supervisor; nothing is sent there")
+            }
             (true, false) => Err(
                 "what the store says of the supervisor was not written with the `admin_token` of \
                  this process; nothing is sent there",

@@ -75,16 +75,8 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
         Workers::check_address(&config.proxy)?;
     }
     let admin_address = admin.local_addr()?;
-    let advertised = config.advertise.clone().unwrap_or_else(|| called(admin_address));
-    let mut me = Holder {
-        id: ProcessId(format!("{advertised}/{:016x}", rand::rng().random::<u64>()).into()),
-        admin: advertised.into(),
-        authenticator: None,
-    };
     let token = text_of(config.access.admin_token.as_ref());
-    me.authenticator = token
-        .as_deref()
-        .map(|token| authenticator(&config.fleet, &me, token.as_bytes()).into());
+    let me = holder_of(&config, admin_address, token.as_deref());
     let relay = Relay::new(&config.fleet, token.as_deref())?;
     announce(&config, &warnings);
     tracing::info!("role {}, the store is {}", role.name(), address.describe());
@@ -133,6 +125,18 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     end(&config, &roles, workers, &mut signals).await;
     admin_server.abort();
     Ok(())
+}
+
+/// Who a process is for the others. Where a token is set, it is proven.
+fn holder_of(config: &Config, admin: SocketAddr, token: Option<&str>) -> Holder {
+    let advertised = config.advertise.clone().unwrap_or_else(|| called(admin));
+    let me = Holder {
+        id: ProcessId(format!("{advertised}/{:016x}", rand::rng().random::<u64>()).into()),
+        admin: advertised.into(),
+        authenticator: None,
+    };
+    let proof = token.map(|token| authenticator(&config.fleet, &me, token.as_bytes()).into());
+    Holder { authenticator: proof, ..me }
 }
 
 /// What others know a process by. Only a balancer may listen on all addresses without a name.
