@@ -5,7 +5,10 @@ ADMIN_PORT ?= 9090
 URL ?= http://127.0.0.1:$(PORT)
 ADMIN_URL ?= http://127.0.0.1:$(ADMIN_PORT)
 
-.PHONY: help up down build images test bench bench-ring bench-control analysis fuzz fmt lint clean
+# What examples/redis needs of an image of Redis, and of one to build on.
+REDIS_PROGRAMS = redis-server redis-cli sh sleep wget
+
+.PHONY: help up down build images redis-image test bench bench-ring bench-control bench-roles analysis fuzz fmt lint clean
 
 help:
 	@echo 'make up        build and start the balancer, which starts its replicas; PORT=5000 ADMIN_PORT=9090'
@@ -13,11 +16,14 @@ help:
 	@echo 'make down      end and remove the balancer, its replicas, their network and the state'
 	@echo 'make build     release binaries for this machine'
 	@echo 'make images    both images for the Docker engine; BUILD=host|image says where it is compiled'
+	@echo 'make redis-image  ringmaster-redis, an image of the redis-server that is installed here'
 	@echo 'make test      all tests; RINGMASTER_TEST_DOCKER=required fails where no Docker engine answers,'
 	@echo '               RINGMASTER_TEST_REDIS=required where there is no redis-server'
 	@echo 'make bench     CPU time per request beside HAProxy, nginx and Envoy; ROUNDS=5 ONLY=row,row'
 	@echo 'make bench-ring  the figures of the ring beside their goals, into analysis/results/ring.md'
 	@echo 'make bench-control  what supervising costs at rest, into analysis/results/control.md'
+	@echo 'make bench-roles  several processes of one fleet beside their goals, into analysis/results/roles.md;'
+	@echo '               needs redis-server and wrk, with a Docker engine containers too; ROUNDS=5 ONLY=row,row'
 	@echo 'make analysis  the experiments A-1 to A-3 against URL and ADMIN_URL, and A-4, into analysis/results'
 	@echo 'make fuzz      the fuzz targets, on a nightly toolchain; SECONDS_EACH=60 ONLY=target,target'
 	@echo 'make fmt       format the sources'
@@ -36,6 +42,9 @@ build:
 images:
 	@scripts/images.sh
 
+redis-image:
+	@scripts/import-image.sh ringmaster-redis $(REDIS_PROGRAMS)
+
 test:
 	@scripts/test.sh
 
@@ -48,6 +57,9 @@ bench-ring:
 bench-control:
 	cargo build --release --locked --package ringmaster
 	cargo run --release --locked --package analysis -- control
+
+bench-roles:
+	@scripts/bench-roles.sh
 
 analysis:
 	@PORT=$(PORT) ADMIN_PORT=$(ADMIN_PORT) scripts/analysis.sh $(URL) $(ADMIN_URL)

@@ -17,6 +17,7 @@ use crate::load::{self, Amount, KeySource, Pace, Plan, Shape};
 use crate::peers;
 use crate::report::Report;
 use crate::ring;
+use crate::roles;
 use crate::target::Target;
 
 /// Load generator and experiments for Ringmaster.
@@ -57,6 +58,8 @@ enum Command {
     Ring(RingArgs),
     /// What the control side costs at rest, with up to 1,000 replicas.
     Control(ControlArgs),
+    /// Several processes of one fleet, while servers, supervisors and the Redis come and go.
+    Roles(RolesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +70,28 @@ struct ControlArgs {
     /// How long each size of fleet is watched (seconds, or with a unit).
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     time: Duration,
+    /// The folder for the table.
+    #[arg(long, value_name = "DIR", default_value = "analysis/results")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RolesArgs {
+    /// The program that is measured.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster")]
+    ringmaster: PathBuf,
+    /// The companion server's program.
+    #[arg(long, value_name = "FILE", default_value = "target/release/ringmaster-server")]
+    server: PathBuf,
+    /// The companion server's image [default: nothing is measured with containers]
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// How often the Redis is paused, 30 s each time.
+    #[arg(long, default_value_t = 2)]
+    pauses: usize,
+    /// These measurements only, separated by commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
     /// The folder for the table.
     #[arg(long, value_name = "DIR", default_value = "analysis/results")]
     out: PathBuf,
@@ -351,6 +376,20 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Control(args) => {
             say(&control::run(&args.ringmaster, args.time, &args.out).await?, cli.json)
         }
+        Command::Roles(args) => share(args, &bar, cli.json).await,
+    }
+}
+
+/// The same for several processes of a fleet.
+async fn share(args: RolesArgs, bar: &ProgressBar, json: bool) -> Result<()> {
+    let RolesArgs { ringmaster, server, image, pauses, only, out } = args;
+    let programs = roles::Programs { ringmaster, server, image };
+    let question = roles::Question { programs, pauses, only, out };
+    let finding = roles::run(&question, bar).await?;
+    say(&finding, json)?;
+    match finding.gaps() {
+        [] => Ok(()),
+        gaps => bail!("not everything was measured: {}", gaps.join("; ")),
     }
 }
 

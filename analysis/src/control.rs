@@ -14,11 +14,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use ringmaster::{
     fleet::{
-        ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
+        ids::{InstanceId, Moment, ReplicaName, SpecDigest},
         limits::Limits,
-        message::{
-            Action, Event, Found, FoundIdentity, FoundState, Listing, ProbeOutcome, Revision,
-        },
+        message::{Action, Event, Listing, ProbeOutcome, Revision},
+        server::{Registration, Server, Source},
         state::Keeper,
         supervisor::{Settings, Supervisor},
         victim::VictimRule,
@@ -108,6 +107,7 @@ fn core(replicas: usize) -> Result<(f64, f64)> {
     let settings = Settings {
         limits: Limits { replicas_max: replicas, ..Limits::default() },
         keeper: Keeper::Others,
+        servers: servers(replicas)?,
         ring: RingSettings { algorithm: Algorithm::Slots, slots: 65_536, ..Default::default() },
         victim: VictimRule::Newest,
         replicas,
@@ -115,7 +115,11 @@ fn core(replicas: usize) -> Result<(f64, f64)> {
     };
     let mut world = World {
         supervisor: Supervisor::new(settings, None, Moment(0))?,
-        listing: listing(replicas)?,
+        // There is no engine.
+        listing: Listing {
+            wanted: Some(Revision { spec: SpecDigest("static".into()), image: None }),
+            ..Listing::default()
+        },
         due: BTreeSet::from([(Moment(0), Due::Wake)]),
         wake_at: Some(Moment(0)),
         heartbeats: 0,
@@ -131,32 +135,14 @@ fn core(replicas: usize) -> Result<(f64, f64)> {
     Ok((share * 100.0, world.heartbeats as f64 / rest))
 }
 
-fn listing(replicas: usize) -> Result<Listing> {
-    let spec = SpecDigest("static".into());
-    let found = (1..=replicas).map(|number| {
-        let number = u32::try_from(number)?;
-        Ok(Found {
-            handle: Handle(number.to_string().into()),
-            identity: Some(FoundIdentity {
-                instance: InstanceId {
-                    replica: ReplicaId(number),
-                    incarnation: Incarnation::FIRST,
-                },
-                name: ReplicaName::numbered(number),
-                ordinal: number,
-                weight: 1,
-                positions: Vec::new(),
-                spec: spec.clone(),
-                image: None,
-            }),
-            state: FoundState::Running(Some(replica::address(number as usize, 80))),
-        })
-    });
-    Ok(Listing {
-        wanted: Some(Revision { spec: spec.clone(), image: None }),
-        found: found.collect::<Result<_>>()?,
-        ..Listing::default()
-    })
+fn servers(replicas: usize) -> Result<Vec<Registration>> {
+    let server = |number: usize| {
+        let host = replica::address(number, 80).ip().to_string();
+        let server = Server::new(&host, 80, Source::Operator)?;
+        let name = ReplicaName::numbered(u32::try_from(number)? + 1);
+        Ok(Registration { name, weight: 1, server })
+    };
+    (0..replicas).map(server).collect()
 }
 
 /// What will happen next.

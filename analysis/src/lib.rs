@@ -5,6 +5,7 @@
 //! - [`peers`]: what one request costs us, and what it costs other proxies.
 //! - [`ring`]: the figures of the ring beside their goals, without a balancer.
 //! - [`control`]: what the control side costs at rest, with many replicas.
+//! - [`roles`]: several processes of one fleet, while servers, supervisors and the Redis come and go.
 //! - [`predict`]: what a ring lets expect of requests. Pure.
 //! - [`balancer`]: what a running balancer says about itself.
 //! - [`plot`] and [`report`]: from numbers to SVG, CSV and text. Pure: the same
@@ -26,4 +27,5 @@ pub mod predict;
 mod process;
 pub mod report;
 pub mod ring;
+pub mod roles;
 pub mod target;

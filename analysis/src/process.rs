@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{net::TcpStream, process::Command};
 
 /// How long a program may take until it answers, or until it has ended.
@@ -24,6 +25,28 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) const PROXY_CORE: &str = "0";
 /// The core of the load and of the replicas; this program is on it too.
 pub(crate) const LOAD_CORE: &str = "1";
+
+/// Keeps this program, and what it starts meanwhile, on one core; dropping it ends that.
+pub(crate) struct Pinned(CpuSet);
+
+impl Pinned {
+    /// On a core numbered as `taskset -c` does.
+    pub(crate) fn to(core: &str) -> Result<Pinned> {
+        let before = sched_getaffinity(None).context("the cores of this program are unknown")?;
+        let mut one = CpuSet::new();
+        one.set(core.parse()?);
+        sched_setaffinity(None, &one).with_context(|| format!("there is no core {core}"))?;
+        Ok(Pinned(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Err(error) = sched_setaffinity(None, &self.0) {
+            eprintln!("analysis: this program stays on one core: {error}");
+        }
+    }
+}
 
 /// What shows that a proxy serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +98,14 @@ impl Child {
         Child::spawn(program, command)
     }
 
+    /// A command that ends with us, even if we are killed.
+    pub(crate) fn bound_command(program: &Path) -> Command {
+        // It replaces itself by the program, which so has the process number that we know.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program);
+        command
+    }
+
     /// Starts a program, silent, with the environment of this one.
     pub(crate) fn spawn(program: &Path, mut command: Command) -> Result<Child> {
         let name = program.display().to_string();
@@ -123,6 +154,19 @@ impl Child {
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().rev().filter(|line| !line.is_empty()).take(2).collect();
         if read.is_err() || lines.is_empty() { "no words".to_owned() } else { lines.join(" / ") }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.id()?)?).context("0 is no process")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        let killed = tokio::time::timeout(DEADLINE, self.child.kill()).await;
+        killed.with_context(|| format!("{} does not end", self.name))??;
+        Ok(())
     }
 
     fn id(&self) -> Result<u32> {

@@ -57,8 +57,9 @@ pub fn traffic_router(
     guard: TrafficGuard,
 ) -> Router {
     let following = local_routes(shared).fallback(passed_on).with_state(shared.clone());
-    let leading = move |term: &Term| leading(&term.handle);
-    guard::traffic(switch(shared, leading, following), guard)
+    let leading = move |term: &Term| leading(&term.handle).fallback(guard::unknown);
+    // All of it is the fallback of the router that switches.
+    guard::guarded(switch(shared, leading, following), guard)
 }
 
 fn local_routes(shared: &Shared) -> Router<Shared> {

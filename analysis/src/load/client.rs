@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -20,6 +20,8 @@ use crate::target::Target;
 const GREETING: &[u8] = b"Hello from Server: ";
 /// How much of a body is looked at for the name.
 const LOOKED_AT: usize = 512;
+/// Names the replica where the balancer is asked to say it.
+const SERVER: HeaderName = HeaderName::from_static("x-load-balancer-server");
 
 /// The pause after a failed connect doubles from the first to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -139,6 +141,8 @@ async fn open(target: &Target) -> Result<Connection, Failure> {
 
 async fn receive(response: Response<Incoming>) -> Result<Answer, Failure> {
     let status = response.status();
+    let said = response.headers().get(SERVER).and_then(|name| name.to_str().ok());
+    let said = said.map(str::to_owned);
     let mut body = response.into_body();
     let mut start = Vec::new();
     let mut body_bytes = 0;
@@ -151,7 +155,7 @@ async fn receive(response: Response<Incoming>) -> Result<Answer, Failure> {
         let wanted = data.len().min(LOOKED_AT - start.len());
         start.extend_from_slice(&data[..wanted]);
     }
-    Ok(Answer { status, name: replica_name(&start), body_bytes })
+    Ok(Answer { status, name: said.or_else(|| replica_name(&start)), body_bytes })
 }
 
 /// The name in `{"message":"Hello from Server: NAME",...}`.

@@ -102,6 +102,18 @@ pub struct Run {
 /// When the plan cannot be carried out at all. Failing requests are no error,
 /// they are counted.
 pub async fn run(plan: &Plan, bar: &ProgressBar) -> Result<Run> {
+    run_until(plan, bar, std::future::pending()).await
+}
+
+/// The same, but no more requests are sent once `end` is done. Those that were sent are waited for.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(
+    plan: &Plan,
+    bar: &ProgressBar,
+    end: impl Future<Output = ()>,
+) -> Result<Run> {
     check(plan)?;
     let schedule = Arc::new(Schedule::new(plan.pace, plan.amount));
     let started = Instant::now();
@@ -128,12 +140,18 @@ pub async fn run(plan: &Plan, bar: &ProgressBar) -> Result<Run> {
         }
     };
     let mut bar_moves = tokio::time::interval(BAR_INTERVAL);
+    let mut end = std::pin::pin!(end);
+    let mut has_ended = false;
     loop {
         tokio::select! {
             ended = workers.join_next() => match ended {
                 Some(ended) => ended.context("a connection's task ended badly")?,
                 None => break,
             },
+            () = &mut end, if !has_ended => {
+                has_ended = true;
+                shared.schedule.end();
+            }
             _ = bar_moves.tick() => show_progress(bar, plan, &shared),
         }
     }

@@ -41,6 +41,8 @@ pub struct Schedule {
     /// When a closed loop hands out no more.
     closes: Option<Duration>,
     next: AtomicU64,
+    /// Set when the run is over before its time.
+    ended: AtomicBool,
 }
 
 impl Schedule {
@@ -55,7 +57,7 @@ impl Schedule {
                 (Some((time.as_secs_f64() * rate).ceil() as u64), None)
             }
         };
-        Schedule { pace, total, closes, next: AtomicU64::new(0) }
+        Schedule { pace, total, closes, next: AtomicU64::new(0), ended: AtomicBool::new(false) }
     }
 
     /// How many requests there will be, when that is known.
@@ -66,11 +68,17 @@ impl Schedule {
 
     /// Takes the next request's number; none when the run is over.
     pub fn claim(&self, elapsed: Duration) -> Option<u64> {
-        if self.closes.is_some_and(|closes| elapsed >= closes) {
+        let is_closed = self.closes.is_some_and(|closes| elapsed >= closes);
+        if is_closed || self.ended.load(Ordering::Relaxed) {
             return None;
         }
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         (self.total.is_none_or(|total| index < total)).then_some(index)
+    }
+
+    /// Hands out no more numbers. Those that were handed out are still sent.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// When request `index` is due, counted from the start; none in a closed loop.
@@ -182,6 +190,14 @@ mod tests {
         assert_eq!(claimed(&by_time, Duration::from_millis(999)), 1_000);
         assert_eq!(claimed(&by_time, Duration::from_secs(1)), 0);
         assert_eq!(by_time.total(), None);
+    }
+
+    #[test]
+    fn a_schedule_that_is_ended_hands_out_no_more() {
+        let schedule = Schedule::new(Pace::Open { rate: 10.0 }, Amount::Requests(100));
+        assert_eq!((schedule.claim(NOW), schedule.claim(NOW)), (Some(0), Some(1)));
+        schedule.end();
+        assert_eq!(schedule.claim(NOW), None);
     }
 
     #[tokio::test]

@@ -44,15 +44,15 @@ const OPENING: usize = 64;
 
 /// What came of a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// Requests that were answered well.
-    pub(super) answered: u64,
+    pub(crate) answered: u64,
     /// How long that took.
     pub(super) elapsed: Duration,
 }
 
 /// Sends as many requests as can be answered for so long. All of them must succeed.
-pub(super) async fn closed(work: Work, address: SocketAddr, time: Duration) -> Result<Counts> {
+pub(crate) async fn closed(work: Work, address: SocketAddr, time: Duration) -> Result<Counts> {
     match work {
         Work::H2 { connections, streams } => h2load(address, time, connections, streams).await,
         Work::Upload { connections, bytes } => {

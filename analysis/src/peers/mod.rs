@@ -6,7 +6,7 @@
 //! configures and starts, `generators` sends, `measure` ties them together, [`finding`] sums up.
 
 pub mod finding;
-mod generators;
+pub(crate) mod generators;
 mod measure;
 mod proxies;
 pub mod replica;
