@@ -213,7 +213,7 @@ impl Leading {
             () = open_when_adopted(&fanout, &handle) => {}
             () = fanout.store_all(self.store.as_ref()) => {}
             () = self.listen(fence, &heard, &failures, &disagreeing) => {}
-            () = self.mirror(handle.clone()) => {}
+            () = self.mirror(fence, handle.clone()) => {}
         }
         "a part of it has ended".to_owned()
     }
@@ -279,9 +279,10 @@ impl Leading {
     }
 
     /// Follows the backends that others list, where that is asked for.
-    async fn mirror(&self, handle: Handle) {
+    async fn mirror(&self, fence: Fence, handle: Handle) {
+        let leash = Leash::of_term(Arc::clone(&self.lease), fence, self.clock);
         match &self.backends {
-            Some(store) => Mirror::new(store.clone(), handle).run().await,
+            Some(store) => Mirror::new(store.clone(), handle, leash).run().await,
             None => std::future::pending().await,
         }
     }
