@@ -173,6 +173,7 @@ impl Config {
         let admin = address("admin", options.admin.as_deref(), Ipv4Addr::LOCALHOST.into(), 9090)?;
         ports::differ(proxy.listen, admin)?;
         let access = access::access_of(&options, admin)?;
+        store::may_pass_on(role, admin, &access)?;
         let advertise = store::advertise_of(&options, &store, role, admin)?;
         store::may_stop_replicas(&options, &store)?;
         let backends = store::backends_of(&options, &store)?;

@@ -11,14 +11,13 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::{
     guard::{self, AdminGuard, TrafficGuard},
-    health, metrics,
+    health, metrics, servers,
     shared::Shared,
     wire::{self, Change},
 };
@@ -37,7 +36,7 @@ use crate::{
 
 /// The admin port: the supervisor's routes while this process is that, else what it knows itself.
 pub fn admin_router(shared: &Shared, guard: AdminGuard) -> Router {
-    let following = local_routes()
+    let following = local_routes(shared)
         .route("/metrics", get(metrics_page).fallback(only_read))
         .route("/livez", get(health::livez).fallback(only_read))
         .route("/readyz", get(readyz).fallback(only_read))
@@ -48,7 +47,7 @@ pub fn admin_router(shared: &Shared, guard: AdminGuard) -> Router {
     let leading = move |term: &Term| {
         super::admin::routes(term.handle.clone(), own.traffic.clone(), Some((&own, term)))
     };
-    guard::admin(switch(shared.roles.mode(), leading, following), guard)
+    guard::admin(switch(shared, leading, following), guard)
 }
 
 /// What of it is on the traffic port; `leading`: the routes of a supervisor.
@@ -57,27 +56,37 @@ pub fn traffic_router(
     leading: impl Fn(&Handle) -> Router + Send + Sync + 'static,
     guard: TrafficGuard,
 ) -> Router {
-    let following = local_routes().fallback(passed_on).with_state(shared.clone());
+    let following = local_routes(shared).fallback(passed_on).with_state(shared.clone());
     let leading = move |term: &Term| leading(&term.handle).fallback(guard::unknown);
     // All of it is the fallback of the router that switches.
-    guard::guarded(switch(shared.roles.mode(), leading, following), guard)
+    guard::guarded(switch(shared, leading, following), guard)
 }
 
-fn local_routes() -> Router<Shared> {
-    Router::new().route("/rep", get(rep).fallback(only_read))
+fn local_routes(shared: &Shared) -> Router<Shared> {
+    let router = Router::new().route("/rep", get(rep).fallback(only_read));
+    match shared.roles.carries_traffic() {
+        true => {
+            router.route("/api/route", post(servers::route).fallback(servers::wrong_method_route))
+        }
+        false => router,
+    }
 }
 
 /// One router while this process supervises, made once in each term, and another one while it follows.
 fn switch(
-    mode: watch::Receiver<Mode>,
+    shared: &Shared,
     leading: impl Fn(&Term) -> Router + Send + Sync + 'static,
     following: Router,
 ) -> Router {
     let made = Arc::new(Mutex::new(None::<(Fence, Router)>));
-    let leading = Arc::new(leading);
+    let (leading, shared) = (Arc::new(leading), shared.clone());
+    let mode = shared.roles.mode();
     Router::new().fallback(move |request: Request| {
         let router = match &*mode.borrow() {
             Mode::Following => following.clone(),
+            Mode::Leading(term) if is_by_table(&shared, term, request.uri().path()) => {
+                following.clone()
+            }
             Mode::Leading(term) => {
                 // It is replaced as a whole.
                 let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +102,16 @@ fn switch(
         };
         async move { router.oneshot(request).await }
     })
+}
+
+/// Whether a new supervisor answers by the table that is in force, since it knows less of the fleet yet
+/// than its data plane does.
+fn is_by_table(shared: &Shared, term: &Term, path: &str) -> bool {
+    match path {
+        "/readyz" => true,
+        "/rep" => !term.is_in_force() && shared.roles.local().now().publication.is_some(),
+        _ => false,
+    }
 }
 
 async fn passed_on(State(shared): State<Shared>, request: Request) -> Response {

@@ -13,7 +13,7 @@ use axum::{
     response::Response,
 };
 
-pub use super::origin::{HostNames, is_host_name};
+pub use super::origin::{HostNames, is_host_name, is_place};
 use super::{
     origin::{self, Strictness},
     wire,

@@ -153,6 +153,15 @@ fn port(digits: &str) -> Option<u16> {
     is_number.then(|| digits.parse().ok()).flatten()
 }
 
+/// Whether a text is the HOST:PORT of a server, and nothing beside that.
+pub fn is_place(text: &str) -> bool {
+    let has_port = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    let parsed = format!("http://{text}/").parse::<Uri>();
+    has_port && parsed.is_ok_and(|uri| uri.path() == "/" && !text.contains(['@', '/', '?', '#']))
+}
+
 /// Whether a text can be the name of a host: letters, digits, `-`, `_` and `.`, at most 253 bytes.
 pub fn is_host_name(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

@@ -1,6 +1,6 @@
 //! Passes a request on to the process that supervises the fleet: once, within bounds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -9,13 +9,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{request, wire};
-use crate::{control::roles::Roles, roles::ids::Holder, store::StoreError};
+use tokio::sync::Semaphore;
+
+use super::{guard, request, wire};
+use crate::{
+    control::roles::Roles,
+    roles::ids::Holder,
+    store::{StoreError, authenticator::is_authentic},
+};
 
 /// Marks a request that was passed on: it is not passed on again.
 const RELAYED: HeaderName = HeaderName::from_static("ringmaster-relayed");
 /// Longer than the slowest command: start deadline, drain, stop grace and some retries.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// What only asks is answered at once, or after the few seconds that the engine takes for a log.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// Requests that are passed on at once.
+const RELAYED_MAX: usize = 64;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
 /// The largest answer; more than the status of the largest fleet.
@@ -31,14 +41,48 @@ pub struct Relay {
     http: reqwest::Client,
     /// What the supervisor asks for.
     token: Option<HeaderValue>,
+    proof: Proof,
+    turns: Arc<Semaphore>,
+}
+
+/// What the record of the lease is checked with before anything is sent to the address in it.
+#[derive(Clone)]
+struct Proof {
+    fleet: Arc<str>,
+    key: Option<Arc<str>>,
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proof")
+    }
+}
+
+impl Proof {
+    /// Who may write to the store may not know the token, and must not be told it.
+    fn check(&self, holder: &Holder) -> Result<(), &'static str> {
+        let is_meant =
+            self.key.as_ref().is_none_or(|key| is_authentic(&self.fleet, holder, key.as_bytes()));
+        match (guard::is_place(&holder.admin), is_meant) {
+            (false, _) => {
+                Err("the store names no address of the supervisor; nothing is sent there")
+            }
+            (true, false) => Err(
+                "what the store says of the supervisor was not written with the `admin_token` of \
+                 this process; nothing is sent there",
+            ),
+            (true, true) => Ok(()),
+        }
+    }
 }
 
 impl Relay {
-    /// With the token of the admin ports, where one is set.
+    /// Of a fleet, with the token of the admin ports, where one is set.
     ///
     /// # Errors
     /// The client cannot be made, or the token cannot be sent in a header.
-    pub fn new(token: Option<&str>) -> anyhow::Result<Self> {
+    pub fn new(fleet: &str, token: Option<&str>) -> anyhow::Result<Self> {
+        let proof = Proof { fleet: fleet.into(), key: token.map(Into::into) };
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -50,7 +94,7 @@ impl Relay {
         if let Some(token) = &mut token {
             token.set_sensitive(true);
         }
-        Ok(Self { http, token })
+        Ok(Self { http, token, proof, turns: Arc::new(Semaphore::new(RELAYED_MAX)) })
     }
 
     /// Has a request answered by whoever supervises.
@@ -58,6 +102,9 @@ impl Relay {
         if request.headers().contains_key(&RELAYED) {
             return unavailable("this process does not supervise the fleet any more; try again");
         }
+        let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
+            return unavailable("too many requests wait for the supervisor already; try again");
+        };
         let holder = match roles.store().holder().await {
             Ok(Some(holder)) if holder.id == roles.me().id => {
                 return unavailable("this process begins to supervise the fleet; try again");
@@ -72,14 +119,21 @@ impl Relay {
             }
             Err(error) => return unavailable(&error.to_string()),
         };
+        if let Err(why) = self.proof.check(&holder) {
+            return unavailable(why);
+        }
         let (head, body) = request.into_parts();
-        // A command goes on when its client goes away, so it must not live in the client's task.
         let (relay, body) = (self.clone(), request::read(body).await);
         let body = match body {
             Ok(body) => body,
             Err(refused) => return refused.into_response(),
         };
+        if head.method.is_safe() {
+            return self.ask(&holder, &head.method, &head.uri, &head.headers, body).await;
+        }
+        // A command goes on when its client goes away, so it must not live in the client's task.
         let passed = tokio::spawn(async move {
+            let _turn = turn;
             relay.ask(&holder, &head.method, &head.uri, &head.headers, body).await
         });
         passed.await.unwrap_or_else(|_| unavailable("this process ends"))
@@ -95,6 +149,9 @@ impl Relay {
     ) -> Response {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let mut asked = self.http.request(method.clone(), format!("http://{}{path}", holder.admin));
+        if method.is_safe() {
+            asked = asked.timeout(READ_DEADLINE);
+        }
         for name in ASKED {
             if let Some(value) = headers.get(&name) {
                 asked = asked.header(name, value);
@@ -108,7 +165,7 @@ impl Relay {
             Ok(answer) => answer,
             Err(why) => {
                 let admin = &holder.admin;
-                let what = match *method == Method::GET {
+                let what = match method.is_safe() {
                     true => "",
                     false => {
                         "; whether it was carried out is not known, so look before you try again"
@@ -146,4 +203,35 @@ async fn read(asked: reqwest::RequestBuilder) -> Result<Response, String> {
 
 fn unavailable(why: &str) -> Response {
     wire::failure(StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{roles::ids::ProcessId, store::authenticator::authenticator};
+
+    #[test]
+    fn nothing_is_sent_to_an_address_without_proof() {
+        let holder = |admin: &str| Holder {
+            id: ProcessId("h".into()),
+            admin: admin.into(),
+            authenticator: None,
+        };
+        let proven = |fleet: &str, key: &str| {
+            let proof = authenticator(fleet, &holder("h:1"), key.as_bytes());
+            Holder { authenticator: Some(proof.into()), ..holder("h:1") }
+        };
+        let with = |key: Option<&str>| Relay::new("f", key).unwrap().proof;
+        assert_eq!(with(None).check(&holder("h:1")), Ok(()));
+        assert_eq!(with(Some("key")).check(&proven("f", "key")), Ok(()));
+        for other in [holder("h:1"), proven("g", "key"), proven("f", "other")] {
+            let why = with(Some("key")).check(&other).unwrap_err();
+            assert!(why.contains("was not written with"), "{why}");
+        }
+        let elsewhere = Holder { admin: "evil:80".into(), ..proven("f", "key") };
+        assert!(with(Some("key")).check(&elsewhere).is_err());
+        for odd in ["evil/x?", "u@evil:80", "evil", "evil:0", ""] {
+            assert!(with(None).check(&holder(odd)).is_err(), "{odd}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -20,6 +21,12 @@ pub struct Shared {
     pub traffic: Traffic,
     /// The way to whoever supervises.
     pub relay: Relay,
+}
+
+impl FromRef<Shared> for Traffic {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.traffic.clone()
+    }
 }
 
 #[derive(Serialize)]

@@ -2,8 +2,8 @@
 
 use std::{fs, io::Read, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use super::{Checked, DriverKind, Options, time, wrong};
-use crate::store::redis::Address;
+use super::{Access, Checked, DriverKind, Options, time, wrong};
+use crate::{api::guard::is_place, store::redis::Address};
 
 /// More than any list of certificates.
 const CA_FILE_MAX: u64 = 1 << 20;
@@ -134,12 +134,7 @@ pub(super) fn advertise_of(
 ) -> Checked<Option<String>> {
     let given = options.advertise.as_deref().map(str::trim).filter(|text| !text.is_empty());
     if let Some(text) = given {
-        let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-        });
-        let parsed = format!("http://{text}/").parse::<http::Uri>();
-        let is_authority = parsed.is_ok_and(|uri| uri.path() == "/" && !text.contains(['@', '/']));
-        return match valid && is_authority {
+        return match is_place(text) {
             true => Ok(Some(text.to_owned())),
             false => wrong("advertise", format!("'{text}' is not HOST:PORT")),
         };
@@ -150,6 +145,18 @@ pub(super) fn advertise_of(
         return wrong("advertise", why);
     }
     Ok(None)
+}
+
+/// A balancer passes commands on with the supervisor's token, and knows no engine that could tell it
+/// which clients are replicas.
+pub(super) fn may_pass_on(role: Role, admin: SocketAddr, access: &Access) -> Checked<()> {
+    let is_near = admin.ip().to_canonical().is_loopback();
+    if role != Role::Balancer || is_near || access.admin_token.is_some() {
+        return Ok(());
+    }
+    let why = "cannot be for a balancer, which passes commands on and does not know the replicas from \
+               others: set `admin_token_file`, or an `admin` on loopback";
+    wrong("admin_open", why)
 }
 
 pub(super) fn backends_of(options: &Options, store: &StoreKind) -> Checked<bool> {
@@ -189,6 +196,16 @@ mod tests {
         let config = check("store = \"redis://:s3cret@h:1\"\nrole = \"balancer\"").unwrap();
         assert_eq!((config.role, config.store.describe()), (Role::Balancer, "redis at h:1/0"));
         assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    }
+
+    #[test]
+    fn an_open_balancer_needs_a_token() {
+        let open = "store = \"redis://h\"\nadmin = \"0.0.0.0:1\"\nadmin_open = true\n";
+        let balancer = format!("{open}role = \"balancer\"\n");
+        let said = check(&balancer).unwrap_err();
+        assert!(said.starts_with("`admin_open`: cannot be for a balancer"), "{said}");
+        check(&format!("{balancer}admin_token = \"t\"")).unwrap();
+        check(&format!("{open}advertise = \"h:1\"")).unwrap();
     }
 
     #[test]

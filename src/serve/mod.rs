@@ -78,8 +78,7 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
 
 /// A process that is supervisor and balancer of a fleet of its own.
 async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
-    let clock = Clock::start();
+    let (mut signals, clock) = (Signals::listen()?, Clock::start());
     let warnings = config::resolve(&config).await?;
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -32,6 +33,7 @@ use crate::{
     },
     store::{
         FileStore, Store,
+        authenticator::authenticator,
         redis::{Address, RedisStore, Times},
     },
 };
@@ -73,13 +75,9 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
         Workers::check_address(&config.proxy)?;
     }
     let admin_address = admin.local_addr()?;
-    let advertised = config.advertise.clone().unwrap_or_else(|| admin_address.to_string());
-    let me = Holder {
-        id: ProcessId(format!("{advertised}/{:016x}", rand::rng().random::<u64>()).into()),
-        admin: advertised.into(),
-        authenticator: None,
-    };
-    let relay = Relay::new(text_of(config.access.admin_token.as_ref()).as_deref())?;
+    let token = text_of(config.access.admin_token.as_ref());
+    let me = holder_of(&config, admin_address, token.as_deref());
+    let relay = Relay::new(&config.fleet, token.as_deref())?;
     announce(&config, &warnings);
     tracing::info!("role {}, the store is {}", role.name(), address.describe());
 
@@ -127,6 +125,30 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     end(&config, &roles, workers, &mut signals).await;
     admin_server.abort();
     Ok(())
+}
+
+/// Who a process is for the others. Where a token is set, it is proven.
+fn holder_of(config: &Config, admin: SocketAddr, token: Option<&str>) -> Holder {
+    let advertised = config.advertise.clone().unwrap_or_else(|| called(admin));
+    let me = Holder {
+        id: ProcessId(format!("{advertised}/{:016x}", rand::rng().random::<u64>()).into()),
+        admin: advertised.into(),
+        authenticator: None,
+    };
+    let proof = token.map(|token| authenticator(&config.fleet, &me, token.as_bytes()).into());
+    Holder { authenticator: proof, ..me }
+}
+
+/// What others know a process by. Only a balancer may listen on all addresses without a name.
+fn called(admin: SocketAddr) -> String {
+    if !admin.ip().is_unspecified() {
+        return admin.to_string();
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => admin.to_string(),
+        name => format!("{name}:{}", admin.port()),
+    }
 }
 
 type Power = (Option<Supervision>, Option<Arc<DockerDriver>>);

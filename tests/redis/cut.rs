@@ -10,8 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use crate::{
-    harness::{Balancer, Load, ask, eventually, get, within},
+    harness::{Balancer, Load, ask, eventually, get, try_ask, within},
     shared::{Fleet, leads, metric, owners, serves},
 };
 
@@ -137,4 +139,77 @@ fn a_slow_store_deposes_no_one() {
     assert_eq!(changed.status, 200, "{}", changed.text());
     eventually("both have the new ring", || first.ring()["digest"] == second.ring()["digest"]);
     assert_eq!(metric(&second, "ringmaster_table_fence"), fence);
+}
+
+#[test]
+fn a_takeover_is_ready_all_the_time_and_empties_no_table() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    let first = fleet.start("a", "both");
+    eventually("it supervises", || leads(&first));
+    let (second, third) = (fleet.start("b", "both"), fleet.start("c", "balancer"));
+    for process in [&second, &third] {
+        serves(process, 2);
+    }
+    let replicas = |signal| {
+        for replica in &fleet.replicas {
+            replica.signal(signal);
+        }
+    };
+    let routes_on = || {
+        for process in [&second, &third] {
+            assert_eq!(get(process.admin, "/readyz").status, 200);
+            assert_eq!(process.rep(), ["s1", "s2"]);
+        }
+    };
+    first.kill();
+    // The next supervisor reaches none of them, as if it were cut off from their network.
+    replicas(Signal::STOP);
+    within(Duration::from_secs(6), "the standby supervises", || {
+        routes_on();
+        leads(&second)
+    });
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(4) {
+        routes_on();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    replicas(Signal::CONT);
+    let fence = metric(&second, "ringmaster_table_fence");
+    within(Duration::from_secs(15), "the new supervisor's table is in force", || {
+        routes_on();
+        metric(&third, "ringmaster_table_fence") > fence
+            || metric(&third, "ringmaster_table_fence") == Some(2.0)
+    });
+    routes_on();
+}
+
+#[test]
+fn the_token_goes_to_no_address_that_was_not_proven() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    let start = |process: &str, role: &str| {
+        let mut command = fleet.command(process, role, &fleet.redis.url());
+        command.env("RINGMASTER_ADMIN_TOKEN", "s3cret");
+        Balancer::spawn(command)
+    };
+    let headers = [("authorization", "Bearer s3cret")];
+    let first = start("a", "both");
+    let balancer = start("c", "balancer");
+    let weigh = |weight: u32| {
+        let body = format!(r#"{{"weight":{weight}}}"#);
+        try_ask(balancer.admin, "PUT", "/api/servers/s1/weight", &headers, &body).unwrap()
+    };
+    eventually("a command is passed on with the token", || weigh(2).status == 200);
+    let evil = TcpListener::bind("127.0.0.1:0").unwrap();
+    evil.set_nonblocking(true).unwrap();
+    let lease = format!("ringmaster:{{{}}}:lease", fleet.name());
+    let address = evil.local_addr().unwrap().to_string();
+    // The record is right again with the next renewal.
+    eventually("another address is refused", || {
+        fleet.redis.command(&["HSET", &lease, "admin", &address]);
+        let answer = weigh(3);
+        assert!(evil.accept().is_err(), "the token was sent to another address");
+        answer.status == 503 && answer.text().contains("was not written with")
+    });
+    eventually("the supervisor's own word counts", || weigh(4).status == 200);
+    drop(first);
 }

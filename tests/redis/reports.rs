@@ -105,3 +105,35 @@ fn another_ring_is_told_after_a_second_and_when_it_is_over() {
     pretended.stop();
     within(Duration::from_secs(5), "it is over", || disagree() == Some(0.0));
 }
+
+#[test]
+fn no_drain_is_over_while_the_supervisor_hears_nobody() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    let mut command = fleet.command("a", "both", &fleet.redis.url());
+    command.args(["--drain", "60s"]);
+    let process = crate::harness::Balancer::spawn(command);
+    eventually("it supervises", || leads(&process));
+    serves(&process, 2);
+    let fence = status(&process).unwrap()["lease"]["fence"].as_u64().unwrap();
+    let digest = process.ring()["digest"].as_str().unwrap().to_owned();
+    let says = format!(r#""acknowledged":[{fence},1],"digest":"{digest}","in_flight":[[1,1,1]]"#);
+    let pretended = Pretended::start(&fleet.redis, fleet.name(), says);
+    eventually("it is known", || {
+        status(&process).unwrap()["balancers"].as_array().unwrap().len() == 2
+    });
+    let admin = process.admin;
+    let removal =
+        std::thread::spawn(move || ask(admin, "POST", "/rm", r#"{"n":1,"hostnames":["s1"]}"#));
+    eventually("it is out of service", || process.rep() == ["s2"]);
+    pretended.stop();
+    // It goes on with the lease, and must not take its own deafness for the silence of the others.
+    fleet.redis.command(&["ACL", "SETUSER", "default", "resetchannels"]);
+    std::thread::sleep(Duration::from_millis(4_000));
+    assert!(leads(&process), "{}", process.log());
+    assert!(!removal.is_finished(), "what could not be heard was taken for silence");
+    fleet.redis.command(&["ACL", "SETUSER", "default", "allchannels"]);
+    within(Duration::from_secs(10), "it listens again, and the drain ends", || {
+        removal.is_finished()
+    });
+    assert_eq!(removal.join().unwrap().status, 200);
+}

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{
         request::{self, Refused},
-        traffic::KeyedGet,
+        traffic::{KeyedGet, Traffic},
         wire::say_when,
     },
     fleet::view::{FleetView, ReplicaView},
@@ -95,8 +95,9 @@ const PASSED_ON: [HeaderName; 5] = [
     header::USER_AGENT,
 ];
 
-async fn route(
-    State(servers): State<Servers>,
+/// Needs nothing of the supervisor: the data plane of this process is asked.
+pub(in crate::api) async fn route(
+    State(traffic): State<Traffic>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: Body,
@@ -111,7 +112,7 @@ async fn route(
         Some((name, value))
     });
     let get = KeyedGet { key, target: path, headers: passed_on.collect(), peer };
-    match (servers.traffic.route)(get).await {
+    match (traffic.route)(get).await {
         Ok(response) => {
             let mut response = response.map(Body::from);
             // The body is whole now, and is framed anew.
@@ -140,6 +141,6 @@ async fn wrong_method_lookup() -> Response {
     wire::wrong_method("GET, HEAD")
 }
 
-async fn wrong_method_route() -> Response {
+pub(in crate::api) async fn wrong_method_route() -> Response {
     wire::wrong_method("POST")
 }

@@ -19,6 +19,7 @@ use axum::{
     routing::get,
 };
 use figures::{MetricsWire, StatsWire};
+pub(super) use keys::{route, wrong_method_route};
 use state::Servers;
 
 use super::{ring, traffic::Traffic};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
+    extract::FromRef,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -29,6 +30,12 @@ use crate::{
 pub(super) struct Servers {
     pub(super) handle: Handle,
     pub(super) traffic: Traffic,
+}
+
+impl FromRef<Servers> for Traffic {
+    fn from_ref(servers: &Servers) -> Self {
+        servers.traffic.clone()
+    }
 }
 
 impl Servers {

@@ -9,14 +9,17 @@ use std::{
 use tokio::time::MissedTickBehavior;
 
 use crate::{
-    control::Handle,
+    control::{Handle, leash::Leash},
     fleet::{
         command::{Request, ScaleCommand, ScaleError},
         ids::ReplicaName,
         server::{Registration, Server, ServerChange, Source},
         view::{FleetView, ReplicaView},
     },
-    store::redis::{BackendNews, Backends, RedisStore},
+    store::{
+        StoreError,
+        redis::{BackendNews, Backends, RedisStore},
+    },
 };
 
 /// How often the list is read although nothing was told.
@@ -28,6 +31,7 @@ const ECHOES_MAX: usize = 1_024;
 pub(super) struct Mirror {
     store: RedisStore,
     handle: Handle,
+    leash: Leash,
     /// What the store says of each.
     said: BTreeMap<ReplicaName, bool>,
     /// What we have published: when it comes back, it is no word of another party.
@@ -47,9 +51,9 @@ struct Difference {
 }
 
 impl Mirror {
-    pub(super) fn new(store: RedisStore, handle: Handle) -> Self {
+    pub(super) fn new(store: RedisStore, handle: Handle, leash: Leash) -> Self {
         let (said, refused) = (BTreeMap::new(), BTreeMap::new());
-        Self { store, handle, said, echoes: VecDeque::new(), refused }
+        Self { store, handle, leash, said, echoes: VecDeque::new(), refused }
     }
 
     /// Until it is dropped with its term.
@@ -101,7 +105,10 @@ impl Mirror {
         let view = self.handle.view();
         if found.is_emptied {
             let held = ours(&view).map(|(replica, server)| (replica.name.clone(), server.clone()));
-            let restored = self.store.restore_backends(&held.collect()).await;
+            if !self.leash.may_act() {
+                return;
+            }
+            let restored = self.store.restore_backends(self.leash.fence(), &held.collect()).await;
             // What is gone with all the rest was not taken off the list.
             if restored.is_err() || ours(&view).next().is_some() {
                 return;
@@ -170,9 +177,16 @@ impl Mirror {
             if self.said.get(name) == Some(&verdict) {
                 continue;
             }
-            // If it fails, the next turn says it again.
-            if self.store.mark_backend(name, verdict, SystemTime::now()).await.is_err() {
+            if !self.leash.may_act() {
                 return;
+            }
+            let fence = self.leash.fence();
+            let marked = self.store.mark_backend(fence, name, verdict, SystemTime::now()).await;
+            // If it fails, the next turn says it again; one that cannot be written stops no other.
+            match marked {
+                Ok(()) => {}
+                Err(StoreError::Refused(_)) => continue,
+                Err(_) => return,
             }
             self.said.insert(name.clone(), verdict);
             self.echoes.push_back((name.clone(), verdict));

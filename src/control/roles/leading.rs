@@ -63,6 +63,7 @@ pub struct Term {
     pub handle: Handle,
     /// Under which it acts.
     pub fence: Fence,
+    fanout: Arc<Fanout>,
     heard: publishing::Heard,
     disagreeing: Arc<AtomicUsize>,
     clock: Clock,
@@ -92,6 +93,11 @@ impl Term {
             is_live: live.contains(&&known.report.balancer),
         };
         heard.all().map(view).collect()
+    }
+
+    /// Whether its tables are in force yet; until then the last one of the term before is.
+    pub fn is_in_force(&self) -> bool {
+        self.fanout.is_open()
     }
 
     /// How many balancers have had another ring than the published one for longer than a moment.
@@ -195,6 +201,7 @@ impl Leading {
         let term = Term {
             handle: handle.clone(),
             fence,
+            fanout: Arc::clone(&fanout),
             heard: Arc::clone(&heard),
             disagreeing: Arc::default(),
             clock: self.clock,
@@ -206,7 +213,7 @@ impl Leading {
             () = open_when_adopted(&fanout, &handle) => {}
             () = fanout.store_all(self.store.as_ref()) => {}
             () = self.listen(fence, &heard, &failures, &disagreeing) => {}
-            () = self.mirror(handle.clone()) => {}
+            () = self.mirror(fence, handle.clone()) => {}
         }
         "a part of it has ended".to_owned()
     }
@@ -272,9 +279,10 @@ impl Leading {
     }
 
     /// Follows the backends that others list, where that is asked for.
-    async fn mirror(&self, handle: Handle) {
+    async fn mirror(&self, fence: Fence, handle: Handle) {
+        let leash = Leash::of_term(Arc::clone(&self.lease), fence, self.clock);
         match &self.backends {
-            Some(store) => Mirror::new(store.clone(), handle).run().await,
+            Some(store) => Mirror::new(store.clone(), handle, leash).run().await,
             None => std::future::pending().await,
         }
     }
@@ -323,7 +331,11 @@ impl Leading {
                     }
                 }
                 // A drain that counts balancers waits until they are heard again.
-                Heard::Lost => *heard = None,
+                // The silence of balancers says nothing now: none of their drains is over.
+                Heard::Lost => {
+                    *heard = None;
+                    disagreeing.store(0, Ordering::Relaxed);
+                }
                 Heard::Gone(balancer) => {
                     if let Some(heard) = heard.as_mut() {
                         heard.forget(&balancer);

@@ -89,6 +89,11 @@ impl Fanout {
         self.state().targets.clone()
     }
 
+    /// Whether tables are given out.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().is_open
+    }
+
     /// Gives out what was held back, and from now on all.
     pub(super) fn open(&self) {
         let mut state = self.state();

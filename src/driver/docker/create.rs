@@ -282,7 +282,8 @@ impl DockerDriver {
             other => other?,
         };
         let labels = bearer.config.and_then(|config| config.labels);
-        let (Some(id), true) = (bearer.id, labels.as_ref().is_some_and(|set| self.names.owns(set))) else {
+        let (Some(id), true) = (bearer.id, labels.as_ref().is_some_and(|set| self.names.owns(set)))
+        else {
             return Err(StartError::NameTaken(name.clone()));
         };
         let runs = bearer.state.is_some_and(|state| state.running == Some(true));

@@ -19,6 +19,7 @@ pub(super) fn counted(answer: Result<Value, StoreError>) -> Result<(), StoreErro
         Some("fenced") => format!("another supervisor has the lease since (fence {what})"),
         Some("older") => format!("a later write is there (number {what})"),
         Some("back") => format!("generation {what} is committed there already"),
+        Some("type") => format!("'{what}' is of another type"),
         Some("newer") => format!("what is there is of a newer program (version {what})"),
         _ => "its answer is not understood".to_owned(),
     };
@@ -43,7 +44,17 @@ pub(super) fn number_of(text: Option<&[u8]>) -> Option<u64> {
     std::str::from_utf8(text?).ok()?.parse().ok()
 }
 
+/// The largest number that the scripts can hold exactly. No fence of ours comes near: they begin with
+/// the milliseconds since 1970.
+pub(super) const EXACT_MAX: u64 = (1 << 53) - 1;
+
+/// A fence that a script can have written.
+pub(super) fn fence_of(text: Option<&[u8]>) -> Option<Fence> {
+    number_of(text).filter(|fence| *fence <= EXACT_MAX).map(Fence)
+}
+
+/// `None`: there is none, or none that a script can have written.
 pub(super) fn version_of(fence: Option<&[u8]>, number: Option<&[u8]>) -> Option<Version> {
-    let fence = Fence(number_of(fence)?);
-    Some(Version { fence, number: number_of(number)? })
+    let number = number_of(number).filter(|number| *number <= EXACT_MAX)?;
+    Some(Version { fence: fence_of(fence)?, number })
 }

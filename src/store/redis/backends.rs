@@ -2,32 +2,43 @@
 //! `backend:<id>` of each with `url`, `status` and `last_checked`, and the channel `backend_changes`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures_util::{StreamExt, stream};
 use redis::cmd;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
     RedisStore,
-    answer::texts,
+    answer::{counted, number_of, texts},
     connection::{self, Published},
+    scripts,
 };
 use crate::{
     fleet::{
         ids::ReplicaName,
         server::{Server, Source},
     },
+    roles::ids::Fence,
     store::StoreError,
 };
 
 const SET: &str = "backends";
+/// How the keys of backends begin.
+const KEY: &str = "backend:";
 const CHANNEL: &str = "backend_changes";
+/// As it is complained of.
+const CHANNELS: &str = "channel backend_changes";
 /// Backends that are read; more are said once and skipped.
 const BACKENDS_MAX: usize = crate::ring::MEMBERS_MAX;
+/// More than this, and it is another list than is meant: it is not even fetched.
+const LISTED_MAX: u64 = 100_000;
+/// Backends that are asked for at once.
+const READS_MAX: usize = 64;
 /// Changes that may wait to be read.
 const NEWS_MAX: usize = 1_024;
 
@@ -84,7 +95,15 @@ fn status_of(is_healthy: bool) -> &'static str {
 }
 
 fn key_of(name: &ReplicaName) -> String {
-    format!("backend:{name}")
+    format!("{KEY}{name}")
+}
+
+/// A few of many problems, in one text.
+fn summary(problems: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let more = problems.len().saturating_sub(SHOWN);
+    let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    if more == 0 { shown } else { format!("{shown}; and {more} more") }
 }
 
 impl RedisStore {
@@ -93,36 +112,42 @@ impl RedisStore {
     /// # Errors
     /// The store is away, or the list is none: nothing is known then.
     pub async fn backends(&self) -> Result<Backends, StoreError> {
-        let mark = texts(self.call(cmd("EXISTS").arg(&self.0.keys.backends)).await?);
-        let ids = match self.call(cmd("SMEMBERS").arg(SET)).await {
+        let place = "list of backends";
+        let ids = match self.backend_ids().await {
             Ok(ids) => ids,
             Err(error) => {
-                self.complain("list of backends", Some(error.to_string()));
+                if let StoreError::Refused(why) = &error {
+                    self.complain(place, Some(why.clone()));
+                }
                 return Err(error);
             }
         };
-        let mut ids: Vec<String> = texts(ids)
-            .into_iter()
-            .flatten()
-            .map(|id| String::from_utf8_lossy(&id).into_owned())
-            .collect();
-        ids.sort_unstable();
-        let too_many = ids.len().checked_sub(BACKENDS_MAX).filter(|more| *more > 0);
-        self.complain("list of backends", too_many.map(|more| format!("{more} are too many")));
-        ids.truncate(BACKENDS_MAX);
+        // Asked last: if all is lost in between, the list was whole, and else this is missing too.
+        let mark = texts(self.call("backends", cmd("EXISTS").arg(&self.0.keys.backends)).await?);
         let mut found = Backends {
             is_emptied: mark.first().is_none_or(|mark| mark.as_deref() != Some(b"1")),
             ..Backends::default()
         };
-        for id in ids {
-            let name = match ReplicaName::new(&id) {
-                Ok(name) => name,
-                Err(error) => {
-                    self.complain("list of backends", Some(error.to_string()));
-                    continue;
-                }
-            };
-            match self.backend(&name).await {
+        let mut problems = Vec::new();
+        if let Some(more) = ids.len().checked_sub(BACKENDS_MAX).filter(|more| *more > 0) {
+            problems.push(format!("{more} are too many"));
+        }
+        let mut names = Vec::new();
+        for id in ids.iter().take(BACKENDS_MAX) {
+            match ReplicaName::new(id) {
+                Ok(name) => names.push(name),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        self.complain(place, (!problems.is_empty()).then(|| summary(&problems)));
+        self.said_of(&names);
+        let read = names.into_iter().map(|name| async move {
+            let backend = self.backend(&name).await;
+            (name, backend)
+        });
+        let mut read = stream::iter(read).buffered(READS_MAX);
+        while let Some((name, backend)) = read.next().await {
+            match backend {
                 Ok(backend) => drop(found.listed.insert(name, backend)),
                 Err(StoreError::Away(why)) => return Err(StoreError::Away(why)),
                 Err(_) => found.unusable.push(name),
@@ -131,13 +156,36 @@ impl RedisStore {
         Ok(found)
     }
 
+    /// All that is listed, in alphabetical order.
+    async fn backend_ids(&self) -> Result<Vec<String>, StoreError> {
+        let count = texts(self.call("backends", cmd("SCARD").arg(SET)).await?);
+        let count = count.first().and_then(|count| number_of(count.as_deref()));
+        if let Some(count) = count.filter(|count| *count > LISTED_MAX) {
+            return Err(StoreError::Refused(format!("it has {count}, and is not read at all")));
+        }
+        let ids = texts(self.call("backends", cmd("SMEMBERS").arg(SET)).await?);
+        let text = |id: Vec<u8>| String::from_utf8_lossy(&id).into_owned();
+        let mut ids: Vec<String> = ids.into_iter().flatten().map(text).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Forgets what was said of backends that are not listed any more.
+    fn said_of(&self, names: &[ReplicaName]) {
+        let listed: BTreeSet<String> = names.iter().map(key_of).collect();
+        let is_meant = |place: &String| !place.starts_with(KEY) || listed.contains(place);
+        self.memory().said.retain(|place, _| is_meant(place));
+    }
+
     async fn backend(&self, name: &ReplicaName) -> Result<Backend, StoreError> {
         let place = key_of(name);
-        let read = self.call(cmd("HMGET").arg(&place).arg(&["url", "status"])).await;
+        let read = self.call("backends", cmd("HMGET").arg(&place).arg(&["url", "status"])).await;
         let fields = match read.map(texts) {
             Ok(fields) => fields,
             Err(error) => {
-                self.complain(&place, Some(error.to_string()));
+                if let StoreError::Refused(why) = &error {
+                    self.complain(&place, Some(why.clone()));
+                }
                 return Err(error);
             }
         };
@@ -164,41 +212,51 @@ impl RedisStore {
         }
     }
 
-    /// Writes what our checks say of a backend, and publishes it.
+    /// Writes what our checks say of a backend, and publishes it, if the lease has this fence.
     ///
     /// # Errors
-    /// The store is away, or holds something else under the name.
+    /// The store is away, holds something else under the name, or another process has the lease.
     pub async fn mark_backend(
         &self,
+        fence: Fence,
         name: &ReplicaName,
         is_healthy: bool,
         at: SystemTime,
     ) -> Result<(), StoreError> {
         let status = status_of(is_healthy);
         let at = humantime::format_rfc3339_seconds(at).to_string();
-        let mut write = cmd("HSET");
-        write.arg(key_of(name)).arg("status").arg(status).arg("last_checked").arg(at);
-        self.call(&write).await?;
         let change = ChangeWire { backend_id: name.to_string(), status: status.to_owned() };
         let text = serde_json::to_string(&change);
         let text = text.map_err(|error| StoreError::Refused(error.to_string()))?;
-        self.call(cmd("PUBLISH").arg(CHANNEL).arg(text)).await.map(|_| ())
+        let place = key_of(name);
+        let mut command = cmd("EVAL");
+        command.arg(scripts::MARK).arg(2).arg(&self.0.keys.lease).arg(&place);
+        command.arg(fence.0).arg(status).arg(at).arg(CHANNEL).arg(text);
+        counted(self.call("verdicts", &command).await)
     }
 
-    /// Lists backends again that an emptied store has lost, and notes that this was done.
+    /// Lists backends again that an emptied store has lost, and notes that this was done, if the lease
+    /// has this fence.
     ///
     /// # Errors
-    /// The store is away, or holds something else under a name.
+    /// The store is away, the list is none, or another process has the lease.
     pub async fn restore_backends(
         &self,
+        fence: Fence,
         held: &BTreeMap<ReplicaName, Server>,
     ) -> Result<(), StoreError> {
-        for (name, server) in held {
-            let url = format!("http://{}", server.place());
-            self.call(cmd("HSETNX").arg(key_of(name)).arg("url").arg(url)).await?;
-            self.call(cmd("SADD").arg(SET).arg(name.as_str())).await?;
+        let keys = &self.0.keys;
+        let mut command = cmd("EVAL");
+        command.arg(scripts::RESTORE).arg(3 + held.len());
+        command.arg(&keys.lease).arg(SET).arg(&keys.backends);
+        for name in held.keys() {
+            command.arg(key_of(name));
         }
-        self.call(cmd("SET").arg(&self.0.keys.backends).arg("1")).await.map(|_| ())
+        command.arg(fence.0);
+        for (name, server) in held {
+            command.arg(name.as_str()).arg(format!("http://{}", server.place()));
+        }
+        counted(self.call("backends", &command).await)
     }
 
     /// What is told of backends, until the receiver is dropped.
@@ -217,7 +275,14 @@ impl RedisStore {
                 };
                 let news = match published {
                     None => return,
-                    Some(Published::Subscribed) => BackendNews::Listening,
+                    Some(Published::Subscribed) => {
+                        store.complain(CHANNELS, None);
+                        BackendNews::Listening
+                    }
+                    Some(Published::Denied(why)) => {
+                        store.complain(CHANNELS, Some(why));
+                        continue;
+                    }
                     Some(Published::Lost) => continue,
                     Some(Published::Message { payload, .. }) => store.news_of(&payload),
                 };

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use rand::RngExt;
 use redis::{
     AsyncConnectionConfig, Cmd, RedisError, Value,
     aio::{MultiplexedConnection, PubSub},
@@ -24,6 +25,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(400);
 const PING: Duration = Duration::from_millis(500);
 const PONG: Duration = Duration::from_secs(1);
 
+/// A connection that lived this long was no failure: the pauses begin anew.
+const LIFE_MIN: Duration = Duration::from_secs(5);
+
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CallError {
@@ -31,7 +35,11 @@ pub(super) enum CallError {
     /// known.
     #[error("{0}")]
     Away(String),
-    /// It answered with an error.
+    /// It answers, and does not do what was asked, for a reason that lies in the server: it loads, it
+    /// only reads, it does not permit. Nothing is known of what it holds.
+    #[error("it answers with an error: {0}")]
+    Denied(String),
+    /// What it holds is of another type than what was asked for.
     #[error("{0}")]
     Refused(String),
 }
@@ -44,9 +52,17 @@ pub(super) struct Connection {
 }
 
 struct State {
-    live: Option<MultiplexedConnection>,
+    live: Option<Live>,
+    /// Counts the connections.
+    made: u64,
     pause: Pause,
     last_error: CallError,
+}
+
+struct Live {
+    number: u64,
+    since: Instant,
+    connection: MultiplexedConnection,
 }
 
 /// When the next attempt may be made.
@@ -58,9 +74,19 @@ struct Pause {
 impl Pause {
     const NONE: Self = Self { next: PAUSE_FIRST, until: None };
 
+    /// After an attempt that failed. The clients of a server that is back do not all come at once.
     fn failed(&mut self) {
-        self.until = Instant::now().checked_add(self.next);
+        let jitter = rand::rng().random_range(0.5..1.0);
+        self.until = Instant::now().checked_add(self.next.mul_f64(jitter));
         self.next = (self.next * 2).min(PAUSE_MAX);
+    }
+
+    /// After a connection that was made, and has ended.
+    fn ended(&mut self, since: Instant) {
+        if since.elapsed() >= LIFE_MIN {
+            *self = Self::NONE;
+        }
+        self.failed();
     }
 
     fn is_over(&self) -> bool {
@@ -72,7 +98,7 @@ impl Connection {
     /// Nothing is connected yet: the first call does that.
     pub(super) fn new(address: Arc<Address>, timeout: Duration) -> Self {
         let last_error = CallError::Away("it was not asked yet".to_owned());
-        let state = State { live: None, pause: Pause::NONE, last_error };
+        let state = State { live: None, made: 0, pause: Pause::NONE, last_error };
         Self { address, timeout, state: Mutex::new(state) }
     }
 
@@ -81,35 +107,50 @@ impl Connection {
     /// # Errors
     /// See [`CallError`].
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
+        let mut used = None;
+        let mut is_of_another = false;
         let answer = within(self.timeout, async {
-            let mut live = self.live().await?;
-            let answer = live.send_packed_command(command).await;
-            answer.and_then(Value::extract_error).map_err(|error| error_of(&error))
+            let (number, mut live) = self.live().await?;
+            used = Some(number);
+            let answer = live.send_packed_command(command).await.and_then(Value::extract_error);
+            answer.map_err(|error| {
+                is_of_another = asks_for_another(&error);
+                error_of(&error)
+            })
         });
         let answer = answer.await;
-        if let Err(CallError::Away(_)) = &answer {
-            // What hangs is not used again: its answers would come after those of later calls.
-            self.state.lock().await.live = None;
+        // What hangs is not used again: its answers would come after those of later calls.
+        if is_of_another || matches!(answer, Err(CallError::Away(_))) {
+            let mut state = self.state.lock().await;
+            if let Some(ended) = state.live.take_if(|live| Some(live.number) == used) {
+                state.pause.ended(ended.since);
+                if let Err(error) = &answer {
+                    state.last_error = error.clone();
+                }
+            }
         }
         answer
     }
 
-    async fn live(&self) -> Result<MultiplexedConnection, CallError> {
+    async fn live(&self) -> Result<(u64, MultiplexedConnection), CallError> {
         let mut state = self.state.lock().await;
         if let Some(live) = &state.live {
-            return Ok(live.clone());
+            return Ok((live.number, live.connection.clone()));
         }
         if !state.pause.is_over() {
             return Err(state.last_error.clone());
         }
         // Counts as failed until it is made: the caller's deadline may drop this future.
+        let pause = state.pause.next;
         state.pause.failed();
         state.last_error = CallError::Away(format!("no answer within {:?}", self.timeout));
         match self.connect().await {
-            Ok(live) => {
-                state.live = Some(live.clone());
-                state.pause = Pause::NONE;
-                Ok(live)
+            Ok(connection) => {
+                state.made += 1;
+                state.pause.next = pause;
+                let (number, since) = (state.made, Instant::now());
+                state.live = Some(Live { number, since, connection: connection.clone() });
+                Ok((number, connection))
             }
             Err(error) => {
                 state.last_error = error_of(&error);
@@ -134,6 +175,8 @@ pub(super) enum Published {
     Subscribed,
     /// It has ended: what is published from now on is not heard until it is made anew.
     Lost,
+    /// It could not be made, and the server said why.
+    Denied(String),
     /// A message on one of the channels.
     Message { channel: String, payload: Vec<u8> },
 }
@@ -156,15 +199,21 @@ pub(super) async fn listen(
         });
         match subscribed.await {
             Ok(made) => {
-                pause = Pause::NONE;
+                let since = Instant::now();
                 pass_on(made, timeout, &sender).await;
                 if sender.send(Published::Lost).await.is_err() {
                     return;
                 }
+                pause.ended(since);
             }
-            Err(error) => tracing::debug!(%error, "the store's channels cannot be listened to"),
+            Err(error) => {
+                if !matches!(error, CallError::Away(_)) {
+                    // If the receiver is behind, the next attempt says it.
+                    drop(sender.try_send(Published::Denied(error.to_string())));
+                }
+                pause.failed();
+            }
         }
-        pause.failed();
         if let Some(until) = pause.until {
             tokio::time::sleep_until(until.into()).await;
         }
@@ -212,14 +261,22 @@ async fn within<T>(
     }
 }
 
+/// Only what is of another type says something of what the server holds.
 fn error_of(error: &RedisError) -> CallError {
-    match error.kind() {
-        redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => {
-            CallError::Refused(error.to_string())
-        }
-        _ if error.is_unrecoverable_error() || error.is_timeout() || error.is_io_error() => {
-            CallError::Away(error.to_string())
-        }
-        _ => CallError::Refused(error.to_string()),
+    let is_answer =
+        matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension);
+    // In the server's own words.
+    let said = || format!("{} {}", error.code().unwrap_or("ERR"), error.detail().unwrap_or("-"));
+    match is_answer {
+        true if error.code() == Some("WRONGTYPE") => CallError::Refused(said()),
+        true => CallError::Denied(said()),
+        false => CallError::Away(error.to_string()),
     }
+}
+
+/// Whether an answer says that another server may be the one to ask, or this one after a new
+/// introduction: then a new connection is made.
+fn asks_for_another(error: &RedisError) -> bool {
+    const CODES: [&str; 6] = ["LOADING", "MASTERDOWN", "READONLY", "MOVED", "NOAUTH", "WRONGPASS"];
+    error.code().is_some_and(|code| CODES.contains(&code))
 }

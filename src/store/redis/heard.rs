@@ -13,6 +13,7 @@ impl RedisStore {
     /// Reads what was published, until one side is gone. What waits is bounded by both channels.
     pub(super) async fn pass_on(
         self,
+        channels: String,
         mut raw: mpsc::Receiver<Published>,
         sender: mpsc::Sender<Heard>,
     ) {
@@ -23,7 +24,14 @@ impl RedisStore {
             };
             let Some(published) = published else { return };
             let heard = match published {
-                Published::Subscribed => Some(Heard::Listening),
+                Published::Subscribed => {
+                    self.complain(&channels, None);
+                    Some(Heard::Listening)
+                }
+                Published::Denied(why) => {
+                    self.complain(&channels, Some(why));
+                    None
+                }
                 Published::Lost => Some(Heard::Lost),
                 Published::Message { channel, payload } => self.understand(&channel, &payload),
             };

@@ -7,6 +7,8 @@ use std::{
     path::PathBuf,
 };
 
+use rand::RngExt;
+
 use super::SIZE_MAX;
 
 pub(super) async fn write(path: PathBuf, text: String) -> io::Result<()> {
@@ -14,13 +16,19 @@ pub(super) async fn write(path: PathBuf, text: String) -> io::Result<()> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
-        // Other balancers of the fleet may keep the same table in the same directory.
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        // Other balancers of the fleet may keep the same table in the same directory, and in
+        // containers all of them may have the same process id.
+        let temporary = path.with_extension(format!("{:016x}.tmp", rand::rng().random::<u64>()));
         // It may hold the secret of a keyed hash.
         let mut options = File::options();
         let options = options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&temporary)?.write_all(text.as_bytes())?;
-        fs::rename(&temporary, &path)
+        let written = options.open(&temporary).and_then(|mut file| file.write_all(text.as_bytes()));
+        let kept = written.and_then(|()| fs::rename(&temporary, &path));
+        if kept.is_err() {
+            // It would be there for ever: the next one has another name. There may be none.
+            let _ = fs::remove_file(&temporary);
+        }
+        kept
     })
     .await
 }

@@ -4,12 +4,12 @@ use redis::cmd;
 
 use super::{
     RedisStore,
-    answer::{number_of, texts, version_of},
+    answer::{fence_of, texts, version_of},
     scripts,
 };
 use crate::{
     roles::{
-        ids::{Fence, Holder, ProcessId},
+        ids::{Holder, ProcessId},
         lease::{Ask, Reply, Request, Stored},
     },
     store::StoreError,
@@ -31,7 +31,7 @@ impl RedisStore {
         command.arg(ask).arg(fence.0).arg(ttl).arg(&*who.id.0).arg(&*who.admin);
         command.arg(request.id.0).arg(&keys.tables);
         command.arg(who.authenticator.as_deref().unwrap_or_default());
-        let answer = match self.call(&command).await {
+        let answer = match self.call("lease", &command).await {
             Ok(answer) => answer,
             Err(error) => {
                 if let StoreError::Refused(why) = error {
@@ -47,7 +47,7 @@ impl RedisStore {
     pub(super) async fn read_holder(&self) -> Result<Option<Holder>, StoreError> {
         let mut command = cmd("HMGET");
         command.arg(&self.0.keys.lease).arg(&["id", "admin", "authenticator"]);
-        let fields = texts(self.call(&command).await?);
+        let fields = texts(self.call("lease", &command).await?);
         Ok(holder_of(&fields, 0).filter(|holder| !holder.admin.is_empty()))
     }
 }
@@ -70,16 +70,14 @@ fn holder_of(fields: &[Option<Vec<u8>>], at: usize) -> Option<Holder> {
 fn reply_of(fields: &[Option<Vec<u8>>]) -> Option<Reply> {
     let field = |at: usize| fields.get(at).and_then(Option::as_deref);
     Some(match text_at(fields, 0)? {
-        "granted" => Reply::Granted { fence: Fence(number_of(field(1))?) },
+        "granted" => Reply::Granted { fence: fence_of(field(1))? },
         "renewed" => Reply::Renewed {
             stored: Stored {
                 state: version_of(field(1), field(2)),
                 table: version_of(field(3), field(4)),
             },
         },
-        "refused" => {
-            Reply::Refused { by: holder_of(fields, 2), fence: Fence(number_of(field(1))?) }
-        }
+        "refused" => Reply::Refused { by: holder_of(fields, 2), fence: fence_of(field(1))? },
         _ => return None,
     })
 }

@@ -37,9 +37,13 @@ use self::{
     connection::{CallError, Connection},
     keys::Keys,
 };
-use super::{FileStore, Heard, Loaded, Store, StoreError, codec};
+use super::{FileStore, Heard, Loaded, Store, StoreError};
 use crate::{
-    fleet::{desired::Desired, ids::InstanceId, message::FailureKind},
+    fleet::{
+        desired::Desired,
+        ids::{Generation, InstanceId},
+        message::FailureKind,
+    },
     roles::{
         acknowledgements::Report,
         ids::{Holder, ProcessId, Version},
@@ -79,13 +83,17 @@ struct Shared {
 struct Memory {
     /// Why it does not work, since it last did.
     trouble: Option<String>,
+    /// What it does not do, by what was asked for.
+    denied: BTreeMap<&'static str, String>,
     /// What was complained of, by where it is.
     said: BTreeMap<String, String>,
     /// Written last, to be written again if it is lost.
     state: Option<(Version, Desired)>,
     table: Option<Publication>,
-    /// The version of the state that the copy holds.
+    /// The version of the state that was written to the copy last.
     copied: Option<Version>,
+    /// The generation that the copy has, once that was looked up.
+    copy_has: Option<Generation>,
 }
 
 /// How long things may take.
@@ -120,17 +128,37 @@ impl RedisStore {
         }))
     }
 
-    async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
+    /// `what`: the part of the store that is meant, for a complaint.
+    async fn call(&self, what: &'static str, command: &Cmd) -> Result<Value, StoreError> {
         let answer = self.0.connection.call(command).await;
-        let away = match &answer {
-            Err(CallError::Away(why)) => Some(why.clone()),
-            Ok(_) | Err(CallError::Refused(_)) => None,
+        let (away, denied) = match &answer {
+            Err(CallError::Away(why)) => (Some(why.clone()), None),
+            Err(CallError::Denied(why)) => (None, Some(why.clone())),
+            Ok(_) | Err(CallError::Refused(_)) => (None, None),
         };
+        let is_away = away.is_some();
         self.note(away);
+        if !is_away {
+            self.note_denied(what, denied);
+        }
         answer.map_err(|error| match error {
-            CallError::Away(why) => StoreError::Away(why),
             CallError::Refused(why) => StoreError::Refused(why),
+            // As little is known of what it holds as if it were not there.
+            other => StoreError::Away(other.to_string()),
         })
+    }
+
+    /// Says once that the server does not do what is asked of a part of the store.
+    fn note_denied(&self, what: &'static str, why: Option<String>) {
+        let mut memory = self.memory();
+        match why {
+            None => drop(memory.denied.remove(what)),
+            Some(why) if memory.denied.get(what) == Some(&why) => {}
+            Some(why) => {
+                tracing::warn!("the store does not do what is asked of its {what}: {why}");
+                memory.denied.insert(what, why);
+            }
+        }
     }
 
     /// Says once that the store is away, and once that it is back.
@@ -153,11 +181,11 @@ impl RedisStore {
         match why {
             None => drop(memory.said.remove(place)),
             Some(why) if memory.said.get(place) == Some(&why) => {}
+            // It would be said again and again.
+            Some(_) if memory.said.len() >= SAID_MAX && !memory.said.contains_key(place) => {}
             Some(why) => {
                 tracing::warn!("the store's {place} cannot be used: {why}");
-                if memory.said.len() < SAID_MAX {
-                    memory.said.insert(place.to_owned(), why);
-                }
+                memory.said.insert(place.to_owned(), why);
             }
         }
     }
@@ -180,15 +208,18 @@ impl RedisStore {
         let mut command = cmd("EVAL");
         command.arg(scripts::PUBLISH).arg(2).arg(&keys.lease).arg(&keys.table);
         command.arg(version.fence.0).arg(version.number).arg(text).arg(&keys.tables).arg(news);
-        counted(self.call(&command).await)?;
-        self.memory().table = Some(publication.clone());
+        counted(self.call("table", &command).await)?;
+        let mut memory = self.memory();
+        if memory.table.as_ref().is_none_or(|kept| kept.version() < version) {
+            memory.table = Some(publication.clone());
+        }
         Ok(())
     }
 
     async fn get_table(&self, than: Version) -> Result<Option<Publication>, StoreError> {
         let key = &self.0.keys.table;
         let mut command = cmd("HMGET");
-        let fields = texts(self.call(command.arg(key).arg(&["fence", "number"])).await?);
+        let fields = texts(self.call("table", command.arg(key).arg(&["fence", "number"])).await?);
         let version = match &fields[..] {
             [fence, number] => version_of(fence.as_deref(), number.as_deref()),
             _ => None,
@@ -196,7 +227,7 @@ impl RedisStore {
         if version.is_none_or(|version| version <= than) {
             return Ok(None);
         }
-        let text = texts(self.call(cmd("HMGET").arg(key).arg("text")).await?);
+        let text = texts(self.call("table", cmd("HMGET").arg(key).arg("text")).await?);
         let Some(Some(text)) = text.first() else { return Ok(None) };
         if text.len() > SIZE_MAX {
             return Err(StoreError::Refused("its table is too large".to_owned()));
@@ -205,7 +236,7 @@ impl RedisStore {
     }
 
     async fn tell(&self, channel: &str, text: String) -> Result<(), StoreError> {
-        self.call(cmd("PUBLISH").arg(channel).arg(text)).await.map(|_| ())
+        self.call("reports", cmd("PUBLISH").arg(channel).arg(text)).await.map(|_| ())
     }
 }
 
@@ -272,8 +303,9 @@ impl Store for RedisStore {
         channels.extend(with_reports.then(|| self.0.keys.reports.clone()));
         let (raw_sender, raw) = mpsc::channel(HEARD_MAX);
         let (address, timeout) = (Arc::clone(&self.0.address), self.0.timeout);
+        let place = format!("channels {}", channels.join(" and "));
         tokio::spawn(connection::listen(address, timeout, channels, raw_sender));
-        tokio::spawn(self.clone().pass_on(raw, sender));
+        tokio::spawn(self.clone().pass_on(place, raw, sender));
         receiver
     }
 
@@ -338,6 +370,8 @@ impl Store for RedisStore {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.memory().trouble.clone()
+        let memory = self.memory();
+        let denied = || memory.denied.values().next().cloned();
+        memory.trouble.clone().or_else(denied)
     }
 }

@@ -1,6 +1,6 @@
 //! The committed state in the store, and its copy on this machine.
 
-use std::io;
+use std::{io, time::Duration};
 
 use redis::cmd;
 
@@ -10,7 +10,7 @@ use super::{
     scripts,
 };
 use crate::{
-    fleet::desired::Desired,
+    fleet::{desired::Desired, ids::Generation},
     roles::ids::Version,
     store::{
         Loaded, StoreError,
@@ -18,14 +18,22 @@ use crate::{
     },
 };
 
+/// How long a disk may take.
+const COPY_MAX: Duration = Duration::from_secs(1);
+
 impl RedisStore {
     pub(super) async fn read_state(&self) -> Result<Option<(Version, Desired)>, StoreError> {
         let mut command = cmd("HMGET");
         command.arg(&self.0.keys.state).arg(&["fence", "number", "text"]);
-        let fields = texts(self.call(&command).await?);
-        let [fence, number, Some(text)] = &fields[..] else { return Ok(None) };
+        let fields = texts(self.call("state", &command).await?);
+        let [fence, number, text] = &fields[..] else { return Ok(None) };
         let version = version_of(fence.as_deref(), number.as_deref());
         let refused = |why: &str| StoreError::Refused(format!("its state cannot be read: {why}"));
+        let text = match text {
+            Some(text) => text,
+            None if fence.is_none() && number.is_none() => return Ok(None),
+            None => return Err(refused("it has no text")),
+        };
         if text.len() > SIZE_MAX {
             return Err(refused("it is too large"));
         }
@@ -45,20 +53,22 @@ impl RedisStore {
     }
 
     /// The newer of the store's state and this machine's copy: a copy is written after the store, so
-    /// where it is ahead, the store has lost something.
+    /// where it is ahead, the store has lost something. A state that is there and cannot be read is
+    /// not taken for none: without a copy that is an error.
     pub(super) async fn load_newer(&self) -> Result<Loaded, StoreError> {
-        let stored = match self.read_state().await {
-            Ok(stored) => stored,
+        let (stored, unreadable) = match self.read_state().await {
+            Ok(stored) => (stored, None),
             Err(StoreError::Refused(why)) => {
-                self.complain("state", Some(why));
-                None
+                self.complain("state", Some(why.clone()));
+                (None, Some(why))
             }
             Err(error) => return Err(error),
         };
-        let copied = match &self.0.copy {
-            Some(copy) => copy.load()?,
-            None => Loaded::Nothing,
-        };
+        let copied = self.load_copy().await?;
+        if let (Some(why), false) = (unreadable, matches!(copied, Loaded::State(_))) {
+            let why = format!("{why}; there is no copy here to go on from, so repair or delete it");
+            return Err(StoreError::Refused(why));
+        }
         Ok(match (stored, copied) {
             (Some((_, stored)), Loaded::State(copied))
                 if copied.generation() > stored.generation() =>
@@ -81,23 +91,74 @@ impl RedisStore {
         command.arg(scripts::WRITE).arg(2).arg(&self.0.keys.lease).arg(&self.0.keys.state);
         command.arg(version.fence.0).arg(version.number).arg(desired.generation().0);
         command.arg(codec::VERSION).arg(text);
-        let answer = self.call(&command).await;
+        let answer = self.call("state", &command).await;
         counted(answer).map_err(io::Error::other)?;
         self.complain("state", None);
         {
             let mut memory = self.memory();
-            memory.state = Some((version, desired.clone()));
-            memory.copied = Some(version);
+            // A call that ends late takes nothing back.
+            if memory.state.as_ref().is_none_or(|(kept, _)| *kept <= version) {
+                memory.state = Some((version, desired.clone()));
+            }
         }
-        self.write_copy(desired).await;
+        self.write_copy(version, desired).await;
         Ok(())
     }
 
-    /// A copy that cannot be written is no reason to refuse a command: the store has it.
-    async fn write_copy(&self, desired: Desired) {
+    /// Reads this machine's copy, on a thread that may hang with the disk.
+    async fn load_copy(&self) -> Result<Loaded, StoreError> {
+        let Some(copy) = self.0.copy.clone() else { return Ok(Loaded::Nothing) };
+        let read = tokio::task::spawn_blocking(move || copy.load());
+        let late = |why: String| StoreError::Away(format!("the state directory: {why}"));
+        let loaded = match tokio::time::timeout(COPY_MAX, read).await {
+            Ok(Ok(loaded)) => loaded?,
+            Ok(Err(panic)) => return Err(late(panic.to_string())),
+            Err(_) => return Err(late(format!("no answer within {COPY_MAX:?}"))),
+        };
+        let has = match &loaded {
+            Loaded::State(desired) => desired.generation(),
+            Loaded::Nothing | Loaded::SetAside { .. } => Generation(0),
+        };
+        let mut memory = self.memory();
+        memory.copy_has = memory.copy_has.max(Some(has));
+        drop(memory);
+        Ok(loaded)
+    }
+
+    /// A copy that cannot be written, or not in time, is no reason to refuse a command: the store has
+    /// it. A newer one is never replaced by an older state.
+    async fn write_copy(&self, version: Version, desired: Desired) {
         let Some(copy) = &self.0.copy else { return };
-        let saved = copy.save(desired).await;
-        self.complain("copy in the state directory", saved.err().map(|error| error.to_string()));
+        let generation = desired.generation();
+        let saved = async {
+            let known = self.memory().copy_has;
+            let has = match known {
+                Some(has) => has,
+                None => {
+                    self.load_copy().await.map_err(|error| error.to_string())?;
+                    self.memory().copy_has.unwrap_or_default()
+                }
+            };
+            if generation < has {
+                let (has, generation) = (has.0, generation.0);
+                let mut memory = self.memory();
+                memory.copied = memory.copied.max(Some(version));
+                drop(memory);
+                return Err(format!("it has generation {has}, and the store {generation} only"));
+            }
+            // What hangs goes on behind the deadline, and later ones wait for it in order.
+            match tokio::time::timeout(COPY_MAX, copy.save(desired)).await {
+                Ok(saved) => saved.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no answer of the disk within {COPY_MAX:?}")),
+            }
+        };
+        let saved = saved.await;
+        if saved.is_ok() {
+            let mut memory = self.memory();
+            memory.copied = memory.copied.max(Some(version));
+            memory.copy_has = memory.copy_has.max(Some(generation));
+        }
+        self.complain("copy in the state directory", saved.err());
     }
 
     /// Writes the state to this machine's copy, if it is another one than is there.
@@ -107,15 +168,14 @@ impl RedisStore {
         }
         let mut command = cmd("HMGET");
         command.arg(&self.0.keys.state).arg(&["fence", "number"]);
-        let fields = texts(self.call(&command).await?);
+        let fields = texts(self.call("state", &command).await?);
         let [fence, number] = &fields[..] else { return Ok(()) };
         let version = version_of(fence.as_deref(), number.as_deref());
         if version.is_none() || version <= self.memory().copied {
             return Ok(());
         }
         if let Some((version, desired)) = self.read_state().await? {
-            self.memory().copied = Some(version);
-            self.write_copy(desired).await;
+            self.write_copy(version, desired).await;
         }
         Ok(())
     }

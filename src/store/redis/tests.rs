@@ -3,18 +3,23 @@
 #[path = "../../../tests/redis/server.rs"]
 mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::cmd;
 use server::RedisServer;
 
-use super::{Address, Heard, Loaded, RedisStore, Store, StoreError, Times};
+use super::{Address, FileStore, Heard, Loaded, RedisStore, Store, StoreError, Times};
 use crate::{
     fleet::{
         desired::{Desired, Newcomer},
         ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
         message::FailureKind,
+        server::{Server, Source},
         table::{RoutingTable, Target},
     },
     ring::RingSettings,
@@ -38,6 +43,31 @@ fn store_with(server: &RedisServer, ttl: Duration) -> RedisStore {
         None,
         None,
     )
+}
+
+/// With a copy in a directory, which must be dropped last.
+fn store_with_copy(server: &RedisServer, directory: &Path) -> RedisStore {
+    let address = Arc::new(Address::parse(&server.url(), None).unwrap());
+    let times = Times { timeout: Duration::from_secs(2), ttl: Duration::from_secs(600) };
+    let copy = FileStore::open(directory, "t").unwrap();
+    RedisStore::new(address, times, "t", Some(copy), None)
+}
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let unique = format!("ringmaster-redis-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(unique);
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn store(server: &RedisServer) -> RedisStore {
@@ -286,7 +316,9 @@ async fn keys_of_a_wrong_type_are_replaced_by_what_belongs_there() {
     for key in ["state", "table", "lease", "fence"] {
         server.command(&["LPUSH", &format!("ringmaster:{{t}}:{key}"), "x"]);
     }
-    assert!(matches!(store.load().await.unwrap(), Loaded::Nothing));
+    // A state that is there and cannot be read is not taken for none.
+    let unread = store.load().await.unwrap_err();
+    assert!(unread.to_string().contains("repair or delete it"), "{unread}");
     assert!(matches!(store.table(Version::default()).await, Err(StoreError::Refused(_))));
     let fence = won(&server, &store).await;
     store.save(version(fence, 1), desired(2)).await.unwrap();
@@ -306,7 +338,7 @@ async fn a_server_that_hangs_or_is_gone_is_an_error_in_time_and_is_found_again()
     let address = Arc::new(Address::parse(&server.url(), None).unwrap());
     let timeout = Duration::from_millis(200);
     let store = RedisStore::new(address, Times { timeout, ttl: LONG }, "t", None, None);
-    let ask = async || store.call(cmd("GET").arg("x")).await;
+    let ask = async || store.call("test", cmd("GET").arg("x")).await;
     ask().await.unwrap();
     let signal = |name: &str| {
         let pid = rustix::process::Pid::from_raw(server.pid()).unwrap();
@@ -335,4 +367,153 @@ async fn a_server_that_hangs_or_is_gone_is_an_error_in_time_and_is_found_again()
     assert!(matches!(ask().await, Err(StoreError::Away(_))));
     server.start_again();
     found().await;
+}
+
+/// A store that answers with errors has lost nothing: none of them is taken for an empty one.
+#[tokio::test]
+async fn an_answer_that_is_an_error_is_no_store_without_a_state() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = store(&server);
+    let fence = won(&server, &store).await;
+    store.save(version(fence, 1), grown(3)).await.unwrap();
+    let is_loaded = async || {
+        let begin = std::time::Instant::now();
+        loop {
+            match store.load().await {
+                Ok(Loaded::State(read)) => return assert_eq!(*read, grown(3)),
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => assert!(begin.elapsed() < LONG, "it is not loaded again"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+
+    server.command(&["ACL", "SETUSER", "default", "-hmget"]);
+    let denied = store.load().await.unwrap_err();
+    assert!(matches!(denied, StoreError::Away(_)), "{denied:?}");
+    assert!(store.trouble().is_some_and(|why| why.contains("NOPERM")), "{:?}", store.trouble());
+    // Nor is what a script may not read taken for missing.
+    let asked = store.ask(&holder("a"), &request(7, Ask::Renew { fence })).await;
+    assert_eq!(asked, Reply::Failed);
+    server.command(&["ACL", "SETUSER", "default", "+hmget"]);
+    is_loaded().await;
+    let renewed = store.ask(&holder("a"), &request(8, Ask::Renew { fence })).await;
+    assert!(matches!(renewed, Reply::Renewed { .. }), "{renewed:?}");
+    assert_eq!(store.trouble(), None);
+
+    server.command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]);
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let down = store.load().await.unwrap_err();
+    assert!(matches!(down, StoreError::Away(_)), "{down:?}");
+    assert!(down.to_string().contains("MASTERDOWN"), "{down}");
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    is_loaded().await;
+}
+
+#[tokio::test]
+async fn an_older_store_never_replaces_a_newer_copy() {
+    let Some(server) = RedisServer::start() else { return };
+    let directory = Directory::new("older");
+    {
+        let store = store_with_copy(&server, &directory.0);
+        let fence = won(&server, &store).await;
+        store.save(version(fence, 1), grown(3)).await.unwrap();
+        server.command(&["DEL", "ringmaster:{t}:state"]);
+        store_with(&server, LONG).save(version(fence, 1), grown(2)).await.unwrap();
+    }
+    let store = store_with_copy(&server, &directory.0);
+    // As a process does that only follows at first.
+    store.copy().await.unwrap();
+    let Loaded::State(read) = store.load().await.unwrap() else { panic!("no state") };
+    assert_eq!(*read, grown(3));
+    // One that goes on is followed again.
+    server.command(&["DEL", "ringmaster:{t}:state"]);
+    let Ok(Some(who)) = store.holder().await else { panic!("no holder") };
+    assert_eq!(who, holder("a"));
+    let fence = server.command(&["GET", "ringmaster:{t}:fence"]);
+    let fence = Fence(fence.lines().nth(1).unwrap().parse().unwrap());
+    store_with(&server, LONG).save(version(fence, 2), grown(4)).await.unwrap();
+    store.copy().await.unwrap();
+    server.command(&["DEL", "ringmaster:{t}:state"]);
+    let Loaded::State(read) = store.load().await.unwrap() else { panic!("no state") };
+    assert_eq!(*read, grown(4));
+}
+
+#[tokio::test]
+async fn what_is_said_of_backends_counts_only_under_the_lease() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = store(&server);
+    let fence = won(&server, &store).await;
+    let name = |text: &str| ReplicaName::new(text).unwrap();
+    let place = Server::new("10.0.0.1", 80, Source::Store).unwrap();
+    let held = [(name("a"), place.clone()), (name("b"), place)].into();
+    let mark = async |fence| store.mark_backend(fence, &name("a"), true, SystemTime::now()).await;
+    let stale = Fence(fence.0 - 1);
+    assert!(matches!(mark(stale).await, Err(StoreError::Refused(_))));
+    assert!(matches!(store.restore_backends(stale, &held).await, Err(StoreError::Refused(_))));
+    assert!(server.command(&["EXISTS", "backend:a", "backends"]).starts_with(":0"));
+    assert!(store.backends().await.unwrap().is_emptied);
+
+    // One of another type stays what it is, and stops no other.
+    server.command(&["LPUSH", "backend:b", "x"]);
+    store.restore_backends(fence, &held).await.unwrap();
+    mark(fence).await.unwrap();
+    let wrong = store.mark_backend(fence, &name("b"), true, SystemTime::now()).await;
+    assert!(matches!(wrong, Err(StoreError::Refused(_))), "{wrong:?}");
+    let found = store.backends().await.unwrap();
+    assert_eq!(found.listed[&name("a")].is_healthy, Some(true));
+    assert_eq!((found.unusable, found.is_emptied), (vec![name("b")], false));
+    server.command(&["FLUSHALL"]);
+    assert!(matches!(mark(fence).await, Err(StoreError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_is_told_and_made_anew() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = store(&server);
+    let mut heard = store.watch(true);
+    let mut next = async || tokio::time::timeout(LONG, heard.recv()).await.unwrap().unwrap();
+    assert_eq!(next().await, Heard::Listening);
+    for _ in 0..3 {
+        server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        assert_eq!(next().await, Heard::Lost);
+        assert_eq!(next().await, Heard::Listening);
+    }
+    // The commands have a connection of their own.
+    assert!(matches!(store.load().await, Ok(Loaded::Nothing)));
+}
+
+#[tokio::test]
+async fn a_fence_that_no_script_can_have_written_does_not_count() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = store(&server);
+    let huge = "9007199254740992";
+    server.command(&["SET", "ringmaster:{t}:fence", huge]);
+    for key in ["state", "table", "lease"] {
+        let key = format!("ringmaster:{{t}}:{key}");
+        server.command(&["HSET", &key, "fence", huge, "number", "1"]);
+    }
+    server.command(&["DEL", "ringmaster:{t}:lease"]);
+    let fence = won(&server, &store).await;
+    assert!(fence.0 < 1 << 52, "{fence:?}");
+    assert_eq!(store.table(Version::default()).await.unwrap(), None);
+    store.save(version(fence, 1), grown(1)).await.unwrap();
+    let first = publication(version(fence, 1), 1, None);
+    store.publish(&first, None).await.unwrap();
+    assert_eq!(store.table(Version::default()).await.unwrap(), Some(first));
+}
+
+#[tokio::test]
+async fn a_write_that_ends_late_takes_nothing_back() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = store(&server);
+    let fence = won(&server, &store).await;
+    for number in [1, 3] {
+        store.publish(&publication(version(fence, number), 2, None), None).await.unwrap();
+    }
+    // As if the answer to an earlier one came after that to a later one.
+    server.command(&["DEL", "ringmaster:{t}:table"]);
+    store.publish(&publication(version(fence, 2), 1, None), None).await.unwrap();
+    let memory = store.memory();
+    assert_eq!(memory.table.as_ref().map(Publication::version), Some(version(fence, 3)));
 }

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::EXACT_MAX;
+
 use crate::{
     fleet::{
         ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName},
@@ -155,7 +157,7 @@ pub(super) fn read_table(text: &[u8]) -> Read<Publication> {
         targets: targets.collect::<Read<_>>()?,
         finishing: wire.finishing.into_iter().map(instance_of).collect(),
     };
-    Publication::new(version_of(wire.version), table).map_err(|error| error.to_string())
+    Publication::new(version_of(wire.version)?, table).map_err(|error| error.to_string())
 }
 
 /// What is told of a table: the change, or that there is another one.
@@ -208,7 +210,7 @@ pub(super) fn read_report(text: &[u8]) -> Read<ReportNews> {
     let report = Report {
         balancer: ProcessId(wire.balancer.into()),
         number: wire.number,
-        acknowledged: version_of(wire.acknowledged),
+        acknowledged: version_of(wire.acknowledged)?,
         digest: digest_of(&wire.digest)?,
         in_flight: in_flight.map(|(r, i, open)| (instance_of((r, i)), open)).collect(),
     };
@@ -248,8 +250,8 @@ fn delta_of(wire: DeltaWire) -> Read<Delta> {
         Ok((ReplicaId(replica), target))
     });
     Ok(Delta {
-        base: version_of(wire.base),
-        version: version_of(wire.version),
+        base: version_of(wire.base)?,
+        version: version_of(wire.version)?,
         generation: Generation(wire.generation),
         ring: ring.transpose()?,
         targets: targets.collect::<Read<_>>()?,
@@ -262,8 +264,11 @@ fn version_wire(version: Version) -> VersionWire {
     (version.fence.0, version.number)
 }
 
-fn version_of((fence, number): VersionWire) -> Version {
-    Version { fence: Fence(fence), number }
+fn version_of((fence, number): VersionWire) -> Read<Version> {
+    match fence.max(number) <= EXACT_MAX {
+        true => Ok(Version { fence: Fence(fence), number }),
+        false => Err(format!("no version has fence {fence} and number {number}")),
+    }
 }
 
 fn instance_wire(id: &InstanceId) -> InstanceWire {

@@ -426,19 +426,6 @@ fn a_verdict_holds_until_the_next_check() {
 }
 
 #[test]
-fn a_verdict_does_not_wait_for_the_command_that_is_under_way() {
-    let mut world = two();
-    world.hosts.insert("slow".into(), address(9));
-    world.sicken("S9", no_answer());
-    let joining = register(&mut world, "S9", "slow");
-    let waiting = register(&mut world, "S8", "10.0.0.8");
-    assert_eq!((world.answer(joining), world.answer(waiting)), (None, None));
-    mark(&mut world, "S1", false);
-    assert_eq!(world.rep(), ["S2"]);
-    assert_eq!((world.answer(joining), world.answer(waiting)), (None, None));
-}
-
-#[test]
 fn servers_stand_beside_replicas_and_an_engine_that_is_away_is_not_asked_for_them() {
     let mut world = World::of(2);
     world.engine_error = Some("no such socket");
