@@ -5,7 +5,10 @@ ADMIN_PORT ?= 9090
 URL ?= http://127.0.0.1:$(PORT)
 ADMIN_URL ?= http://127.0.0.1:$(ADMIN_PORT)
 
-.PHONY: help up down build images test bench bench-ring bench-control bench-roles analysis fuzz fmt lint clean
+# What examples/redis needs of an image of Redis, and of one to build on.
+REDIS_PROGRAMS = redis-server redis-cli sh sleep wget
+
+.PHONY: help up down build images redis-image test bench bench-ring bench-control bench-roles analysis fuzz fmt lint clean
 
 help:
 	@echo 'make up        build and start the balancer, which starts its replicas; PORT=5000 ADMIN_PORT=9090'
@@ -13,6 +16,7 @@ help:
 	@echo 'make down      end and remove the balancer, its replicas, their network and the state'
 	@echo 'make build     release binaries for this machine'
 	@echo 'make images    both images for the Docker engine; BUILD=host|image says where it is compiled'
+	@echo 'make redis-image  ringmaster-redis, an image of the redis-server that is installed here'
 	@echo 'make test      all tests; RINGMASTER_TEST_DOCKER=required fails where no Docker engine answers,'
 	@echo '               RINGMASTER_TEST_REDIS=required where there is no redis-server'
 	@echo 'make bench     CPU time per request beside HAProxy, nginx and Envoy; ROUNDS=5 ONLY=row,row'
@@ -37,6 +41,9 @@ build:
 
 images:
 	@scripts/images.sh
+
+redis-image:
+	@scripts/import-image.sh ringmaster-redis $(REDIS_PROGRAMS)
 
 test:
 	@scripts/test.sh

@@ -153,6 +153,7 @@ impl Config {
             true => upstreams::upstreams_of(&options)?,
             false => Vec::new(),
         };
+        upstreams::names_of_ours(&upstreams, replicas)?;
         let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {

@@ -66,6 +66,7 @@ fn unusable_settings_end_with_2_and_one_line_that_names_the_key() {
         (&["--heartbeat-method", "PUT"], "`heartbeat_method`: 'PUT' is not one of GET, HEAD"),
         (&["--heartbeat-status", "ok"], "`heartbeat_status`: 'ok' is not a status like 200"),
         (&["--driver", "static", "--upstream", "S1=nowhere"], "`upstream`"),
+        (&["--driver", "process", "--upstream", "server_1=127.0.0.1:1"], "`upstream`: 'server_1'"),
         (&["--upstream", "S1=127.0.0.1:1", "--upstream", "S1=127.0.0.1:2"], "`upstream`"),
         (&["--upstream", "S1=127.0.0.1:1,weight=57"], "`upstream`"),
         (

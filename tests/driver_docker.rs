@@ -175,9 +175,15 @@ async fn a_stale_container_of_ours_gives_way_and_a_foreign_one_stays() {
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
     let stale = driver.start(request("S5", 1, 1)).await.unwrap();
-    let fresh = driver.start(request("S5", 2, 1)).await.unwrap();
+    let fresh = driver.start(request("S5", 1, 2)).await.unwrap();
     assert!(!world.exists(&stale.handle.0));
     assert_ne!(stale.handle, fresh.handle);
+    // What runs and is no earlier run of the replica was started by a later supervisor.
+    for (replica, incarnation) in [(1, 1), (1, 2), (2, 1)] {
+        let refused = driver.start(request("S5", replica, incarnation)).await.unwrap_err();
+        assert!(matches!(refused, StartError::NameTaken(_)), "{refused:?}");
+    }
+    assert_eq!(world.inspect(&fresh.handle.0, "{{.State.Running}}"), "true");
 
     let foreign_name = format!("{}-S6", world.fleet);
     let foreign = world.run(&foreign_name, &[]);

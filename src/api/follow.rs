@@ -58,8 +58,9 @@ pub fn traffic_router(
     guard: TrafficGuard,
 ) -> Router {
     let following = local_routes().fallback(passed_on).with_state(shared.clone());
-    let leading = move |term: &Term| leading(&term.handle);
-    guard::traffic(switch(shared.roles.mode(), leading, following), guard)
+    let leading = move |term: &Term| leading(&term.handle).fallback(guard::unknown);
+    // All of it is the fallback of the router that switches.
+    guard::guarded(switch(shared.roles.mode(), leading, following), guard)
 }
 
 fn local_routes() -> Router<Shared> {

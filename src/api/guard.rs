@@ -53,11 +53,16 @@ pub(super) fn admin(router: Router, guard: AdminGuard) -> Router {
 
 /// What of the APIs the traffic port serves, behind their guard.
 pub fn traffic(router: Router, guard: TrafficGuard) -> Router {
-    router.fallback(unknown).layer(middleware::from_fn_with_state(guard, check_traffic))
+    guarded(router.fallback(unknown), guard)
+}
+
+/// The same for a router with a fallback of its own.
+pub(super) fn guarded(router: Router, guard: TrafficGuard) -> Router {
+    router.layer(middleware::from_fn_with_state(guard, check_traffic))
 }
 
 /// Beside the paths of a group, but below one of its prefixes.
-async fn unknown(request: Request) -> Response {
+pub(super) async fn unknown(request: Request) -> Response {
     let path: String = request.uri().path().chars().take(80).collect();
     wire::failure(StatusCode::NOT_FOUND, &format!("there is no '{path}' here"))
 }

@@ -25,6 +25,9 @@ const DEPENDENT: [&str; 8] = [
     "heartbeat_status",
 ];
 
+/// Of use only where a store is named.
+const WITH_STORE: [&str; 4] = ["role", "advertise", "store_ca", "backends"];
+
 /// The file. What is at its default is written out too; what was given is marked.
 ///
 /// # Errors
@@ -40,7 +43,12 @@ fn file(options: &Options, config: &Config, warnings: &[String]) -> String {
     for warning in warnings {
         let _ = writeln!(text, "# warning: {}", warning.escape_debug());
     }
-    for setting in settings(options, config) {
+    let settings = settings(options, config);
+    let has_no_store = settings.iter().any(|one| one.key == "store" && one.is_hidden);
+    for setting in settings {
+        if has_no_store && WITH_STORE.contains(&setting.key.as_str()) {
+            text += "# with the `store`: ";
+        }
         text += &line(&setting);
         text.push('\n');
     }
@@ -139,6 +147,10 @@ mod tests {
 
     #[test]
     fn secrets_are_neither_shown_nor_replaced() {
+        let store = "store = \"redis://:hush@h\"\nbackends = true";
+        let without = printed(&options(store));
+        assert!(!without.contains("hush") && without.contains("# store = "), "{without}");
+        assert!(without.contains("# with the `store`: backends = true"), "{without}");
         let key = "00112233445566778899aabbccddeeff";
         let text = format!(
             "admin_token = \"s3cret\"\nmetrics_token = \"s3cret\"\nenv = [\"A=s3cret\"]\nhash = \"siphash\"\nhash_key = \"{key}\""

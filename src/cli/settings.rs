@@ -35,15 +35,24 @@ pub(super) fn settings(options: &Options, config: &Config) -> Vec<Setting> {
             false if key == "env" => {
                 config.env.iter().map(|(name, _)| format!("{name}={HIDDEN}")).collect()
             }
-            // Where it is, is no secret.
-            false if key == "store" => config.store.describe().into(),
+            // Where it is, is no secret; who may use it is.
+            false if key == "store" && is_secret(options) => config.store.describe().into(),
+            false if key == "store" => {
+                options.store.as_ref().map_or(Value::Null, |url| url.0.as_str().into())
+            }
             false => without_secrets(argument, &given[&key]),
         };
-        let is_hidden = !is_default && argument.is_hide_env_values_set();
+        let is_open = key == "store" && !is_secret(options);
+        let is_hidden = !is_default && argument.is_hide_env_values_set() && !is_open;
         let is_changed = !is_default && !is_same(&value, &default_of(argument));
         Setting { key, value, is_default, is_changed, is_hidden }
     };
     command.get_arguments().map(setting).collect()
+}
+
+/// Whether the URL of the store tells more than where it is.
+fn is_secret(options: &Options) -> bool {
+    options.store.as_ref().is_some_and(|url| url.0.contains('@'))
 }
 
 /// Whether two are one value: the help tells a number without its point.

@@ -19,6 +19,20 @@ pub(super) fn upstreams_of(options: &Options) -> Checked<Vec<Registration>> {
     Ok(upstreams)
 }
 
+/// The first replicas are called `server_1`, `server_2`, …; `replicas`: how many there are.
+pub(super) fn names_of_ours(upstreams: &[Registration], replicas: usize) -> Checked<()> {
+    let is_ours = |name: &ReplicaName| {
+        let numbers = 1..=u32::try_from(replicas).unwrap_or(u32::MAX);
+        numbers.into_iter().any(|number| ReplicaName::numbered(number).is_same_host(name))
+    };
+    match upstreams.iter().find(|upstream| is_ours(&upstream.name)) {
+        None => Ok(()),
+        Some(Registration { name, .. }) => {
+            wrong("upstream", format!("'{name}' is the name of a replica that is started here"))
+        }
+    }
+}
+
 /// `NAME=HOST:PORT[,weight=W]`.
 fn parse(text: &str) -> Result<Registration, String> {
     parts_of(text).map_err(|reason| {
@@ -132,6 +146,14 @@ mod tests {
             assert!(said.starts_with("`upstream`: ") && said.contains(why), "{two:?}: {said}");
         }
         assert_eq!(refused(&["a=h:1", "b=h:2", "c=g:1"]), None);
+    }
+
+    #[test]
+    fn none_bears_the_name_of_a_replica_of_ours() {
+        let upstreams = vec![parse("Server_3=h:1").unwrap()];
+        assert_eq!(names_of_ours(&upstreams, 2), Ok(()));
+        let said = names_of_ours(&upstreams, 3).unwrap_err().to_string();
+        assert!(said.starts_with("`upstream`: 'Server_3' is the name of a replica"), "{said}");
     }
 
     #[test]

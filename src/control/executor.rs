@@ -1,12 +1,13 @@
 //! Carries out actions, each in a task of its own, and sends what came of them back as events. It
-//! decides nothing: no retries, no order, no conditions, and no limits, which are the plan's.
+//! decides nothing: no retries, no order, no conditions, and no limits, which are the plan's. What is
+//! under way ends with it: a supervisor that is deposed must not go on with what it had begun.
 
 use std::{
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Clock, Publisher, checks::Checks, leash::Leash, prober::Prober, resolver};
 use crate::{
@@ -25,10 +26,12 @@ pub(super) struct Executor {
     pub(super) publisher: Arc<dyn Publisher>,
     pub(super) clock: Clock,
     pub(super) events: mpsc::Sender<Event>,
+    /// What is under way; aborted when this is dropped.
+    pub(super) tasks: JoinSet<()>,
 }
 
 impl Executor {
-    pub(super) fn carry_out(&self, action: Action) {
+    pub(super) fn carry_out(&mut self, action: Action) {
         let driver = Arc::clone(&self.driver);
         match action {
             Action::Start(request) => self.spawn(async move {
@@ -85,9 +88,11 @@ impl Executor {
         }
     }
 
-    fn spawn(&self, work: impl Future<Output = Option<Event>> + Send + 'static) {
+    fn spawn(&mut self, work: impl Future<Output = Option<Event>> + Send + 'static) {
         let (events, leash) = (self.events.clone(), self.leash.clone());
-        tokio::spawn(async move {
+        // Those that have ended would be kept until they are asked for.
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn(async move {
             // The turn that asked for it may have been the last one of its term.
             if !leash.may_act() {
                 return;
@@ -97,5 +102,71 @@ impl Executor {
                 drop(events.send(event).await);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::{
+        driver::none::NoDriver,
+        fleet::{
+            ids::{Incarnation, InstanceId, ReplicaId},
+            table::RoutingTable,
+        },
+        store::FileStore,
+    };
+
+    /// A data plane where a request never ends. It is held by what waits for its end.
+    struct Endless(Arc<()>);
+
+    impl Publisher for Endless {
+        fn publish(&self, _: RoutingTable) {}
+
+        fn in_flight(&self, _: InstanceId) -> u64 {
+            1
+        }
+
+        fn drained(&self, _: InstanceId) -> BoxFuture<'static, ()> {
+            let held = Arc::clone(&self.0);
+            Box::pin(async move {
+                let _held = held;
+                std::future::pending().await
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_ends_with_the_term() {
+        let unique = format!("ringmaster-executor-{}", std::process::id());
+        let directory = std::env::temp_dir().join(unique);
+        let (waits, (events, _receiver)) = (Arc::new(()), mpsc::channel(8));
+        let mut executor = Executor {
+            driver: Arc::new(NoDriver),
+            store: Arc::new(FileStore::open(&directory, "f").unwrap()),
+            leash: Leash::unlimited(),
+            prober: Prober::tcp(),
+            checks: Arc::default(),
+            publisher: Arc::new(Endless(Arc::clone(&waits))),
+            clock: Clock::start(),
+            events,
+            tasks: JoinSet::new(),
+        };
+        let instance = InstanceId { replica: ReplicaId(1), incarnation: Incarnation(1) };
+        executor.carry_out(Action::AwaitDrain { instance });
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&waits), 3);
+        drop(executor);
+        let over = async {
+            while Arc::strong_count(&waits) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), over).await.unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -21,7 +21,10 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
 
 use crate::{
     driver::{Driver, Signal},
@@ -277,6 +280,7 @@ async fn run(
         publisher: Arc::clone(&publisher),
         clock,
         events: event_sender,
+        tasks: JoinSet::new(),
     };
     let mut shell = Shell {
         supervisor,

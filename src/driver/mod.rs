@@ -34,7 +34,8 @@ pub enum Signal {
 /// caller. Calls run concurrently.
 pub trait Driver: Send + Sync + 'static {
     /// Starts an instance and says where it will listen. A container of ours that bears the name
-    /// is removed first.
+    /// is removed first, unless it runs and is no earlier run of the same replica: then it is another
+    /// supervisor's.
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, StartError>>;
 
     /// Stops an instance and removes what is left of it; `Ok` also when there is nothing.

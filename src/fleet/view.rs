@@ -122,7 +122,7 @@ pub enum Health {
     Ok,
     /// Some do.
     Degraded,
-    /// None does, though some are desired.
+    /// None does, though there are some: they fail, or all of them are drained.
     Down,
 }
 

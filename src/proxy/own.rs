@@ -22,7 +22,7 @@ use http::{
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::spawn_local,
 };
 
@@ -35,6 +35,8 @@ use super::{
 
 /// Requests that may wait for each worker to begin with them.
 pub(crate) const ASKS_MAX: usize = 64;
+/// Requests that each worker carries out at a time; each may hold a whole body.
+const AT_ONCE: usize = 8;
 /// Bytes of an answer's body.
 const BODY_MAX: usize = 16 << 20;
 /// How long a request may take, its answer included, where `request_timeout` does not say less.
@@ -126,15 +128,22 @@ impl OwnRequests {
 
 /// Answers requests of our own in this worker, until there is no way to it any more.
 pub(crate) async fn serve(worker: Rc<Worker>, mut asks: mpsc::Receiver<Ask>) {
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(ask) = asks.recv().await {
-        spawn_local(serve_one(Rc::clone(&worker), ask));
+        // It is never closed. Those behind it wait in the queue, which is bounded.
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let worker = Rc::clone(&worker);
+        spawn_local(async move {
+            serve_one(worker, ask).await;
+            drop(slot);
+        });
     }
 }
 
 async fn serve_one(worker: Rc<Worker>, ask: Ask) {
     let Ask { request, key, peer, mut answer } = ask;
-    let nobody = TrustedProxies::default();
-    let (id, downstream) = worker.registry.open(peer, &nobody, &worker.clock);
+    let trusted = TrustedProxies::default();
+    let (id, downstream) = worker.registry.open(peer, &trusted, &worker.clock);
     let deadline = worker.config.request_timeout.map_or(DEADLINE, |most| most.min(DEADLINE));
     let got = {
         let exchange = obeying(&downstream, exchange(&worker, &downstream, request, &key));
@@ -147,7 +156,7 @@ async fn serve_one(worker: Rc<Worker>, ask: Ask) {
     };
     worker.registry.close(id);
     if let Some(got) = got {
-        // Whoever does not wait any more does not need it.
+        // Its receiver may have gone in this moment.
         let _ = answer.send(got);
     }
 }

@@ -17,6 +17,9 @@ pub struct Holder {
     pub id: ProcessId,
     /// Where its admin port is reached, `HOST:PORT`.
     pub admin: Arc<str>,
+    /// Proves to those who have the same admin token that the rest is its own word; `None`: it has
+    /// no token.
+    pub authenticator: Option<Arc<str>>,
 }
 
 /// Numbers the requests of a process, from 1.

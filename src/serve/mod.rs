@@ -294,6 +294,18 @@ fn open_store(config: &Config) -> anyhow::Result<(FileStore, Option<Desired>)> {
             None
         }
     };
+    let started = stored.iter().flat_map(|stored: &Desired| stored.replicas());
+    let mut started = started.filter(|replica| replica.server.is_none());
+    if config.driver == DriverKind::Static
+        && let Some(replica) = started.next()
+    {
+        anyhow::bail!(
+            "`state_dir`: the state in '{}' holds replicas that another driver starts (like '{}'), and the driver `static` starts none; name another directory, or remove them with that driver",
+            config.state_dir.display(),
+            replica.name
+        );
+    }
+    drop(started);
     Ok((store, stored))
 }
 

@@ -77,6 +77,7 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     let me = Holder {
         id: ProcessId(format!("{advertised}/{:016x}", rand::rng().random::<u64>()).into()),
         admin: advertised.into(),
+        authenticator: None,
     };
     let relay = Relay::new(text_of(config.access.admin_token.as_ref()).as_deref())?;
     announce(&config, &warnings);

@@ -1,6 +1,7 @@
 //! Where the committed state of a fleet is kept; and, where several processes share one, who of them
 //! supervises, what balancers route by, and what they report.
 
+pub mod authenticator;
 mod codec;
 mod file;
 pub(crate) mod fuzzing;
@@ -82,6 +83,8 @@ pub enum Loaded {
 pub enum Heard {
     /// It is listened from now on, or again: what was told before is unknown.
     Listening,
+    /// It is not listened any more: what is told from now on is unknown, until [`Heard::Listening`].
+    Lost,
     /// What has changed of the routing table.
     Changed(Box<Delta>),
     /// There is another table; it is to be read.

@@ -12,7 +12,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use harness::{Balancer, Home, companion, eventually, get};
+use harness::{Balancer, Home, companion, eventually, get, page};
 use serde_json::Value;
 
 /// Companion servers with these names, which end with the test.
@@ -39,6 +39,21 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// A command of a page with the places of these servers, which are containers there.
+    fn placed_in(&self, command: &str) -> String {
+        self.0.iter().fold(command.to_owned(), |command, (name, address, _)| {
+            let port = address.port();
+            command
+                .replace(&format!("http://{name}:5000"), &format!("http://127.0.0.1:{port}"))
+                .replace(
+                    &format!(r#""address": "{name}", "port": 5000"#),
+                    &format!(r#""address": "127.0.0.1", "port": {port}"#),
+                )
+        })
+    }
+}
+
 impl Drop for Servers {
     fn drop(&mut self) {
         for (_, _, child) in &mut self.0 {
@@ -52,38 +67,15 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// What a page shows: commands after `$ `, each with the lines that it writes.
-fn shown(page: &str) -> Vec<(String, String)> {
-    let mut shown: Vec<(String, String)> = Vec::new();
-    let mut is_console = false;
-    for line in page.lines() {
-        match (is_console, line) {
-            (_, "```console") => is_console = true,
-            (true, "```") => is_console = false,
-            (true, line) => match line.strip_prefix("$ ") {
-                Some(command) => shown.push((command.to_owned(), String::new())),
-                None => shown.last_mut().unwrap().1 += &format!("{line}\n"),
-            },
-            (false, _) => {}
-        }
-    }
-    shown
-}
-
-/// Runs what a page shows, with the balancer's own ports.
-fn run_page(name: &str, balancer: &Balancer, traffic_port: u16, least: usize) {
+/// Runs what a page shows, with the balancer's own ports and those of the servers.
+fn run_page(name: &str, balancer: &Balancer, servers: &Servers, traffic_port: u16, least: usize) {
     let page = fs::read_to_string(example(name).join("README.md")).unwrap();
-    let shown = shown(&page);
-    assert!(shown.len() >= least, "the page shows only {shown:?}");
-    for (command, expected) in shown {
-        let here = command
+    page::run(&page, least, |command| {
+        let command = command
             .replace(&format!("localhost:{traffic_port}"), &balancer.traffic.to_string())
             .replace("localhost:9090", &balancer.admin.to_string());
-        let mut shell = Command::new("sh");
-        let run = Home::run(shell.args(["-euc", &here]).stdin(Stdio::null()).env("NO_PROXY", "*"));
-        assert_eq!(run.code, 0, "{command}: {run:?}");
-        assert_eq!(run.out.trim_end(), expected.trim_end(), "{command}");
-    }
+        servers.placed_in(&command)
+    });
 }
 
 fn passing(balancer: &Balancer, n: u64) -> bool {
@@ -93,26 +85,26 @@ fn passing(balancer: &Balancer, n: u64) -> bool {
 #[test]
 fn the_page_of_the_key_value_store_is_true() {
     let home = Home::new();
-    let servers = Servers::start(&["node1", "node2", "node3"]);
+    let servers = Servers::start(&["node1", "node2", "node3", "node4"]);
     let upstreams =
-        servers.0.iter().map(|(name, address, _)| format!("--upstream={name}={address}"));
+        servers.0[..3].iter().map(|(name, address, _)| format!("--upstream={name}={address}"));
     let upstreams: Vec<String> = upstreams.collect();
     let mut arguments = vec!["--preset", "key-value", "--driver", "static"];
     arguments.extend(upstreams.iter().map(String::as_str));
     let balancer = home.start(&arguments);
     eventually("all nodes serve", || passing(&balancer, 3));
-    run_page("key-value", &balancer, 8081, 5);
+    run_page("key-value", &balancer, &servers, 8081, 8);
 }
 
 #[test]
 fn the_page_of_registered_servers_is_true() {
     let home = Home::new();
-    let servers = Servers::start(&["server1", "server2"]);
+    let servers = Servers::start(&["server1", "server2", "server3"]);
     // The file of the example, with the places of these servers.
     let file = fs::read_to_string(example("servers").join("config.json")).unwrap();
     let mut file: Value = serde_json::from_str(&file).unwrap();
     let named = file["servers"].as_array_mut().unwrap();
-    assert_eq!(named.len(), servers.0.len());
+    assert_eq!(named.len(), 2);
     for (server, (name, address, _)) in named.iter_mut().zip(&servers.0) {
         assert_eq!(server["name"], name.as_str());
         server["address"] = "localhost".into();
@@ -121,7 +113,43 @@ fn the_page_of_registered_servers_is_true() {
     let file = home.write("config.json", &file.to_string());
     let balancer = home.start(&["--config", file.to_str().unwrap(), "--driver", "static"]);
     eventually("both servers serve", || passing(&balancer, 2));
-    run_page("servers", &balancer, 8080, 3);
+    run_page("servers", &balancer, &servers, 8080, 13);
+}
+
+#[test]
+fn the_page_of_the_course_is_true() {
+    let home = Home::new();
+    let balancer = home.start_full(3, &["--preset", "course"]);
+    run_page("course", &balancer, &Servers(Vec::new()), 5000, 5);
+}
+
+#[test]
+fn what_the_readme_says_of_registered_servers_is_true() {
+    let home = Home::new();
+    let balancer = home.start_full(3, &[]);
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (_, section) = readme.split_once("\n## Servers that others keep\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let admin = balancer.admin.to_string();
+    page::run(section, 15, |command| command.replace("127.0.0.1:9090", &admin));
+}
+
+#[test]
+fn a_page_is_read_and_compared_line_by_line() {
+    let text = "$ not\n```console\n$ one \\\n    two\nout\nmore\n$ three\n```\n$ not\n";
+    let shown: Vec<_> =
+        page::shown(text).into_iter().map(|one| (one.command, one.output)).collect();
+    let expected = [("one \\\n    two", "out\nmore\n"), ("three", "")];
+    assert_eq!(shown, expected.map(|(command, output)| (command.to_owned(), output.to_owned())));
+    assert!(page::is_like(r#"{"a":1.5,"b":2}"#, r#"{"a":…,"b":2}"#));
+    assert!(
+        page::is_like("a b c b d", "a … b d") && page::is_like("", "") && page::is_like("x", "…")
+    );
+    for (actual, expected) in [("a", ""), ("", "a"), ("a\nb", "…"), ("a 1 b", "a … c"), ("ab", "a")]
+    {
+        assert!(!page::is_like(actual, expected), "{actual} {expected}");
+    }
 }
 
 #[test]

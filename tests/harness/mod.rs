@@ -8,6 +8,7 @@ pub(crate) mod companion;
 mod home;
 mod http;
 mod load;
+pub(crate) mod page;
 mod process;
 
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backends;
+mod compose;
 mod containers;
 mod cut;
 #[path = "../common/docker.rs"]

@@ -62,7 +62,7 @@ impl Servers {
         (ServerWire::of(replica, check, &counted), counted)
     }
 
-    /// Has a command carried out. `Ok(None)`: it was a dry run, and this is its answer.
+    /// Has a command carried out, or its dry run.
     pub(super) async fn carry_out(
         &self,
         command: ScaleCommand,

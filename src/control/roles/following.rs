@@ -30,6 +30,8 @@ use crate::{
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// From one report to the next, where nothing happens.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// From one report to the next at least, whatever happens.
+const REPORT_APART: Duration = Duration::from_millis(20);
 /// How often it is looked whether the workers have acknowledged a table, or a drain is over.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long tables may come before the copy on the disk is written again.
@@ -55,7 +57,7 @@ pub(super) async fn follow(
                     tell(standby.as_ref(), Input::Free);
                     false
                 }
-                Some(Heard::Reported(..) | Heard::Gone(_)) => false,
+                Some(Heard::Lost | Heard::Reported(..) | Heard::Gone(_)) => false,
                 // The store's own task has ended, which is the end of the process.
                 None => return,
             },
@@ -144,7 +146,7 @@ impl Reporter {
         let mut number = 0;
         let mut acknowledged = InForce::default();
         let mut said: Option<Said> = None;
-        let mut failed = Vec::new();
+        let (mut failed, mut has_new_failures) = (Vec::new(), false);
         loop {
             let now = in_force.borrow_and_update().clone();
             if self.traffic.acknowledged() >= now.number {
@@ -158,27 +160,35 @@ impl Reporter {
                     || said.version != acknowledged.version()
                     || has_ended(&now, &said.open, &open)
             });
-            let may_report = acknowledged.publication.is_some()
-                && matches!(*self.mode.borrow(), Mode::Following);
-            if may_report && (is_due || !failed.is_empty()) {
+            let follows = matches!(*self.mode.borrow(), Mode::Following);
+            let may_report = follows && acknowledged.publication.is_some();
+            let is_wanted = may_report && (is_due || has_new_failures);
+            let is_soon = said.as_ref().is_some_and(|said| said.at.elapsed() < REPORT_APART);
+            if is_wanted && !is_soon {
                 number += 1;
                 let report = self.report(number, &acknowledged, open.clone());
                 // What fails is said by the store, and the next report says the same and more.
-                drop(self.store.report(&report, &failed).await);
-                failed.clear();
+                if self.store.report(&report, &failed).await.is_ok() {
+                    failed.clear();
+                }
+                has_new_failures = false;
                 let version = acknowledged.version();
                 said = Some(Said { at: Instant::now(), version, open });
             }
-            let pause = if is_calm { REPORT_EVERY } else { LOOK_EVERY };
+            let is_at_rest = is_calm && !(is_wanted && is_soon);
+            let pause = if is_at_rest { REPORT_EVERY } else { LOOK_EVERY };
+            let room = FAILED_MAX.saturating_sub(failed.len());
             tokio::select! {
                 _ = tokio::time::sleep(pause) => {}
                 changed = in_force.changed() => if changed.is_err() { return },
-                count = self.failures.recv_many(&mut failed, FAILED_MAX) => {
+                // What could not be told yet stays; beyond it the sender drops more.
+                count = self.failures.recv_many(&mut failed, room), if room > 0 => {
                     if count == 0 {
                         return;
                     }
                     failed.sort_unstable();
                     failed.dedup();
+                    has_new_failures = true;
                 }
             }
         }

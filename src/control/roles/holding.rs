@@ -14,7 +14,7 @@ use crate::{
     fleet::ids::Moment,
     roles::{
         ids::{Fence, Holder, RequestId},
-        lease::{Change, Lease, Loss, Reply, Step, Timing},
+        lease::{Change, Lease, Loss, Reply, Step, Stored, Timing},
     },
     store::Store,
 };
@@ -54,8 +54,14 @@ impl Holding {
         let (sender, mut replies) = mpsc::channel::<Replied>(16);
         let mut step = self.with(|lease, now| lease.tick(now, jitter()));
         loop {
-            let wake_at = step.wake_at;
+            let (stored, mut wake_at) = (step.stored, step.wake_at);
             self.follow(step, &sender);
+            // What is stored under a higher fence takes nothing from this term.
+            if let Some(fence) = stored.and_then(highest) {
+                let step = self.with(|lease, now| lease.heard(fence, now));
+                wake_at = step.wake_at;
+                self.follow(step, &sender);
+            }
             let Some(wake_at) = wake_at else { return };
             let wake_at = self.clock.instant(wake_at);
             step = tokio::select! {
@@ -158,6 +164,10 @@ impl Holding {
             }
         }
     }
+}
+
+fn highest(stored: Stored) -> Option<Fence> {
+    [stored.state, stored.table].into_iter().flatten().map(|version| version.fence).max()
 }
 
 fn jitter() -> f64 {

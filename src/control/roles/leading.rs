@@ -11,7 +11,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use rand::RngExt;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
 
 use super::{
     backends::Mirror,
@@ -27,6 +30,7 @@ use crate::{
         ids::InstanceId,
         message::FailureKind,
         supervisor::{Settings, Supervisor},
+        view::FleetView,
     },
     roles::{
         acknowledgements::{Acknowledgements, Agreement, Known},
@@ -38,8 +42,17 @@ use crate::{
 
 /// From a state that could not be read or written to the next attempt.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long a new supervisor holds its first table back at most, from its first list on.
+/// How long reading the state and writing it under the new fence may take. A process that cannot do
+/// that leaves the lease to one that can.
+const BEGIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a new supervisor holds its first table back, from its first list on, for those that are in
+/// service and have not passed yet.
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(2);
+/// The same beyond that, where the table would have no target at all: more likely it is this process
+/// that does not reach them.
+const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the balancers agree.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Failed requests that may wait for the core; more are dropped.
 const FAILURES_MAX: usize = 1_024;
 
@@ -148,14 +161,15 @@ impl Leading {
     /// Supervises until it is dropped, or returns why that cannot be.
     async fn lead(&self, fence: Fence) -> String {
         let leash = Leash::of_term(Arc::clone(&self.lease), fence, self.clock);
-        let stored = match self.load().await {
-            Ok(stored) => stored,
-            Err(error) => return error.to_string(),
+        let stored = match tokio::time::timeout(BEGIN_DEADLINE, self.begin(fence)).await {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => {
+                return format!(
+                    "the state could not be read and written again within {BEGIN_DEADLINE:?}"
+                );
+            }
         };
-        // From now on no write of an earlier term counts.
-        if let Some(desired) = &stored {
-            self.establish(fence, desired).await;
-        }
         let settings = Settings { seed: rand::rng().random(), ..self.settings.clone() };
         let supervisor = match Supervisor::new(settings, stored, self.clock.now()) {
             Ok(supervisor) => supervisor,
@@ -197,6 +211,38 @@ impl Leading {
         "a part of it has ended".to_owned()
     }
 
+    /// Reads what earlier terms have left.
+    async fn begin(&self, fence: Fence) -> Result<Option<Desired>, StoreError> {
+        let stored = self.load().await?;
+        // From now on no write of an earlier term counts.
+        if let Some(desired) = &stored {
+            self.establish(fence, desired).await;
+        }
+        self.follow_last(fence).await;
+        Ok(stored)
+    }
+
+    /// Puts the published table into force: the first one of this term is compared with it.
+    async fn follow_last(&self, fence: Fence) {
+        loop {
+            match self.store.table(self.local.now().version()).await {
+                Ok(Some(publication)) => {
+                    let published = publication.version().fence;
+                    self.local.apply(&publication);
+                    if published > fence {
+                        // The lease's own task lives as long as this one.
+                        drop(self.inputs.send(Input::Heard(published)).await);
+                    }
+                    return;
+                }
+                Ok(None) => return,
+                Err(StoreError::Away(_)) => tokio::time::sleep(RETRY).await,
+                // One that cannot be read is said by the store, and replaced by the first of ours.
+                Err(_) => return,
+            }
+        }
+    }
+
     async fn load(&self) -> Result<Option<Desired>, StoreError> {
         loop {
             match self.store.load().await {
@@ -208,7 +254,6 @@ impl Leading {
                     );
                     return Ok(None);
                 }
-                // The lease will end if this lasts.
                 Err(StoreError::Away(_)) => tokio::time::sleep(RETRY).await,
                 Err(error) => return Err(error),
             }
@@ -243,11 +288,15 @@ impl Leading {
         disagreeing: &AtomicUsize,
     ) {
         let mut messages = self.store.watch(true);
-        let mut looks = tokio::time::interval(Duration::from_millis(250));
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let message = tokio::select! {
                 message = messages.recv() => message,
-                _ = looks.tick() => Some(Heard::Newer),
+                _ = looks.tick() => {
+                    self.compare(fence, heard, disagreeing);
+                    continue;
+                }
             };
             let Some(message) = message else { return };
             let now = self.clock.now();
@@ -260,6 +309,8 @@ impl Leading {
                         anew.published(publication.table().ring.digest(), now);
                     }
                     *heard = Some(anew);
+                    // It is told anew, too.
+                    disagreeing.store(0, Ordering::Relaxed);
                 }
                 Heard::Reported(report, failed) => {
                     if let Some(Err(error)) = heard.as_mut().map(|heard| heard.take(*report, now)) {
@@ -271,6 +322,8 @@ impl Leading {
                         let _ = failures.try_send(failure);
                     }
                 }
+                // A drain that counts balancers waits until they are heard again.
+                Heard::Lost => *heard = None,
                 Heard::Gone(balancer) => {
                     if let Some(heard) = heard.as_mut() {
                         heard.forget(&balancer);
@@ -278,26 +331,31 @@ impl Leading {
                 }
                 Heard::Changed(_) | Heard::Newer | Heard::LeaseFree => {}
             }
-            let agreement = heard.as_mut().and_then(|heard| heard.agreement(now));
-            let newest = heard.as_ref().and_then(Acknowledgements::newest);
-            drop(heard);
-            if let Some(version) = newest.filter(|version| version.fence > fence) {
-                // The lease's own task lives as long as this one.
-                drop(self.inputs.try_send(Input::Heard(version.fence)));
+        }
+    }
+
+    /// Each report changes little, and all balancers are looked at: so not at each of them.
+    fn compare(&self, fence: Fence, heard: &publishing::Heard, disagreeing: &AtomicUsize) {
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let agreement = heard.as_mut().and_then(|heard| heard.agreement(self.clock.now()));
+        let newest = heard.as_ref().and_then(Acknowledgements::newest);
+        drop(heard);
+        if let Some(version) = newest.filter(|version| version.fence > fence) {
+            // The lease's own task lives as long as this one; if it is behind, the next look says it.
+            drop(self.inputs.try_send(Input::Heard(version.fence)));
+        }
+        match agreement {
+            Some(Agreement::Disagree { balancers }) => {
+                let names: Vec<&str> = balancers.iter().map(|id| &*id.0).collect();
+                let names = names.join(", ");
+                tracing::warn!("balancers with another ring than the published one: {names}");
+                disagreeing.store(balancers.len(), Ordering::Relaxed);
             }
-            match agreement {
-                Some(Agreement::Disagree { balancers }) => {
-                    let names: Vec<&str> = balancers.iter().map(|id| &*id.0).collect();
-                    let names = names.join(", ");
-                    tracing::warn!("balancers with another ring than the published one: {names}");
-                    disagreeing.store(balancers.len(), Ordering::Relaxed);
-                }
-                Some(Agreement::Agree) => {
-                    tracing::info!("all balancers have the published ring");
-                    disagreeing.store(0, Ordering::Relaxed);
-                }
-                None => {}
+            Some(Agreement::Agree) => {
+                tracing::info!("all balancers have the published ring");
+                disagreeing.store(0, Ordering::Relaxed);
             }
+            None => {}
         }
     }
 }
@@ -306,8 +364,24 @@ impl Leading {
 async fn open_when_adopted(fanout: &Fanout, handle: &Handle) {
     handle.until(|view| view.is_booted).await;
     let adopted = handle.until(|view| view.may_listen && fanout.is_whole());
-    // Past the deadline it is given out all the same.
+    // Past the deadline it is given out all the same, unless it would take all that there is.
     drop(tokio::time::timeout(ADOPTION_DEADLINE, adopted).await);
+    let some = handle.until(|view| fanout.routes_as_well() || !may_yet_pass(view, fanout));
+    if tokio::time::timeout(EMPTY_DEADLINE, some).await.is_err() {
+        tracing::warn!("no replica in service has passed within {EMPTY_DEADLINE:?}");
+    }
     fanout.open();
     std::future::pending().await
+}
+
+/// Whether one that is in service may pass: a server that others keep, or what the engine still runs.
+fn may_yet_pass(view: &FleetView, fanout: &Fanout) -> bool {
+    let in_force = fanout.targets();
+    view.replicas.iter().any(|replica| {
+        let mut instances = replica.instances.iter().filter(|one| one.phase != "stopping");
+        match &replica.server {
+            Some(_) => in_force.iter().any(|target| target.replica == replica.id),
+            None => instances.any(|one| in_force.contains(&one.id)),
+        }
+    })
 }

@@ -8,7 +8,7 @@ mod leading;
 mod local;
 mod publishing;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -78,6 +78,8 @@ pub struct Roles {
     local: Arc<Local>,
     mode: watch::Receiver<Mode>,
     inputs: Option<mpsc::Sender<Input>>,
+    /// Says how this balancer is, where there is a data plane.
+    reporter: Mutex<Option<AbortOnDrop>>,
     _tasks: Vec<AbortOnDrop>,
 }
 
@@ -126,6 +128,7 @@ impl Roles {
         let followed = following::follow(Arc::clone(&store), Arc::clone(&local), standby.clone());
         spawn(tokio::spawn(followed));
         spawn(tokio::spawn(following::keep(Arc::clone(&store), local.subscribe())));
+        let mut reporting = None;
         if let Some((traffic, failures)) = traffic.zip(reports) {
             let (to_report, reported) = mpsc::channel(FAILURES_MAX);
             let reporter = Reporter {
@@ -136,10 +139,11 @@ impl Roles {
                 failures: reported,
                 mode: mode_receiver.clone(),
             };
-            spawn(tokio::spawn(reporter.run()));
+            reporting = Some(AbortOnDrop(tokio::spawn(reporter.run())));
             spawn(tokio::spawn(pass_on(failures, leads_to, to_report)));
         }
-        Self { me, store, local, mode: mode_receiver, inputs: standby, _tasks: tasks }
+        let (mode, reporter) = (mode_receiver, Mutex::new(reporting));
+        Self { me, store, local, mode, inputs: standby, reporter, _tasks: tasks }
     }
 
     /// Who this process is.
@@ -181,6 +185,13 @@ impl Roles {
     /// Tells the supervisor that this process carries no traffic any more.
     pub async fn leave(&self) {
         if self.carries_traffic() {
+            // A report after the goodbye would make it a balancer again that is waited for.
+            let reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(mut reporter) = reporter {
+                reporter.0.abort();
+                // An error says that it was aborted.
+                let _ = (&mut reporter.0).await;
+            }
             // If it is not heard, its silence is.
             drop(self.store.leave(&self.me.id).await);
         }

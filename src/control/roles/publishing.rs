@@ -77,6 +77,18 @@ impl Fanout {
         state.targets.iter().filter(is_desired).all(|id| has.contains(id))
     }
 
+    /// Whether the table that is held back routes to any, or none is in force that does.
+    pub(super) fn routes_as_well(&self) -> bool {
+        let state = self.state();
+        let routes = |held: &RoutingTable| held.targets.iter().any(Option::is_some);
+        state.targets.is_empty() || state.held.as_ref().is_some_and(routes)
+    }
+
+    /// Whom the table that is in force routes to.
+    pub(super) fn targets(&self) -> Vec<InstanceId> {
+        self.state().targets.clone()
+    }
+
     /// Gives out what was held back, and from now on all.
     pub(super) fn open(&self) {
         let mut state = self.state();

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     driver::settle::settle,
     fleet::{
-        ids::{Handle, ImageId, ReplicaName},
+        ids::{Handle, ImageId, InstanceId},
         message::{StartError, StartRequest, Started},
     },
 };
@@ -74,7 +74,7 @@ impl DockerDriver {
                 Ok(started) => return Ok(started),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NameInUse(error)) => {
-                    self.clear_name(&request.name).await?;
+                    self.clear_name(&request).await?;
                     error
                 }
                 Err(Failure::NoNetwork(error)) => {
@@ -274,19 +274,33 @@ impl DockerDriver {
         }
     }
 
-    /// Removes the bearer of a name if it is ours.
-    async fn clear_name(&self, name: &ReplicaName) -> Result<(), StartError> {
+    /// Removes the bearer of a name if it is ours and stale.
+    async fn clear_name(&self, request: &StartRequest) -> Result<(), StartError> {
+        let name = &request.name;
         let bearer = match self.inspect(&self.names.container(name)).await {
             Err(error) if error.is_status(404) => return Ok(()),
             other => other?,
         };
         let labels = bearer.config.and_then(|config| config.labels);
-        let (Some(id), true) = (bearer.id, labels.is_some_and(|set| self.names.owns(&set))) else {
+        let (Some(id), true) = (bearer.id, labels.as_ref().is_some_and(|set| self.names.owns(set))) else {
             return Err(StartError::NameTaken(name.clone()));
         };
+        let runs = bearer.state.is_some_and(|state| state.running == Some(true));
+        if runs && !is_outdated(labels.as_ref(), request.instance) {
+            // Another process supervises the fleet by now, and has started it.
+            return Err(StartError::NameTaken(name.clone()));
+        }
         tracing::info!(%name, "a stale container of ours is in the way and removed");
         self.remove_and_wait(&id).await.map_err(Into::into)
     }
+}
+
+/// Whether a container with such labels is an earlier run of the replica that is to be started, or
+/// nothing that a supervisor could have started.
+fn is_outdated(labels: Option<&HashMap<String, String>>, wanted: InstanceId) -> bool {
+    labels.and_then(labels::instance).is_none_or(|found| {
+        found.replica == wanted.replica && found.incarnation < wanted.incarnation
+    })
 }
 
 /// The configured environment, and what the contract gives to every container on top.
@@ -303,7 +317,7 @@ fn environment(configured: &[(String, String)], request: &StartRequest, port: u1
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::ids::{Incarnation, InstanceId, ReplicaId};
+    use crate::fleet::ids::{Incarnation, ReplicaId, ReplicaName};
 
     fn request() -> StartRequest {
         StartRequest {

@@ -3,6 +3,7 @@
 
 use super::step::{Clock, Step};
 use crate::fleet::{
+    desired::Replica,
     limits::OnUnhealthy,
     observed::{Phase, of_replica},
     state::State,
@@ -25,7 +26,8 @@ pub(super) fn replacements(state: &State, clock: &mut Clock, steps: &mut Vec<Ste
             return 0;
         }
         (None, _) => {
-            let allowed = limits.replace_max.of(state.desired.replicas().len());
+            let ours = state.desired.replicas().iter().filter(|replica| is_counted(replica));
+            let allowed = limits.replace_max.of(ours.count());
             return allowed.saturating_sub(count.being_replaced);
         }
         (Some(_), Some(_)) if count.is_panic() => steps.push(Step::CalmPanic(None)),
@@ -38,6 +40,11 @@ pub(super) fn replacements(state: &State, clock: &mut Clock, steps: &mut Vec<Ste
     let is_held = !state.panic_since.is_some_and(|since| clock.is_due(since + limits.panic_hold));
     let allowed = usize::from(!is_held);
     allowed.saturating_sub(count.being_replaced)
+}
+
+/// Only what we keep is replaced, and what is drained gets no requests by a wish.
+fn is_counted(replica: &Replica) -> bool {
+    replica.server.is_none() && !replica.is_drained
 }
 
 #[derive(Default)]
@@ -55,8 +62,7 @@ struct Count {
 impl Count {
     fn of(state: &State) -> Self {
         let mut count = Self::default();
-        let ours = state.desired.replicas().iter();
-        for replica in ours.filter(|replica| replica.server.is_none() && !replica.is_drained) {
+        for replica in state.desired.replicas().iter().filter(|replica| is_counted(replica)) {
             let (mut lives, mut passes, mut has_successor) = (false, false, false);
             for (_, instance) in of_replica(&state.instances, replica.id()) {
                 lives |= matches!(instance.phase, Phase::Admitted { .. } | Phase::Ejected { .. });

@@ -21,8 +21,8 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn of(state: &State) -> Self {
-        let starting = state.instances.values();
-        let starting = starting.filter(|i| matches!(i.phase, Phase::Starting { .. })).count();
+        let ours = state.instances.values().filter(|i| i.keeper == Keeper::Ringmaster);
+        let starting = ours.filter(|i| matches!(i.phase, Phase::Starting { .. })).count();
         Self { starts: state.limits.starts_max.saturating_sub(starting) }
     }
 

@@ -9,6 +9,7 @@ use crate::fleet::{
     ids::{InstanceId, Moment},
     notes::Note,
     observed::{EjectReason, Phase},
+    values::Keeper,
 };
 
 impl Supervisor {
@@ -27,7 +28,12 @@ impl Supervisor {
         now: Moment,
     ) -> bool {
         let holders = self.holders(address, id);
-        if let Some(&first) = holders.iter().find(|holder| **holder < id) {
+        // An engine knows who has an address; a name may be out of date.
+        let is_ours = |holder: &InstanceId| {
+            let holder = self.state.instances.get(holder);
+            holder.is_some_and(|instance| instance.keeper == Keeper::Ringmaster)
+        };
+        if let Some(&first) = holders.iter().find(|holder| **holder < id || is_ours(holder)) {
             self.gives_way(id, first, address, now);
             return false;
         }

@@ -34,6 +34,13 @@ impl Supervisor {
             let answer = self.preview(&request.command, now);
             return self.answer(id, answer);
         }
+        // A verdict is no change of the fleet: it must not wait for one that is under way.
+        if let (ScaleCommand::SetHealth { name, is_healthy }, Boot::Done) =
+            (&request.command, self.state.boot)
+        {
+            let marked = self.mark(name, *is_healthy, now);
+            return self.answer(id, marked);
+        }
         let waiting = self.state.queue.len();
         if waiting >= self.state.limits.commands_waiting {
             return self.answer(id, Err(ScaleError::QueueFull(waiting)));

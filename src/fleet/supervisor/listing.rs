@@ -84,7 +84,9 @@ impl Supervisor {
         for found in &listing.found {
             match &found.identity {
                 Some(identity) if self.adopt(found, identity, now) => {
-                    self.state.adopted.insert(identity.instance);
+                    if self.state.is_eligible(identity.instance.replica) {
+                        self.state.adopted.insert(identity.instance);
+                    }
                     adopted += 1;
                 }
                 _ => {

@@ -122,8 +122,9 @@ impl Supervisor {
     pub(super) fn take_back(&mut self, id: InstanceId, now: Moment) {
         let needed = self.state.limits.probe_passes;
         let Some(instance) = self.state.instances.get_mut(&id) else { return };
-        let Phase::Ejected { reason, passes, .. } = &mut instance.phase else { return };
-        *reason = EjectReason::Unreachable;
+        let Phase::Ejected { reason, passes, since, .. } = &mut instance.phase else { return };
+        // It was away by a wish: only from now on it may fail for too long.
+        (*reason, *since) = (EjectReason::Unreachable, now);
         if passes.reach(needed) {
             return self.readmit(id, now);
         }
@@ -144,13 +145,20 @@ impl Supervisor {
         }
         for new in wanted.iter().filter(|new| !before.contains(new)) {
             let id = self.state.next_id.max(desired.next_id());
-            change.set(&mut desired, new, id);
+            change.set(&mut desired, new, id, (&wanted, self.state.replicas_max()));
         }
-        if wanted != before {
-            self.state.desired = desired.registered_as(wanted);
+        // What was refused is tried, and said, again at the next start.
+        let settled = |new: Registration| match change.is_refused(&new.name) {
+            true => before.iter().find(|old| old.name == new.name).cloned(),
+            false => Some(new),
+        };
+        let settled: Vec<Registration> = wanted.into_iter().filter_map(settled).collect();
+        if settled != before || !change.refused.is_empty() {
+            self.state.desired = desired.registered_as(settled);
             self.state.next_id = self.state.next_id.max(self.state.desired.next_id());
             self.state.writing.stale = true;
             let Settling { added, changed, removed, refused } = change;
+            let refused = refused.into_iter().map(|(_, why)| why).collect();
             self.note(Note::ServersChanged { added, changed, removed, refused });
         }
         let desired = self.state.desired.replicas().iter();
@@ -259,11 +267,17 @@ impl Supervisor {
     /// the usual interval.
     pub(super) fn mark(&mut self, name: &ReplicaName, is_healthy: bool, now: Moment) -> Answer {
         let replica = self.replica_named(name).ok_or_else(|| ScaleError::Unknown(name.clone()))?;
-        let known = of_replica(&self.state.instances, replica)
-            .rfind(|(_, instance)| !instance.is_leaving())
-            .map(|(id, _)| id);
-        let Some(id) = known else { return Ok(Done::Marked) };
-        let (needed, interval) = (self.state.limits.probe_passes, self.state.limits.probe_interval);
+        // The one that serves, not a successor that has just been started.
+        let known = || of_replica(&self.state.instances, replica);
+        let serving = known().find(|(_, instance)| instance.is_admitted());
+        let latest = || known().rfind(|(_, instance)| !instance.is_leaving());
+        let Some(id) = serving.or_else(latest).map(|(id, _)| id) else {
+            return Ok(Done::Marked);
+        };
+        let limits = &self.state.limits;
+        let needed = limits.probe_passes;
+        // The result of a heartbeat that is under way must not be taken for one after the verdict.
+        let interval = limits.probe_interval.max(limits.probe_timeout);
         let Some(instance) = self.state.instances.get_mut(&id) else { return Ok(Done::Marked) };
         // The result of one that was sent before the verdict does not count.
         instance.probing = Probing::Idle { next: now + interval, suspect: false };
@@ -312,7 +326,7 @@ struct Settling {
     added: Vec<ReplicaName>,
     changed: Vec<ReplicaName>,
     removed: Vec<ReplicaName>,
-    refused: Vec<Arc<str>>,
+    refused: Vec<(ReplicaName, Arc<str>)>,
 }
 
 impl Settling {
@@ -326,14 +340,26 @@ impl Settling {
         }
     }
 
-    fn set(&mut self, desired: &mut Desired, new: &Registration, next_id: ReplicaId) {
+    fn is_refused(&self, name: &ReplicaName) -> bool {
+        self.refused.iter().any(|(refused, _)| refused == name)
+    }
+
+    /// `wanted`: all servers of the configuration, whose places differ.
+    fn set(
+        &mut self,
+        desired: &mut Desired,
+        new: &Registration,
+        next_id: ReplicaId,
+        (wanted, replicas_max): (&[Registration], usize),
+    ) {
         let Registration { name, weight, server } = new;
         let is_there = |other: &Server| other.is_same_place(server);
         let bearer = desired.replicas().iter().find(|replica| replica.name.is_same_host(name));
-        let holder = desired
-            .replicas()
-            .iter()
-            .find(|replica| replica.name != *name && replica.server.as_ref().is_some_and(is_there));
+        // One that is named has its place from the configuration, now or in a moment.
+        let is_named = |holder: &ReplicaName| wanted.iter().any(|named| named.name == *holder);
+        let holder = desired.replicas().iter().find(|replica| {
+            !is_named(&replica.name) && replica.server.as_ref().is_some_and(is_there)
+        });
         if let Some(holder) = holder {
             let (place, holder) = (server.place(), &holder.name);
             return self.refuse(name, &format!("'{place}' is the address of '{holder}' already"));
@@ -349,6 +375,9 @@ impl Settling {
                 desired.with_server(bearer.id(), &change)
             }
             Some(_) => return self.refuse(name, "a replica that we keep bears its name"),
+            None if desired.replicas().len() >= replicas_max => {
+                return self.refuse(name, "there are as many as `replicas_max` allows");
+            }
             None => {
                 self.added.push(name.clone());
                 desired.with(&[Newcomer {
@@ -371,6 +400,7 @@ impl Settling {
     }
 
     fn refuse(&mut self, name: &ReplicaName, why: &str) {
-        self.refused.push(format!("'{name}' of the configuration does not join: {why}").into());
+        let why = format!("'{name}' of the configuration does not join: {why}");
+        self.refused.push((name.clone(), why.into()));
     }
 }

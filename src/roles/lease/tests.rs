@@ -5,7 +5,8 @@ use super::{
 use crate::fleet::ids::Generation;
 
 fn holder(name: &str) -> Holder {
-    Holder { id: ProcessId(name.into()), admin: format!("{name}:9000").into() }
+    let admin = format!("{name}:9000").into();
+    Holder { id: ProcessId(name.into()), admin, authenticator: None }
 }
 
 /// One process and what it asked for last.

@@ -70,7 +70,9 @@ pub(super) fn living_are_replaced_carefully(state: &State, turn: &Turn, now: Mom
     let is_panic = living >= 4 && failing * 2 > living;
     if !is_panic {
         // Of those that were begun before a death or a removal, some may be more than the limit now.
-        let most = state.limits.replace_max.of(state.desired.replicas().len()).max(begun);
+        let ours = state.desired.replicas().iter();
+        let ours = ours.filter(|replica| replica.server.is_none() && !replica.is_drained);
+        let most = state.limits.replace_max.of(ours.count()).max(begun);
         return ensure(replaced <= most, || format!("{replaced} living ones replaced at once"));
     }
     let held = state.panic_since.is_some_and(|since| now >= since + state.limits.panic_hold);

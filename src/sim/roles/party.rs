@@ -87,7 +87,8 @@ impl Party {
 
 pub(super) fn holder(index: usize, epoch: u32) -> Holder {
     let name = format!("supervisor-{index}-{epoch}");
-    Holder { id: ProcessId(name.as_str().into()), admin: format!("{name}:9000").into() }
+    let admin = format!("{name}:9000").into();
+    Holder { id: ProcessId(name.as_str().into()), admin, authenticator: None }
 }
 
 impl World {

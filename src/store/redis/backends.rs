@@ -218,6 +218,7 @@ impl RedisStore {
                 let news = match published {
                     None => return,
                     Some(Published::Subscribed) => BackendNews::Listening,
+                    Some(Published::Lost) => continue,
                     Some(Published::Message { payload, .. }) => store.news_of(&payload),
                 };
                 if sender.send(news).await.is_err() {

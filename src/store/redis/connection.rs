@@ -19,8 +19,10 @@ use super::address::Address;
 /// The pause before a lost connection is tried again, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
-/// How often a connection that only listens is asked whether it still works.
-const PING: Duration = Duration::from_secs(1);
+/// How often a connection that only listens is asked whether it still works, and for how long at most
+/// it may not answer: its loss is known before balancers that are not heard count as silent.
+const PING: Duration = Duration::from_millis(500);
+const PONG: Duration = Duration::from_secs(1);
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +132,8 @@ impl Connection {
 pub(super) enum Published {
     /// It was made, or made anew: what was published before is unknown.
     Subscribed,
+    /// It has ended: what is published from now on is not heard until it is made anew.
+    Lost,
     /// A message on one of the channels.
     Message { channel: String, payload: Vec<u8> },
 }
@@ -154,6 +158,9 @@ pub(super) async fn listen(
             Ok(made) => {
                 pause = Pause::NONE;
                 pass_on(made, timeout, &sender).await;
+                if sender.send(Published::Lost).await.is_err() {
+                    return;
+                }
             }
             Err(error) => tracing::debug!(%error, "the store's channels cannot be listened to"),
         }
@@ -184,7 +191,7 @@ async fn pass_on(made: PubSub, timeout: Duration, sender: &mpsc::Sender<Publishe
                 is_behind |= sender.try_send(Published::Message { channel, payload }).is_err();
             }
             _ = pings.tick() => {
-                let pong = within(timeout, async {
+                let pong = within(timeout.min(PONG), async {
                     asked.ping::<Value>().await.map_err(|error| error_of(&error))
                 });
                 if sender.is_closed() || pong.await.is_err() {

@@ -7,9 +7,12 @@ use super::{
     answer::{number_of, texts, version_of},
     scripts,
 };
-use crate::roles::{
-    ids::{Fence, Holder, ProcessId},
-    lease::{Ask, Reply, Request, Stored},
+use crate::{
+    roles::{
+        ids::{Fence, Holder, ProcessId},
+        lease::{Ask, Reply, Request, Stored},
+    },
+    store::StoreError,
 };
 
 impl RedisStore {
@@ -27,10 +30,11 @@ impl RedisStore {
         command.arg(&keys.quiet);
         command.arg(ask).arg(fence.0).arg(ttl).arg(&*who.id.0).arg(&*who.admin);
         command.arg(request.id.0).arg(&keys.tables);
+        command.arg(who.authenticator.as_deref().unwrap_or_default());
         let answer = match self.call(&command).await {
             Ok(answer) => answer,
             Err(error) => {
-                if let super::StoreError::Refused(why) = error {
+                if let StoreError::Refused(why) = error {
                     self.complain("lease", Some(why));
                 }
                 return Reply::Failed;
@@ -39,12 +43,33 @@ impl RedisStore {
         self.complain("lease", None);
         reply_of(&texts(answer)).unwrap_or(Reply::Failed)
     }
+
+    pub(super) async fn read_holder(&self) -> Result<Option<Holder>, StoreError> {
+        let mut command = cmd("HMGET");
+        command.arg(&self.0.keys.lease).arg(&["id", "admin", "authenticator"]);
+        let fields = texts(self.call(&command).await?);
+        Ok(holder_of(&fields, 0).filter(|holder| !holder.admin.is_empty()))
+    }
+}
+
+/// A field of an answer that is a text, and not an empty one.
+fn text_at(fields: &[Option<Vec<u8>>], at: usize) -> Option<&str> {
+    let text = std::str::from_utf8(fields.get(at)?.as_deref()?).ok()?;
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Process, admin address and proof, from a place on.
+fn holder_of(fields: &[Option<Vec<u8>>], at: usize) -> Option<Holder> {
+    Some(Holder {
+        id: ProcessId(text_at(fields, at)?.into()),
+        admin: text_at(fields, at + 1).unwrap_or_default().into(),
+        authenticator: text_at(fields, at + 2).map(Into::into),
+    })
 }
 
 fn reply_of(fields: &[Option<Vec<u8>>]) -> Option<Reply> {
     let field = |at: usize| fields.get(at).and_then(Option::as_deref);
-    let text = |at: usize| std::str::from_utf8(field(at)?).ok();
-    Some(match text(0)? {
+    Some(match text_at(fields, 0)? {
         "granted" => Reply::Granted { fence: Fence(number_of(field(1))?) },
         "renewed" => Reply::Renewed {
             stored: Stored {
@@ -53,11 +78,7 @@ fn reply_of(fields: &[Option<Vec<u8>>]) -> Option<Reply> {
             },
         },
         "refused" => {
-            let holder = text(2).filter(|id| !id.is_empty()).map(|id| Holder {
-                id: ProcessId(id.into()),
-                admin: text(3).unwrap_or_default().into(),
-            });
-            Reply::Refused { by: holder, fence: Fence(number_of(field(1))?) }
+            Reply::Refused { by: holder_of(fields, 2), fence: Fence(number_of(field(1))?) }
         }
         _ => return None,
     })

@@ -6,10 +6,12 @@ mod address;
 mod answer;
 mod backends;
 mod connection;
+mod heard;
 mod kept;
 mod keys;
 mod lease;
 mod scripts;
+mod state;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -32,14 +34,10 @@ pub use self::{
 };
 use self::{
     answer::{counted, texts, version_of},
-    connection::{CallError, Connection, Published},
+    connection::{CallError, Connection},
     keys::Keys,
-    wire::{ReportNews, TableNews},
 };
-use super::{
-    FileStore, Heard, Loaded, Store, StoreError,
-    codec::{self, Unreadable},
-};
+use super::{FileStore, Heard, Loaded, Store, StoreError, codec};
 use crate::{
     fleet::{desired::Desired, ids::InstanceId, message::FailureKind},
     roles::{
@@ -167,87 +165,6 @@ impl RedisStore {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Each field is replaced as a whole; a panic between them cannot be.
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn read_state(&self) -> Result<Option<(Version, Desired)>, StoreError> {
-        let mut command = cmd("HMGET");
-        command.arg(&self.0.keys.state).arg(&["fence", "number", "text"]);
-        let fields = texts(self.call(&command).await?);
-        let [fence, number, Some(text)] = &fields[..] else { return Ok(None) };
-        let version = version_of(fence.as_deref(), number.as_deref());
-        let refused = |why: &str| StoreError::Refused(format!("its state cannot be read: {why}"));
-        if text.len() > SIZE_MAX {
-            return Err(refused("it is too large"));
-        }
-        let place = "the store's state";
-        let file = match codec::read_envelope(text) {
-            Ok(file) => file,
-            Err(Unreadable::Newer(version)) => {
-                return Err(StoreError::Newer { place: place.to_owned(), version });
-            }
-            Err(Unreadable::Corrupt(why)) => return Err(refused(&why)),
-        };
-        if file.fleet != self.0.fleet {
-            return Err(StoreError::OtherFleet { place: place.to_owned(), fleet: file.fleet });
-        }
-        let desired = codec::desired_of(file).map_err(|why| refused(&why))?;
-        Ok(Some((version.unwrap_or_default(), desired)))
-    }
-
-    /// The newer of the store's state and this machine's copy: a copy is written after the store, so
-    /// where it is ahead, the store has lost something.
-    async fn load_newer(&self) -> Result<Loaded, StoreError> {
-        let stored = match self.read_state().await {
-            Ok(stored) => stored,
-            Err(StoreError::Refused(why)) => {
-                self.complain("state", Some(why));
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        let copied = match &self.0.copy {
-            Some(copy) => copy.load()?,
-            None => Loaded::Nothing,
-        };
-        Ok(match (stored, copied) {
-            (Some((_, stored)), Loaded::State(copied))
-                if copied.generation() > stored.generation() =>
-            {
-                tracing::warn!(
-                    "the store has generation {}, and the state file {}: the file is newer",
-                    stored.generation().0,
-                    copied.generation().0
-                );
-                Loaded::State(copied)
-            }
-            (Some((_, stored)), _) => Loaded::State(Box::new(stored)),
-            (None, copied) => copied,
-        })
-    }
-
-    async fn write(&self, version: Version, desired: Desired) -> io::Result<()> {
-        let text = codec::text_of(&self.0.fleet, &desired)?;
-        let mut command = cmd("EVAL");
-        command.arg(scripts::WRITE).arg(2).arg(&self.0.keys.lease).arg(&self.0.keys.state);
-        command.arg(version.fence.0).arg(version.number).arg(desired.generation().0);
-        command.arg(codec::VERSION).arg(text);
-        let answer = self.call(&command).await;
-        counted(answer).map_err(io::Error::other)?;
-        self.complain("state", None);
-        {
-            let mut memory = self.memory();
-            memory.state = Some((version, desired.clone()));
-            memory.copied = Some(version);
-        }
-        self.write_copy(desired).await;
-        Ok(())
-    }
-
-    /// A copy that cannot be written is no reason to refuse a command: the store has it.
-    async fn write_copy(&self, desired: Desired) {
-        let Some(copy) = &self.0.copy else { return };
-        let saved = copy.save(desired).await;
-        self.complain("copy in the state directory", saved.err().map(|error| error.to_string()));
     }
 
     async fn put_table(
@@ -382,38 +299,11 @@ impl Store for RedisStore {
     }
 
     fn copy(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async {
-            if self.0.copy.is_none() {
-                return Ok(());
-            }
-            let mut command = cmd("HMGET");
-            command.arg(&self.0.keys.state).arg(&["fence", "number"]);
-            let fields = texts(self.call(&command).await?);
-            let [fence, number] = &fields[..] else { return Ok(()) };
-            let version = version_of(fence.as_deref(), number.as_deref());
-            if version.is_none() || version <= self.memory().copied {
-                return Ok(());
-            }
-            if let Some((version, desired)) = self.read_state().await? {
-                self.memory().copied = Some(version);
-                self.write_copy(desired).await;
-            }
-            Ok(())
-        })
+        Box::pin(self.follow_state())
     }
 
     fn holder(&self) -> BoxFuture<'_, Result<Option<Holder>, StoreError>> {
-        Box::pin(async {
-            let mut command = cmd("HMGET");
-            command.arg(&self.0.keys.lease).arg(&["id", "admin"]);
-            let fields = texts(self.call(&command).await?);
-            let text = |at: usize| {
-                let text = fields.get(at).and_then(Option::as_deref)?;
-                std::str::from_utf8(text).ok().filter(|text| !text.is_empty())
-            };
-            let holder = text(0).zip(text(1));
-            Ok(holder.map(|(id, admin)| Holder { id: ProcessId(id.into()), admin: admin.into() }))
-        })
+        Box::pin(self.read_holder())
     }
 
     fn keep_table(&self, publication: &Publication) -> BoxFuture<'static, ()> {
@@ -449,52 +339,5 @@ impl Store for RedisStore {
 
     fn trouble(&self) -> Option<String> {
         self.memory().trouble.clone()
-    }
-}
-
-impl RedisStore {
-    /// Reads what was published, until one side is gone. What waits is bounded by both channels.
-    async fn pass_on(self, mut raw: mpsc::Receiver<Published>, sender: mpsc::Sender<Heard>) {
-        loop {
-            let published = tokio::select! {
-                published = raw.recv() => published,
-                () = sender.closed() => return,
-            };
-            let Some(published) = published else { return };
-            let heard = match published {
-                Published::Subscribed => Some(Heard::Listening),
-                Published::Message { channel, payload } => self.understand(&channel, &payload),
-            };
-            let Some(heard) = heard else { continue };
-            if sender.send(heard).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn understand(&self, channel: &str, payload: &[u8]) -> Option<Heard> {
-        if channel == self.0.keys.tables {
-            if payload == b"free" {
-                return Some(Heard::LeaseFree);
-            }
-            return Some(match wire::read_news(payload) {
-                Ok(TableNews::Changed(delta)) => Heard::Changed(Box::new(delta)),
-                Ok(TableNews::Newer) => Heard::Newer,
-                Err(why) => {
-                    self.complain("news of tables", Some(why));
-                    Heard::Newer
-                }
-            });
-        }
-        match wire::read_report(payload) {
-            Ok(ReportNews::Reported(report, failed)) => {
-                Some(Heard::Reported(Box::new(report), failed))
-            }
-            Ok(ReportNews::Gone(balancer)) => Some(Heard::Gone(balancer)),
-            Err(why) => {
-                self.complain("reports", Some(why));
-                None
-            }
-        }
     }
 }

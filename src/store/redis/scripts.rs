@@ -4,10 +4,10 @@
 
 /// Asks for the lease. Keys: lease, fence, state, table, quiet. Arguments: `acquire`, `renew` or
 /// `release`; fence (for `acquire` the least), milliseconds of the lease, process, its admin address,
-/// number of the request, channel of the tables.
+/// number of the request, channel of the tables, what proves the record or nothing.
 ///
 /// Answers `granted` and the fence; or `renewed` and the versions of state and table, as fence and
-/// number each; or `refused`, the fence of the holder, the process and its admin address.
+/// number each; or `refused`, the fence of the holder, the process, its admin address and what proves it.
 pub(super) const LEASE: &str = r"
 local ask, fence, ttl, id, admin, request = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local function text(number) return string.format('%.0f', number) end
@@ -19,7 +19,7 @@ local function hash(key, ...)
     local found = redis.pcall('HMGET', key, ...)
     return found.err and {} or found
 end
-local lease = hash(KEYS[1], 'id', 'admin', 'fence', 'request')
+local lease = hash(KEYS[1], 'id', 'admin', 'fence', 'request', 'authenticator')
 local holder, held = lease[1], tonumber(lease[3] or '0') or 0
 local counter, quiet = number(KEYS[2]), number(KEYS[5])
 if not counter then
@@ -29,7 +29,7 @@ if not counter then
     redis.call('SET', KEYS[5], '0', 'PX', ttl)
 end
 local function refused()
-    return {'refused', holder and text(held) or '0', holder or '', holder and lease[2] or ''}
+    return {'refused', holder and text(held) or '0', holder or '', holder and lease[2] or '', holder and lease[5] or ''}
 end
 local function show(shown)
     if quiet and shown > quiet then redis.call('SET', KEYS[5], text(shown), 'KEEPTTL') end
@@ -37,7 +37,7 @@ end
 local function give(under)
     redis.call('SET', KEYS[2], text(math.max(counter, under)))
     redis.call('DEL', KEYS[1])
-    redis.call('HSET', KEYS[1], 'id', id, 'admin', admin, 'fence', text(under), 'request', request)
+    redis.call('HSET', KEYS[1], 'id', id, 'admin', admin, 'fence', text(under), 'request', request, 'authenticator', ARGV[8])
     redis.call('PEXPIRE', KEYS[1], ttl)
 end
 local is_mine = holder == id and held == fence

@@ -46,7 +46,8 @@ fn store(server: &RedisServer) -> RedisStore {
 }
 
 fn holder(name: &str) -> Holder {
-    Holder { id: ProcessId(name.into()), admin: format!("{name}:1").into() }
+    let authenticator = Some(format!("proof of {name}").into());
+    Holder { id: ProcessId(name.into()), admin: format!("{name}:1").into(), authenticator }
 }
 
 fn request(id: u64, ask: Ask) -> Request {

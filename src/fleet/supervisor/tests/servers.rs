@@ -193,6 +193,66 @@ fn a_restart_keeps_what_was_registered_changed_and_drained() {
     assert_eq!(seen(&world, "S4").server.unwrap().place(), "10.0.0.4:5000");
 }
 
+/// What a configuration refused at a start, in words.
+fn refused(world: &World) -> Vec<String> {
+    let changed = world.notes.iter().filter_map(|note| match note {
+        Note::ServersChanged { refused, .. } => Some(refused),
+        _ => None,
+    });
+    changed.flatten().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_configuration_may_shift_and_swap_places() {
+    let all = |places: [&str; 3]| {
+        let servers = ["S1", "S2", "S3"].into_iter().zip(places).collect::<Vec<_>>();
+        fixed(&servers)
+    };
+    let mut world = World::before_boot(all(["10.0.0.1", "10.0.0.2", "10.0.0.3"]), None, vec![]);
+    world.wait(100);
+    let before = places(&world);
+    let mut world = world.restart_as(all(["10.0.0.2", "10.0.0.1", "10.0.0.4"]));
+    world.wait(100);
+    assert_eq!((refused(&world), world.rep().len()), (Vec::new(), 3));
+    assert_eq!(places(&world), before);
+    let hosts = ["S1", "S2", "S3"].map(|one| seen(&world, one).server.unwrap().host.to_string());
+    assert_eq!(hosts, ["10.0.0.2", "10.0.0.1", "10.0.0.4"]);
+}
+
+#[test]
+fn what_was_refused_is_said_and_tried_at_each_start() {
+    let mut world = two();
+    register(&mut world, "S3", "10.0.0.3");
+    let more = || fixed(&[("S1", "10.0.0.1"), ("S2", "two"), ("S4", "10.0.0.3")]);
+    for _ in 0..2 {
+        world = world.restart_as(more());
+        world.wait(100);
+        assert!(refused(&world)[0].contains("is the address of 'S3' already"));
+        assert_eq!(world.desired(), ["S1", "S2", "S3"]);
+    }
+    world.rm(1, &["S3"]);
+    world.wait(1_000);
+    let mut world = world.restart_as(more());
+    world.wait(100);
+    assert_eq!((refused(&world), world.desired().len()), (Vec::new(), 3));
+}
+
+/// An engine knows who has an address; a name that still stands for it is out of date.
+#[test]
+fn a_container_keeps_its_address_from_a_server() {
+    let mut world = World::before_boot(settings(0), None, vec![]);
+    world.wait(100);
+    world.hosts.insert("old".into(), address(51));
+    register(&mut world, "S1", "old");
+    world.add(1, &["S2"]);
+    world.wait(100);
+    assert_eq!(world.address_of("S2"), address(51));
+    world.forget();
+    world.wait(60_000);
+    assert_eq!((world.rep(), reason(&world, "S1")), (vec!["S2".to_owned()], Some("address_taken")));
+    assert!(!world.acts.iter().any(touches_an_engine));
+}
+
 #[test]
 fn one_that_is_elsewhere_is_another_instance_on_the_same_slots() {
     let mut world = two();
@@ -309,7 +369,7 @@ fn what_is_drained_gets_no_requests_keeps_its_slots_and_comes_back_at_once() {
     assert_eq!((world.rep().len(), reason(&world, "S1")), (1, Some("drained")));
     drain(&mut world, "S1", false);
     assert_eq!(world.rep(), ["S1", "S2"], "its checks went on: it comes back at once");
-    // One that fails meanwhile does not.
+    // One that fails meanwhile does not, and is not taken for one that has failed all the time.
     drain(&mut world, "S1", true);
     world.sicken("S1", no_answer());
     world.wait(2_000);
@@ -363,6 +423,19 @@ fn a_verdict_holds_until_the_next_check() {
     assert_eq!(world.rep(), ["S2"]);
     let id = world.ask(ScaleCommand::SetHealth { name: name("no"), is_healthy: true }, false);
     assert!(world.answer(id).unwrap().is_err());
+}
+
+#[test]
+fn a_verdict_does_not_wait_for_the_command_that_is_under_way() {
+    let mut world = two();
+    world.hosts.insert("slow".into(), address(9));
+    world.sicken("S9", no_answer());
+    let joining = register(&mut world, "S9", "slow");
+    let waiting = register(&mut world, "S8", "10.0.0.8");
+    assert_eq!((world.answer(joining), world.answer(waiting)), (None, None));
+    mark(&mut world, "S1", false);
+    assert_eq!(world.rep(), ["S2"]);
+    assert_eq!((world.answer(joining), world.answer(waiting)), (None, None));
 }
 
 #[test]
