@@ -7,7 +7,7 @@ set -eu
 rm -rf dist
 ! have cargo || cargo clean
 engine_answers || exit 0
-for image in ringmaster:latest ringmaster-server:latest ringmaster-server:test \
+for image in ringmaster:latest ringmaster-server:latest ringmaster-server:test ringmaster-server:bench \
     ringmaster-node:latest ringmaster-redis:latest; do
     # Not by force: a running fleet keeps its images.
     [ -z "$(docker images --quiet "$image")" ] || docker rmi "$image" >/dev/null ||

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Rounds, in each of which every process is measured once.
-const ROUNDS: usize = 15;
-/// How long a process is loaded in a round.
-const TIME: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 40;
+/// How long a process is loaded in a round: short, since what disturbs one is to disturb the next.
+const TIME: Duration = Duration::from_secs(1);
 const WARM_UP: Duration = Duration::from_secs(1);
 const REPLICAS: usize = 3;
 /// What is sent.
@@ -58,11 +58,18 @@ pub(super) async fn measure(programs: &Programs) -> Result<Vec<Row>> {
             all[at].round().await?;
         }
     }
-    let cores = others.cores()?;
+    // What has ended counts as ours.
+    let mut figures = Vec::new();
+    for Measured { name, process, micros } in all {
+        process.kill().await?;
+        figures.push(Figures { name, micros });
+    }
+    supervisor.kill().await?;
     replicas.stop().await?;
-    let [both, balancer, file] = all.as_slice() else { unreachable!("three were started") };
+    let cores = others.cores()?;
+    let [both, balancer, file] = figures.as_slice() else { unreachable!("three were started") };
     let busy = format!("other programs had {cores:.2} cores on average meanwhile");
-    let raw: Vec<String> = all.iter().map(Measured::raw).collect();
+    let raw: Vec<String> = figures.iter().map(Figures::raw).collect();
     Ok(vec![
         ratio(balancer, both).with(raw.join("; ")).with(busy),
         Row { goal: None, ..ratio(balancer, file) },
@@ -100,7 +107,14 @@ impl Measured {
         self.micros.push(spent.as_secs_f64() * 1e6 / counts.answered as f64);
         Ok(())
     }
+}
 
+struct Figures {
+    name: &'static str,
+    micros: Vec<f64>,
+}
+
+impl Figures {
     fn raw(&self) -> String {
         let all: Vec<String> = self.micros.iter().map(|one| format!("{one:.2}")).collect();
         format!("{} {} µs", self.name, all.join(", "))
@@ -108,7 +122,7 @@ impl Measured {
 }
 
 /// One to the other in each round, and the middle of the rounds.
-fn ratio(one: &Measured, other: &Measured) -> Row {
+fn ratio(one: &Figures, other: &Figures) -> Row {
     let mut ratios: Vec<f64> = one.micros.iter().zip(&other.micros).map(|(a, b)| a / b).collect();
     ratios.sort_by(f64::total_cmp);
     let part = |part: f64| ratios[((ratios.len() - 1) as f64 * part).round() as usize];

@@ -96,11 +96,13 @@ async fn kill(
     let leads = begun.elapsed();
     // Only a supervisor that knows its replicas can say what a removal would move.
     let body = json!({ "n": 1 });
+    let mut said = None;
     until("the standby carries out commands", async || {
-        let answer = standby.ask(Method::POST, "/rm?dry_run=true", Some(body.clone())).await;
-        answer.is_some_and(|(status, _)| status == 200)
+        said = standby.ask(Method::POST, "/rm?dry_run=true", Some(body.clone())).await;
+        said.as_ref().is_some_and(|(status, _)| *status == 200)
     })
-    .await?;
+    .await
+    .with_context(|| format!("it says {said:?}"))?;
     let acts = begun.elapsed();
     supervisors.push(killed.start().await?);
     settle(balancer, 1).await?;
