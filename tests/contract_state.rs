@@ -244,7 +244,7 @@ fn state_of_others_is_left_alone() {
 
     // Of a newer version, whatever that may look like.
     for newer in
-        [file.replacen("\"version\":3", "\"version\":4", 1), r#"{"version":5,"x":[]}"#.into()]
+        [file.replacen("\"version\":4", "\"version\":5", 1), r#"{"version":6,"x":[]}"#.into()]
     {
         assert_ne!(newer, file);
         fs::write(home.state_file(), &newer).unwrap();

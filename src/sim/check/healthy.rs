@@ -94,6 +94,8 @@ fn is_asked_for(state: &State, turn: &Turn, note: &Note, id: InstanceId) -> bool
     let is_marked = |note: &Note| matches!(note, Note::Marked { instance, is_healthy: false, .. } if *instance == id);
     match note {
         Note::Ejected { reason: EjectReason::Drained, .. } => !state.is_eligible(id.replica),
+        // A server before it in the order was said to be at its address.
+        Note::Ejected { reason: EjectReason::AddressTaken, .. } => turn.notes.iter().any(is_moved),
         Note::Ejected { .. } => turn.notes.iter().any(is_marked),
         Note::Draining { .. } => turn.notes.iter().any(is_moved),
         _ => false,
