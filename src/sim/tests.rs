@@ -9,18 +9,17 @@ pub(super) fn seeds_or(ordinary: std::ops::Range<u64>) -> std::ops::Range<u64> {
     from.parse().expect("a number")..to.parse().expect("a number")
 }
 
-#[test]
-fn every_seed_is_safe_and_heals() {
+/// Plays all seeds on all cores, and returns what each came to; the first broken one ends the test.
+pub(super) fn play<R: Send + 'static>(
+    ordinary: std::ops::Range<u64>,
+    run: fn(u64) -> Result<R, String>,
+) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let all = seeds_or(SEEDS);
+    let all = seeds_or(ordinary);
     let workers: Vec<_> = (0..threads)
         .map(|worker| {
             let seeds = all.clone().filter(move |seed| seed % threads == worker);
-            std::thread::spawn(move || {
-                seeds
-                    .map(|seed| run(&Scenario::of_seed(seed)))
-                    .collect::<Result<Vec<Report>, String>>()
-            })
+            std::thread::spawn(move || seeds.map(run).collect::<Result<Vec<R>, String>>())
         })
         .collect();
     let results: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
@@ -31,6 +30,12 @@ fn every_seed_is_safe_and_heals() {
             Err(broken) => panic!("{broken}"),
         }
     }
+    reports
+}
+
+#[test]
+fn every_seed_is_safe_and_heals() {
+    let reports = play(SEEDS, |seed| run(&Scenario::of_seed(seed)));
     let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
     let seeds = reports.len() as u64;
     eprintln!(

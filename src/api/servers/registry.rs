@@ -120,13 +120,7 @@ async fn change(
         async {
             let Change { change, fields } = read(&request::read(body).await?)?;
             let name = state::name(&text(name)?)?;
-            let command = match (&change.host, change.port, change.weight) {
-                // A weight is as good for a replica that we keep.
-                (None, None, Some(weight)) => {
-                    ScaleCommand::reweigh(name.clone(), weight).map_err(Refused::Scale)?
-                }
-                _ => ScaleCommand::ChangeServer { name: name.clone(), change },
-            };
+            let command = ScaleCommand::ChangeServer { name: name.clone(), change };
             let outcome = servers.carry_out(command, parameters).await?;
             let message = format!("Server {name} updated successfully");
             Ok(outcome.answer(json!({ "message": message, "updated_fields": fields })))

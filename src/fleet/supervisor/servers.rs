@@ -215,15 +215,12 @@ impl Supervisor {
         if change.weight == Some(0) {
             return Err(ScaleError::NotAWeight);
         }
+        // A weight is as good for a replica that we keep.
+        if let ServerChange { host: None, port: None, weight: Some(weight) } = *change {
+            return Ok(Change::Weight { id, weight });
+        }
         let server = self.state.desired.replica(id).and_then(|replica| replica.server.as_ref());
-        let Some(server) = server else {
-            return match change {
-                ServerChange { host: None, port: None, weight: Some(weight) } => {
-                    Ok(Change::Weight { id, weight: *weight })
-                }
-                _ => Err(ScaleError::NotRegistered(name.clone())),
-            };
-        };
+        let server = server.ok_or_else(|| ScaleError::NotRegistered(name.clone()))?;
         let host = change.host.as_ref().unwrap_or(&server.host);
         let port = change.port.unwrap_or(server.port);
         let moved = Server::new(host, port, server.source)

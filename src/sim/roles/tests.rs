@@ -1,31 +1,12 @@
 use super::*;
-use crate::sim::tests::seeds_or;
+use crate::sim::tests::play;
 
 /// Seeds that the ordinary test run plays. `SIM_SEEDS` plays others: `SIM_SEEDS=17..18`.
 const SEEDS: std::ops::Range<u64> = 0..200;
 
 #[test]
 fn every_seed_is_safe_and_agrees_in_the_end() {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let all = seeds_or(SEEDS);
-    let workers: Vec<_> = (0..threads)
-        .map(|worker| {
-            let seeds = all.clone().filter(move |seed| seed % threads == worker);
-            std::thread::spawn(move || {
-                seeds
-                    .map(|seed| run(&Scenario::of_seed(seed)))
-                    .collect::<Result<Vec<Report>, String>>()
-            })
-        })
-        .collect();
-    let results: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
-    let mut reports = Vec::new();
-    for result in results {
-        match result {
-            Ok(played) => reports.extend(played),
-            Err(broken) => panic!("{broken}"),
-        }
-    }
+    let reports = play(SEEDS, |seed| run(&Scenario::of_seed(seed)));
     let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
     let seeds = reports.len() as u64;
     let total = [
