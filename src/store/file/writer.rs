@@ -36,7 +36,7 @@ impl std::fmt::Debug for Writer {
 
 /// What a write ends with whose place a newer one has taken.
 pub(super) fn overtaken() -> io::Error {
-    io::Error::other("a newer state is written instead")
+    io::Error::new(io::ErrorKind::Interrupted, "a newer state is written instead")
 }
 
 impl Writer {

@@ -148,17 +148,21 @@ impl RedisStore {
             }
             // What hangs goes on behind the deadline, and later ones wait for it in order.
             match tokio::time::timeout(COPY_MAX, copy.save(desired)).await {
-                Ok(saved) => saved.map_err(|error| error.to_string()),
+                // The newer one that takes its place says how that went.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+                Ok(saved) => saved.map(|()| true).map_err(|error| error.to_string()),
                 Err(_) => Err(format!("no answer of the disk within {COPY_MAX:?}")),
             }
         };
         let saved = saved.await;
-        if saved.is_ok() {
+        if saved == Ok(true) {
             let mut memory = self.memory();
             memory.copied = memory.copied.max(Some(version));
             memory.copy_has = memory.copy_has.max(Some(generation));
         }
-        self.complain("copy in the state directory", saved.err());
+        if saved != Ok(false) {
+            self.complain("copy in the state directory", saved.err());
+        }
     }
 
     /// Writes the state to this machine's copy, if it is another one than is there.
