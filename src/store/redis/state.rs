@@ -149,7 +149,7 @@ impl RedisStore {
             // What hangs goes on behind the deadline, and later ones wait for it in order.
             match tokio::time::timeout(COPY_MAX, copy.save(desired)).await {
                 // The newer one that takes its place says how that went.
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
                 Ok(saved) => saved.map(|()| true).map_err(|error| error.to_string()),
                 Err(_) => Err(format!("no answer of the disk within {COPY_MAX:?}")),
             }
