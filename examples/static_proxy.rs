@@ -6,14 +6,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use ringmaster::{
+use ringmaster_core::{
     fleet::{
         ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName},
         table::{RoutingTable, Target},
     },
-    proxy::{ProxyConfig, Routes, Workers},
     ring::{Ring, RingSettings, membership},
 };
+use ringmaster_proxy::{ProxyConfig, Routes, Workers};
 use tokio::sync::mpsc;
 
 fn main() -> anyhow::Result<()> {

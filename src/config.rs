@@ -25,13 +25,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    control::prober::Prober,
-    driver::docker::init::Init,
+use ringmaster_core::{
     fleet::{limits::Limits, names::NameRule, server::Registration, victim::VictimRule},
-    proxy::ProxyConfig,
     ring::RingSettings,
 };
+use ringmaster_proxy::ProxyConfig;
+
+use crate::{control::prober::Prober, driver::docker::init::Init};
 
 pub use access::{Access, Secret, token_from};
 pub use file::FromFile;
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(config.fleet, "default");
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.mounts, [MountGroup::Scaling].into());
-        assert_eq!(config.proxy.mounts, crate::proxy::ProxyConfig::default().mounts);
+        assert_eq!(config.proxy.mounts, ringmaster_proxy::ProxyConfig::default().mounts);
         let process = Config::check(Options::default(), false).unwrap();
         assert_eq!(process.driver, DriverKind::Process);
     }

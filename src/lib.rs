@@ -12,26 +12,34 @@
 //!    incarnation of the same replica, under a new name, on the same slots: health decides who is
 //!    admitted, never who owns a key.
 //! 2. *One pipeline of effects.* Heartbeats, starts, stops and lists are all
-//!    [`Action`](fleet::message::Action)s, and every result comes back as an
-//!    [`Event`](fleet::message::Event). The schedule itself is in the pure part.
+//!    [`Action`](ringmaster_core::fleet::message::Action)s, and every result comes back as an
+//!    [`Event`](ringmaster_core::fleet::message::Event). The schedule itself is in the pure part.
 //! 3. *Tables are derived, not commanded.* The
-//!    [`RoutingTable`](fleet::table::RoutingTable) is a function of the state and is published with
+//!    [`RoutingTable`](ringmaster_core::fleet::table::RoutingTable) is a function of the state and is published with
 //!    one swap. There is nothing to remember to take out of a pool.
 //!
-//! # The layers, and what each never does
+//! # The crates, and what each may touch
+//!
+//! A crate's `Cargo.toml` is the proof: the pure ones have no runtime, clock, socket, lock or log
+//! among their dependencies.
+//!
+//! | crate | is | depends on |
+//! |---|---|---|
+//! | [`ringmaster_core`] | pure: [`ring`](ringmaster_core::ring) (who owns a key), [`balance`](ringmaster_core::balance) (who gets a request), [`fleet`](ringmaster_core::fleet) (desired, observed, plan, supervisor, table), [`roles`](ringmaster_core::roles) (several processes of one fleet) | hash functions |
+//! | `ringmaster-sim` | pure: the simulated world around the core; only its own tests and `analysis` use it | core |
+//! | [`ringmaster_proxy`] | the data plane: workers, forwarding, pools, retries | core |
+//! | `ringmaster` | this one: everything around them | core, proxy |
+//! | `ringmaster-server` | the companion server, our example replica | none of them |
+//! | `analysis` | load, experiments, benchmarks beside peers | all |
+//!
+//! In this crate:
 //!
 //! | module | is | never |
 //! |---|---|---|
-//! | [`ring`] | pure: hash functions, placement, lookup, shares, moves | knows of health |
-//! | [`fleet`] | pure: desired, observed, plan, supervisor, table | asks a clock, draws from ambient chance, logs, waits |
-//! | [`roles`] | pure: several processes of one fleet: lease, published tables, acknowledgements | knows of a store's protocol |
-//! | [`balance`] | pure: who gets a request | sees a connection |
 //! | [`simulate`] | pure: a ring through a sequence of changes, without a fleet | knows of instances |
-//! | [`sim`] | pure: the world in which the supervisor is tested | is reached from the program |
 //! | [`driver`] | effects on instances behind one small trait | decides |
 //! | [`control`] | the shell: owns the supervisor, carries out its actions | sees HTTP servers or the data plane |
 //! | [`store`] | effects: where the committed state is kept | decides |
-//! | [`proxy`] | the data plane: workers, forwarding, pools, retries | sees the supervisor or a driver |
 //! | [`api`] | parse → command → wire | sees the supervisor or a driver |
 //! | [`config`], [`cli`], [`client`], [`serve`], [`logging`] | parse, wire the parts, wait | hold logic |
 //!
@@ -39,28 +47,28 @@
 //!
 //! ```text
 //! serve ─► api ─► control::Handle
-//! serve ─► control ─► driver ─► fleet::{ids, message}
-//!          control ─► store ─► fleet
-//! serve ─► proxy ─► balance ─► ring
+//! serve ─► control ─► driver ─► core::fleet::{ids, message}
+//!          control ─► store ─► core
+//! serve ─► proxy ─► core::{balance, ring, fleet::table}
 //!          control ─ publish(RoutingTable) ─► proxy      one swap, loaded once per request
 //!          proxy ─ try_send(failed request) ─► control   bounded; drops are counted
-//! cli ─► simulate ─► balance, ring, fleet::victim      offline: `ringmaster simulate`
-//! store, control ─► roles ─► fleet, ring           several processes of one fleet
-//! ring, fleet, roles, balance, simulate, sim ─► std and hash crates only
+//! cli ─► simulate ─► core::{balance, ring}               offline: `ringmaster simulate`
 //! ```
 //!
-//! `tests/tidy.rs` holds this up: the pure folders name no clock, thread, lock, runtime, log or
-//! hash map, and the arrows are checked by their `use` lines.
+//! What the manifests cannot show is held up by `tests/tidy`: the pure crates use no clock, thread,
+//! lock or hash map of the standard library, and the arrows inside a crate are checked by its paths.
 //!
 //! # Where to start reading
 //!
-//! - How a failure becomes a replacement: [`fleet::message`], then [`fleet::plan`], then
-//!   `fleet/supervisor/events.rs`.
+//! - How a failure becomes a replacement: [`ringmaster_core::fleet::message`], then
+//!   [`ringmaster_core::fleet::plan`], then `fleet/supervisor/events.rs`.
 //! - How a command takes effect: `fleet/supervisor/commands.rs`. Newcomers start outside the ring;
 //!   when all pass, the new state is written to disk, and when that is done, ring, admission and
 //!   answer change in one turn.
-//! - How a request finds its replica: [`proxy`], then [`balance`], then [`ring::Ring::preference`].
-//! - How all of it is tested: [`sim`].
+//! - How a request finds its replica: [`ringmaster_proxy`], then [`ringmaster_core::balance`], then
+//!   [`Ring::preference`](ringmaster_core::ring::Ring::preference).
+//! - How all of it is tested: `crates/sim` for the decisions, `crates/proxy/tests` for the bytes,
+//!   `tests` for the whole program with real processes, engines and stores.
 //!
 //! # Threads
 //!
@@ -70,20 +78,12 @@
 //! two sides share the routing table and one in-flight number per instance, nothing else.
 
 pub mod api;
-pub mod balance;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;
 pub mod driver;
-pub mod fleet;
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod logging;
-pub mod proxy;
-pub mod ring;
-pub mod roles;
 pub mod serve;
-pub mod sim;
 pub mod simulate;
 pub mod store;

@@ -16,10 +16,10 @@ use ringmaster::{
     },
     client,
     config::{Config, ConfigError, log_filter},
-    fleet::view::Health,
     logging::{self, Log},
     serve,
 };
+use ringmaster_core::fleet::view::Health;
 use tracing_subscriber::EnvFilter;
 
 /// Which lines are logged.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ringmaster::{
+use ringmaster_core::{
     fleet::{
         ids::{InstanceId, Moment, ReplicaName, SpecDigest},
         limits::Limits,

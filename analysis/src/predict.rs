@@ -5,7 +5,7 @@ use anyhow::Result;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand_distr::{Binomial, Distribution};
-use ringmaster::ring::{self, Algorithm, Member, RingId, RingOptions, RingSettings};
+use ringmaster_core::ring::{self, Algorithm, Member, RingId, RingOptions, RingSettings};
 use serde::Serialize;
 
 use crate::balancer;

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmaster::fuzzing::access_log(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmaster_proxy::fuzzing::access_log(data));

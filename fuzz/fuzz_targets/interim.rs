@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmaster::fuzzing::interim(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmaster_proxy::fuzzing::interim(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmaster::fuzzing::state(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ringmaster::store::fuzzing::state(data));

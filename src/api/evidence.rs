@@ -1,14 +1,12 @@
 //! What is known of failures, on the wire.
 
+use ringmaster_core::fleet::{
+    endings::Ending,
+    view::{FleetView, ReplicaView},
+};
 use serde::Serialize;
 
-use crate::{
-    control::Clock,
-    fleet::{
-        endings::Ending,
-        view::{FleetView, ReplicaView},
-    },
-};
+use crate::control::Clock;
 
 /// Lines of a log that the status shows of the last ending; `GET /api/logs` shows all.
 const STATUS_LINES: usize = 10;

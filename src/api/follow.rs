@@ -13,6 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use ringmaster_core::{
+    fleet::{
+        command::RingView,
+        ids::{ReplicaId, ReplicaName},
+        table::RoutingTable,
+    },
+    roles::{ids::Fence, publication::Publication},
+};
 use tower::ServiceExt;
 
 use super::{
@@ -21,17 +29,9 @@ use super::{
     shared::Shared,
     wire::{self, Change},
 };
-use crate::{
-    control::{
-        Handle,
-        roles::{Mode, Term},
-    },
-    fleet::{
-        command::RingView,
-        ids::{ReplicaId, ReplicaName},
-        table::RoutingTable,
-    },
-    roles::{ids::Fence, publication::Publication},
+use crate::control::{
+    Handle,
+    roles::{Mode, Term},
 };
 
 /// The admin port: the supervisor's routes while this process is that, else what it knows itself.

@@ -8,9 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use ringmaster_core::fleet::view::FleetView;
 
 use super::wire;
-use crate::{control::Handle, fleet::view::FleetView};
+use crate::control::Handle;
 
 /// The routes.
 pub(super) fn router(handle: Handle) -> Router {

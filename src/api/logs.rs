@@ -7,16 +7,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use ringmaster_core::fleet::{ids::ReplicaName, view::InstanceView};
 use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::{self, EndingWire},
     wire,
 };
-use crate::{
-    control::Handle,
-    fleet::{ids::ReplicaName, view::InstanceView},
-};
+use crate::control::Handle;
 
 /// Lines that are shown when nothing is said.
 const LINES_DEFAULT: usize = 50;

@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
+use ringmaster_core::fleet::{ids::InstanceId, table::RoutingTable};
+use ringmaster_proxy::{BOUNDS_MICROS, HistogramTotals, InstanceTotals, Totals};
+
 use crate::{
     control::{
         Handle,
         roles::{Roles, Term},
     },
-    fleet::{ids::InstanceId, table::RoutingTable},
     logging,
-    proxy::{BOUNDS_MICROS, HistogramTotals, InstanceTotals, Totals},
 };
 
 /// What the data plane has counted, asked for at each scrape.

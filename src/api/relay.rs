@@ -9,12 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use ringmaster_core::roles::ids::Holder;
 use tokio::sync::Semaphore;
 
 use super::{guard, request, wire};
 use crate::{
     control::roles::Roles,
-    roles::ids::Holder,
     store::{StoreError, authenticator::is_authentic},
 };
 
@@ -207,8 +207,10 @@ fn unavailable(why: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use ringmaster_core::roles::ids::ProcessId;
+
     use super::*;
-    use crate::{roles::ids::ProcessId, store::authenticator::authenticator};
+    use crate::store::authenticator::authenticator;
 
     #[test]
     fn nothing_is_sent_to_an_address_without_proof() {

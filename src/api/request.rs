@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use ringmaster_core::fleet::command::{Request, ScaleError};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -17,10 +18,7 @@ use serde::{
 use serde_json::{Map, Value, json};
 
 use super::wire;
-use crate::{
-    control::{Answered, Handle},
-    fleet::command::{Request, ScaleError},
-};
+use crate::control::{Answered, Handle};
 
 /// The largest body of a command, in bytes.
 const BODY_MAX: usize = 64 * 1024;

@@ -1,15 +1,13 @@
 //! `POST /api/retry`: tries again what was given up.
 
 use axum::{Router, extract::State, response::Response, routing::post};
+use ringmaster_core::fleet::command::{Done, Request, ScaleCommand, ScaleError};
 
 use super::{
     request::{self, Parsed},
     wire,
 };
-use crate::{
-    control::{Answered, Handle},
-    fleet::command::{Done, Request, ScaleCommand, ScaleError},
-};
+use crate::control::{Answered, Handle};
 
 /// The route.
 pub(super) fn router(handle: Handle) -> Router {

@@ -7,17 +7,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use ringmaster_core::{
+    fleet::command::{Done, Request, ScaleCommand, ScaleError},
+    ring::{RingOptions, SLOTS_MAX},
+};
 use serde_json::Value;
 
 use super::{
     request::{self, Fields, Parsed, Refused, shortened},
     wire,
 };
-use crate::{
-    control::{Answered, Handle},
-    fleet::command::{Done, Request, ScaleCommand, ScaleError},
-    ring::{RingOptions, SLOTS_MAX},
-};
+use crate::control::{Answered, Handle};
 
 /// The routes.
 pub(super) fn router(handle: Handle) -> Router {

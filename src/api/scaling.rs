@@ -7,19 +7,17 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use ringmaster_core::fleet::{
+    command::{Done, Request, ScaleCommand, ScaleError},
+    ids::ReplicaName,
+};
 use serde_json::{Map, Value};
 
 use super::{
     request::{self, Parsed, Refused},
     wire::{self, Change},
 };
-use crate::{
-    control::{Answered, Handle},
-    fleet::{
-        command::{Done, Request, ScaleCommand, ScaleError},
-        ids::ReplicaName,
-    },
-};
+use crate::control::{Answered, Handle};
 
 /// The routes. Only the exact paths are served.
 pub fn router(handle: Handle) -> Router {

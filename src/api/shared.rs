@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
+use ringmaster_core::roles::ids::Version;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{relay::Relay, traffic::Traffic};
-use crate::{
-    control::roles::{BalancerView, Roles, Term},
-    roles::ids::Version,
-};
+use crate::control::roles::{BalancerView, Roles, Term};
 
 /// What both ports of a process with a shared fleet answer from.
 #[derive(Clone)]

@@ -8,11 +8,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use ringmaster_core::fleet::ids::ReplicaId;
+use ringmaster_proxy::{ReplicaTotals, Totals};
+
 use super::metrics::TotalsSource;
-use crate::{
-    fleet::ids::ReplicaId,
-    proxy::{ReplicaTotals, Totals},
-};
 
 /// The statistics of the whole balancer, shared by all who show or reset them.
 pub struct Statistics {
@@ -149,9 +148,9 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
+    use ringmaster_proxy::{BOUNDS_MICROS, HistogramTotals};
 
     use super::*;
-    use crate::proxy::{BOUNDS_MICROS, HistogramTotals};
 
     #[derive(Clone, Copy, Debug)]
     enum Step {

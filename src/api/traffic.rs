@@ -5,10 +5,10 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use ringmaster_proxy::OwnError;
 
 pub use super::metrics::TotalsSource;
 use super::statistics::Statistics;
-use crate::proxy::OwnError;
 
 /// A GET that is to be routed by a key.
 #[derive(Clone, Debug)]

@@ -5,12 +5,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use serde_json::json;
-
-use super::evidence::{self, TroubleWire};
-use crate::{
-    control::Clock,
+use ringmaster_core::{
     fleet::{
         command::{RingChange, RingView, ScaleError},
         ids::ReplicaName,
@@ -19,6 +14,11 @@ use crate::{
     },
     ring::{HashFunction, explain, moves::Move},
 };
+use serde::Serialize;
+use serde_json::json;
+
+use super::evidence::{self, TroubleWire};
+use crate::control::Clock;
 
 /// `{"message":..,"status":"successful"}`.
 pub(super) fn success(message: impl Serialize) -> Response {

@@ -8,11 +8,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use ringmaster_core::ring::{OptionError, RingOptions};
 
-use crate::{
-    ring::{OptionError, RingOptions},
-    simulate::{self, Options},
-};
+use crate::simulate::{self, Options};
 
 /// What `simulate` is told. Everything is checked by [`Options::check`].
 #[derive(Args, Debug)]

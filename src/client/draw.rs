@@ -3,9 +3,8 @@
 
 use std::fmt::Write;
 
+use ringmaster_core::ring::{Member, MemberIndex, Ring, RingId, RingOptions, RingSettings};
 use serde_json::Value;
-
-use crate::ring::{Member, MemberIndex, Ring, RingId, RingOptions, RingSettings};
 
 /// Cells of the strip: of the default ring each is one slot.
 const CELLS: u64 = 512;
@@ -238,14 +237,14 @@ mod tests {
 
     #[test]
     fn every_algorithm_can_be_drawn() {
-        for algorithm in crate::ring::Algorithm::ALL {
+        for algorithm in ringmaster_core::ring::Algorithm::ALL {
             let mut answer = answer();
             answer["algorithm"] = algorithm.name().into();
             if !algorithm.has_positions() {
                 answer["slots"] = 65_537.into();
                 answer["virtual_servers"] = 1_000.into();
             }
-            if algorithm == crate::ring::Algorithm::Slots {
+            if algorithm == ringmaster_core::ring::Algorithm::Slots {
                 answer["replicas"][0]["slots"] = json!([0, 1, 2, 3]);
                 answer["replicas"][1]["slots"] = json!([4, 5, 6, 7]);
             }

@@ -13,12 +13,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 pub use logs::logs;
+use ringmaster_core::fleet::view::Health;
 pub use servers::servers;
 
 use crate::{
     cli::{Add, Client, Remove, Reweigh, Ring, RingChange, Scale, SetRing},
     config::{Secret, token_from},
-    fleet::view::Health,
 };
 
 /// Longer than the slowest command: start deadline, drain, stop grace and some retries.

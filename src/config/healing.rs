@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use ringmaster_core::fleet::limits::{Limits, OnUnhealthy};
+
 use super::{Checked, Options, time, wrong};
-use crate::fleet::limits::{Limits, OnUnhealthy};
 
 /// The limits with what the options say of failing replicas and rolls.
 pub(super) fn healing_of(options: &Options, limits: Limits) -> Checked<Limits> {
@@ -34,8 +35,9 @@ pub(super) fn healing_of(options: &Options, limits: Limits) -> Checked<Limits> {
 
 #[cfg(test)]
 mod tests {
+    use ringmaster_core::fleet::limits::ReplaceMax;
+
     use super::*;
-    use crate::fleet::limits::ReplaceMax;
 
     fn read(text: &str) -> Result<Limits, String> {
         let options: Options = toml::from_str(text).map_err(|error| error.to_string())?;

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
-use super::{Options, preset};
-use crate::fleet::{
+use ringmaster_core::fleet::{
     ids::ReplicaName,
     server::{Server, Source},
 };
+use serde_json::{Map, Value};
+
+use super::{Options, preset};
 
 type Read<T> = Result<T, String>;
 

@@ -4,13 +4,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use futures_util::future::join_all;
+use ringmaster_core::fleet::server::{Registration, Server};
 
 use super::{Checked, Config, ConfigError, DriverKind, upstreams, wrong};
-use crate::{
-    control::resolver,
-    fleet::server::{Registration, Server},
-    store::FileStore,
-};
+use crate::{control::resolver, store::FileStore};
 
 /// Looks at all of it, and says what may surprise, each in a sentence.
 ///

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use ringmaster_proxy::Mounts;
+
 use super::{Checked, Options, wrong};
-use crate::proxy::Mounts;
 
 /// Paths that are put on the traffic port together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

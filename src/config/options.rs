@@ -10,6 +10,11 @@ use super::{Secret, access::hidden};
 /// key of the file.
 #[derive(clap::Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the text is that of `--help`, where it stands as it is written"
+)]
 pub struct Options {
     /// Settings for a purpose, behind all others: course, key-value, servers or redis [default: none]
     #[arg(long, env = "RINGMASTER_PRESET", value_name = "NAME")]

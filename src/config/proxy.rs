@@ -3,16 +3,13 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use http::{HeaderValue, uri::Authority};
+use ringmaster_core::{balance::Policy, fleet::limits::Limits};
+use ringmaster_proxy::{
+    AccessLogSettings, Concurrency, FormatError, KeySources, Mounts, ProtocolError, ProxyConfig,
+    TrustedProxies, UpstreamProtocol,
+};
 
 use super::{Checked, Options, address, count, time, wrong};
-use crate::{
-    balance::Policy,
-    fleet::limits::Limits,
-    proxy::{
-        AccessLogSettings, Concurrency, FormatError, KeySources, Mounts, ProtocolError,
-        ProxyConfig, TrustedProxies, UpstreamProtocol,
-    },
-};
 
 pub(super) fn proxy_of(options: &Options, limits: &Limits, mounts: Mounts) -> Checked<ProxyConfig> {
     let proxy = ProxyConfig::default();

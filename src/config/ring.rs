@@ -1,10 +1,11 @@
 //! The ring's part of the configuration.
 
-use super::{Checked, Options, wrong};
-use crate::{
+use ringmaster_core::{
     fleet::server::Registration,
     ring::{Algorithm, RingOptions, RingSettings},
 };
+
+use super::{Checked, Options, wrong};
 
 /// The ring, and what is to be said about the choice. `replicas`: the size of a new fleet.
 pub(super) fn ring_of(
@@ -28,7 +29,7 @@ pub(super) fn ring_of(
     let wanted = (replicas + upstreams.len()).max(options.replicas_max.unwrap_or(0));
     let weights: u64 = upstreams.iter().map(|upstream| u64::from(upstream.weight)).sum();
     let weights = (weights + replicas as u64).max(wanted as u64);
-    let hashed = RingSettings { placement: crate::ring::Placement::Hash, ..ring.clone() };
+    let hashed = RingSettings { placement: ringmaster_core::ring::Placement::Hash, ..ring.clone() };
     // Beyond what even placement serves, though the ring itself would hold them.
     let is_beyond = wanted > ring.replicas_max() || weights > ring.weights_max();
     if !is_beyond || weights > hashed.weights_max() {

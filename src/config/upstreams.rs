@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::{Checked, Options, wrong};
-use crate::fleet::{
+use ringmaster_core::fleet::{
     ids::ReplicaName,
     server::{Registration, Server, Source},
 };
+
+use super::{Checked, Options, wrong};
 
 pub(super) fn upstreams_of(options: &Options) -> Checked<Vec<Registration>> {
     let texts = options.upstream.iter().flatten().filter(|text| !text.is_empty());

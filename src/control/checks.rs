@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::fleet::{ids::InstanceId, message::ProbeOutcome, view::FleetView};
+use ringmaster_core::fleet::{ids::InstanceId, message::ProbeOutcome, view::FleetView};
 
 /// The heartbeats of one instance so far, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +77,7 @@ impl Checks {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::fleet::{
+    use ringmaster_core::fleet::{
         ids::{Incarnation, Moment, ReplicaId, ReplicaName},
         limits::Limits,
         state::Keeper,
@@ -86,6 +85,8 @@ mod tests {
         victim::VictimRule,
         view::InstanceView,
     };
+
+    use super::*;
 
     fn id(replica: u32, incarnation: u32) -> InstanceId {
         InstanceId { replica: ReplicaId(replica), incarnation: Incarnation(incarnation) }
@@ -96,7 +97,7 @@ mod tests {
         let settings = Settings {
             limits: Limits::default(),
             keeper: Keeper::Ringmaster,
-            ring: crate::ring::RingSettings::default(),
+            ring: ringmaster_core::ring::RingSettings::default(),
             victim: VictimRule::default(),
             replicas: 0,
             servers: Vec::new(),

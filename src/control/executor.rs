@@ -7,15 +7,14 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use ringmaster_core::{
+    fleet::message::{Action, Event, StopManner},
+    roles::ids::Version,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Clock, Publisher, checks::Checks, leash::Leash, prober::Prober, resolver};
-use crate::{
-    driver::Driver,
-    fleet::message::{Action, Event, StopManner},
-    roles::ids::Version,
-    store::Store,
-};
+use crate::{driver::Driver, store::Store};
 
 pub(super) struct Executor {
     pub(super) driver: Arc<dyn Driver>,
@@ -110,16 +109,13 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::future::BoxFuture;
+    use ringmaster_core::fleet::{
+        ids::{Incarnation, InstanceId, ReplicaId},
+        table::RoutingTable,
+    };
 
     use super::*;
-    use crate::{
-        driver::none::NoDriver,
-        fleet::{
-            ids::{Incarnation, InstanceId, ReplicaId},
-            table::RoutingTable,
-        },
-        store::FileStore,
-    };
+    use crate::{driver::none::NoDriver, store::FileStore};
 
     /// A data plane where a request never ends. It is held by what waits for its end.
     struct Endless(Arc<()>);

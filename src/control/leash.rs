@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ringmaster_core::roles::{ids::Fence, lease::Lease};
+
 use super::Clock;
-use crate::roles::{ids::Fence, lease::Lease};
 
 /// Asked right before each effect. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -21,6 +21,14 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use ringmaster_core::fleet::{
+    command::{Answer, CommandId, Request, ScaleCommand, ScaleError},
+    ids::{InstanceId, Moment},
+    message::{Action, Event, FailureKind, Turn},
+    supervisor::Supervisor,
+    table::RoutingTable,
+    view::{FleetView, InstanceView},
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -28,14 +36,6 @@ use tokio::{
 
 use crate::{
     driver::{Driver, Signal},
-    fleet::{
-        command::{Answer, CommandId, Request, ScaleCommand, ScaleError},
-        ids::{InstanceId, Moment},
-        message::{Action, Event, FailureKind, Turn},
-        supervisor::Supervisor,
-        table::RoutingTable,
-        view::{FleetView, InstanceView},
-    },
     store::Store,
 };
 use checks::{CheckView, Checks};

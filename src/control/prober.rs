@@ -8,10 +8,10 @@ use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
+use ringmaster_core::fleet::message::ProbeOutcome;
 use tokio::net::TcpStream;
 
 use super::statuses::Statuses;
-use crate::fleet::message::ProbeOutcome;
 
 /// The longest of the texts that say what was not well, in characters.
 const TEXT_MAX: usize = 300;

@@ -7,15 +7,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::Serialize;
-
-use crate::fleet::{
+use ringmaster_core::fleet::{
     command::RingChange,
     endings::Ending,
     ids::{ReplicaId, ReplicaName},
     notes::{BootSource, Cause, Note, StartCause},
     roll,
 };
+use serde::Serialize;
 
 /// Entries that are kept.
 const ENTRIES_MAX: usize = 4_096;

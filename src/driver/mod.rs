@@ -8,14 +8,13 @@ mod settle;
 mod tail;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
-
-use crate::fleet::{
+use ringmaster_core::fleet::{
     ids::{Handle, InstanceId, SpecDigest},
     message::{
         EngineError, LastWords, Listing, Sighting, StartError, StartRequest, Started, StopManner,
     },
 };
+use tokio::sync::mpsc;
 
 /// What an engine reports by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

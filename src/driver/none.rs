@@ -2,15 +2,15 @@
 //! registered servers.
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
-
-use super::{Driver, Signal};
-use crate::fleet::{
+use ringmaster_core::fleet::{
     ids::{Handle, SpecDigest},
     message::{
         EngineError, LastWords, Listing, Revision, StartError, StartRequest, Started, StopManner,
     },
 };
+use tokio::sync::mpsc;
+
+use super::{Driver, Signal};
 
 /// The driver `static`.
 #[derive(Clone, Copy, Debug, Default)]

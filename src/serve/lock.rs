@@ -3,8 +3,9 @@
 use std::{io, path::Path};
 
 use anyhow::bail;
+use ringmaster_core::ring::hash;
 
-use crate::{config::Config, driver::docker::DockerDriver, ring::hash};
+use crate::{config::Config, driver::docker::DockerDriver};
 
 /// Refuses a second supervisor of the same fleet, as far as one can be seen from here: by state
 /// directory (already locked), by an abstract socket of this network namespace, and by labels of

@@ -14,6 +14,14 @@ use std::{
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use rand::TryRng;
+use ringmaster_core::fleet::{
+    desired::Desired,
+    ids::InstanceId,
+    state::{Finish, Keeper},
+    supervisor::{Settings, Supervisor},
+    table::RoutingTable,
+};
+use ringmaster_proxy::{OwnError, OwnRequests, Routes, Totals, Workers};
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
@@ -30,15 +38,7 @@ use crate::{
         none::NoDriver,
         process::{ProcessConfig, ProcessDriver},
     },
-    fleet::{
-        desired::Desired,
-        ids::InstanceId,
-        state::{Finish, Keeper},
-        supervisor::{Settings, Supervisor},
-        table::RoutingTable,
-    },
     logging::Log,
-    proxy::{OwnError, OwnRequests, Routes, Totals, Workers},
     store::{FileStore, Loaded},
 };
 use lock::lock_fleet;

@@ -8,6 +8,15 @@ use std::{
 };
 
 use rand::RngExt;
+use ringmaster_core::{
+    fleet::{ids::InstanceId, table::RoutingTable},
+    ring::Ring,
+    roles::{
+        ids::{Holder, ProcessId},
+        lease::Timing,
+    },
+};
+use ringmaster_proxy::{Routes, Workers};
 use tokio::sync::mpsc;
 
 use super::{
@@ -23,14 +32,7 @@ use crate::{
         roles::{Mode, Roles, Supervision, Traffic, Wiring},
     },
     driver::docker::DockerDriver,
-    fleet::{ids::InstanceId, table::RoutingTable},
     logging::Log,
-    proxy::{Routes, Workers},
-    ring::Ring,
-    roles::{
-        ids::{Holder, ProcessId},
-        lease::Timing,
-    },
     store::{
         FileStore, Store,
         authenticator::authenticator,

@@ -1,8 +1,7 @@
 //! Bounded load with a fixed number of requests in flight: what goes past its owner.
 
 use rand::{RngExt, rngs::StdRng};
-
-use crate::{
+use ringmaster_core::{
     balance::load_bound,
     ring::{MemberIndex, Ring},
 };
@@ -86,12 +85,10 @@ pub(super) fn play(
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
+    use ringmaster_core::ring::{RingId, RingSettings, membership};
 
     use super::*;
-    use crate::{
-        ring::{RingId, RingSettings, membership},
-        simulate::Distribution,
-    };
+    use crate::simulate::Distribution;
 
     fn spilled(factor: f64, exponent: f64) -> Spilled {
         let settings = RingSettings::default();

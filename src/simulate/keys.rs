@@ -2,8 +2,7 @@
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution as _, Zipf};
-
-use crate::ring::{Ring, RingSettings, Slot};
+use ringmaster_core::ring::{Ring, RingSettings, Slot};
 
 /// The first six-digit number: requests without a key get one of those.
 const FIRST: u32 = 100_000;

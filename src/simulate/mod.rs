@@ -1,16 +1,15 @@
 //! A ring through a sequence of changes, without a fleet: how even it is at each step, what moves,
 //! what bounded load would spill. Pure: the same [`Question`] has the same answer.
 //!
-//! Everything is computed by the parts that serve: the [`ring`](crate::ring) places and looks up,
-//! [`balance`](crate::balance) says how much a replica may have, [`VictimRule`] who leaves.
+//! Everything is computed by the parts that serve: the [`ring`](ringmaster_core::ring) places and looks up,
+//! [`balance`](ringmaster_core::balance) says how much a replica may have, [`VictimRule`] who leaves.
 
 mod bounded;
 mod keys;
 mod options;
 
 use rand::{SeedableRng, rngs::StdRng};
-
-use crate::{
+use ringmaster_core::{
     fleet::victim::VictimRule,
     ring::{
         OptionError, Ring, RingError, RingId, RingSettings,
@@ -19,6 +18,7 @@ use crate::{
         moves::{self, Moves},
     },
 };
+
 use keys::Keys;
 
 pub use bounded::{Bounded, Spilled};
@@ -143,8 +143,9 @@ fn grown(ring: &Ring, newcomers: &[RingId]) -> Result<Ring, RingError> {
 
 #[cfg(test)]
 mod tests {
+    use ringmaster_core::ring::RingOptions;
+
     use super::*;
-    use crate::ring::RingOptions;
 
     fn options(sequence: &str) -> Options {
         Options {

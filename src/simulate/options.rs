@@ -1,6 +1,6 @@
 //! What is to be simulated, as people write it, and checked.
 
-use crate::{
+use ringmaster_core::{
     fleet::victim::VictimRule,
     ring::{MEMBERS_MAX, OptionError, RingOptions, RingSettings},
 };

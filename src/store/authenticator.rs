@@ -4,8 +4,7 @@
 use std::fmt::Write;
 
 use ring::hmac;
-
-use crate::roles::ids::Holder;
+use ringmaster_core::roles::ids::Holder;
 
 /// Keeps these tags apart from those of any other use of the same token.
 const PURPOSE: &str = "ringmaster lease record 1";
@@ -45,8 +44,9 @@ fn bytes_of(hexadecimal: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use ringmaster_core::roles::ids::ProcessId;
+
     use super::*;
-    use crate::roles::ids::ProcessId;
 
     fn holder(id: &str, admin: &str, authenticator: Option<&str>) -> Holder {
         Holder {

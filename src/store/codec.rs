@@ -2,9 +2,7 @@
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{
+use ringmaster_core::{
     fleet::{
         desired::{Desired, Replica},
         ids::{Generation, ImageId, Incarnation, ReplicaId, ReplicaName, SpecDigest},
@@ -13,6 +11,7 @@ use crate::{
     },
     ring::{Member, RingOptions, RingSettings, hash},
 };
+use serde::{Deserialize, Serialize};
 
 /// The version that is written.
 pub(super) const VERSION: u32 = 4;

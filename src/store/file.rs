@@ -12,13 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ringmaster_core::fleet::desired::Desired;
 use writer::Writer;
 
 use super::{
     Loaded, StoreError,
     codec::{Unreadable, desired_of, read_envelope, text_of},
 };
-use crate::fleet::desired::Desired;
 
 /// More than any fleet can need; a larger file is not ours.
 const SIZE_MAX: u64 = 64 << 20;
@@ -140,8 +140,7 @@ impl FileStore {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{
+    use ringmaster_core::{
         fleet::{
             desired::Newcomer,
             ids::{Generation, ImageId, Incarnation, ReplicaId, ReplicaName, SpecDigest},
@@ -149,8 +148,10 @@ mod tests {
             server::Server,
         },
         ring::{RingSettings, hash},
-        store::codec::{VERSION, checksum},
     };
+
+    use super::*;
+    use crate::store::codec::{VERSION, checksum};
 
     struct Directory(PathBuf);
 

@@ -1,4 +1,5 @@
-//! What holds for any state file; see [`crate::fuzzing`].
+//! What must hold for any state file: it is our own, but a disk may damage it. Called by a fuzz
+//! target in `fuzz/` and, with the seeds that are kept there, by a test.
 
 use serde_json::value::RawValue;
 
@@ -31,4 +32,19 @@ fn accepted(file: StateFile) {
     let Ok(file) = read_envelope(&text) else { panic!("cannot be read again: {desired:?}") };
     assert_eq!(file.fleet, fleet);
     assert_eq!(desired_of(file).as_ref(), Ok(&desired));
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn every_seed_and_what_is_like_it_holds() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        super::replay::replay(&corpus, &[("state", super::state)]);
+    }
 }

@@ -4,7 +4,8 @@
 pub mod authenticator;
 mod codec;
 mod file;
-pub(crate) mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod redis;
 
 use std::{io, path::PathBuf};
@@ -13,8 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 pub use file::FileStore;
-
-use crate::{
+use ringmaster_core::{
     fleet::{desired::Desired, ids::InstanceId, message::FailureKind},
     roles::{
         acknowledgements::Report,

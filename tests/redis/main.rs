@@ -7,11 +7,11 @@ mod backends;
 mod compose;
 mod containers;
 mod cut;
-#[path = "../common/docker.rs"]
+#[path = "../support/docker.rs"]
 mod docker;
-#[path = "../docker_support/mod.rs"]
+#[path = "../support/docker_support/mod.rs"]
 mod docker_support;
-#[path = "../harness/mod.rs"]
+#[path = "../support/harness/mod.rs"]
 mod harness;
 mod lost;
 mod reports;

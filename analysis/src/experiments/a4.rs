@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
-use ringmaster::ring::{HashFunction, Placement};
+use ringmaster_core::ring::{HashFunction, Placement};
 use serde::Serialize;
 
 use super::a2::{self, Point};

@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use anyhow::{Context, Result};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ringmaster::{
+use ringmaster_core::{
     balance,
     ring::{Algorithm, MemberIndex, Ring, RingId, RingSettings, membership},
 };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rand::RngExt;
-use ringmaster::ring::{Algorithm, Member, Ring, RingId, RingSettings, membership};
+use ringmaster_core::ring::{Algorithm, Member, Ring, RingId, RingSettings, membership};
 
 use super::{Row, chance, settings};
 

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 use rand::RngExt;
-use ringmaster::ring::explain::{most_even_victim, without};
-use ringmaster::ring::{Algorithm, Ring, RingId, RingOptions};
 use ringmaster::simulate;
+use ringmaster_core::ring::explain::{most_even_victim, without};
+use ringmaster_core::ring::{Algorithm, Ring, RingId, RingOptions};
 
 use super::{Row, chance, grown, joined, peak, settings};
 

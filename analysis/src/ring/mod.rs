@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use ringmaster::ring::{Algorithm, Member, Ring, RingError, RingId, RingSettings, membership};
+use ringmaster_core::ring::{Algorithm, Member, Ring, RingError, RingId, RingSettings, membership};
 use serde::Serialize;
 
 use crate::experiments::write;

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use rand::RngExt;
 use rand::rngs::SmallRng;
-use ringmaster::ring::explain::without;
-use ringmaster::ring::moves::{self, Move};
-use ringmaster::ring::{Algorithm, Ring, RingError, RingId, membership};
+use ringmaster_core::ring::explain::without;
+use ringmaster_core::ring::moves::{self, Move};
+use ringmaster_core::ring::{Algorithm, Ring, RingError, RingId, membership};
 
 use super::{Row, chance, joined, settings};
 

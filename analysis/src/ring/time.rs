@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rand::RngExt;
-use ringmaster::ring::{Algorithm, Placement, Ring, RingId, RingSettings, membership};
+use ringmaster_core::ring::{Algorithm, Placement, Ring, RingId, RingSettings, membership};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region};
 
 use super::even::{OFFSETS, first_id};

@@ -2,7 +2,7 @@
 //!
 //! Each row starts what it needs on free ports of the loopback and ends it, also when it fails:
 //! [`fleet`](self) starts processes, `containers` what there is of Docker, `background` sends the
-//! load meanwhile, `status` says when all agree, [`finding`] sums up.
+//! load meanwhile, `status` says when all agree, `finding` sums up.
 
 mod background;
 mod commands;

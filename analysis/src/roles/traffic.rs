@@ -1,10 +1,8 @@
 //! What the store carries for a large fleet, as the simulation counts it.
 
 use anyhow::{Result, ensure};
-use ringmaster::{
-    ring::{Placement, RingSettings},
-    sim::roles::traffic::{Fleet, Traffic},
-};
+use ringmaster_core::ring::{Placement, RingSettings};
+use ringmaster_sim::roles::traffic::{Fleet, Traffic};
 
 use super::finding::Row;
 

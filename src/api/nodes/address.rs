@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::fleet::{
+use ringmaster_core::fleet::{
     ids::ReplicaName,
     server::{Server, Source},
     view::{FleetView, ReplicaView},

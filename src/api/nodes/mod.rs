@@ -12,19 +12,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use ringmaster_core::fleet::{
+    command::{self, ScaleCommand, ScaleError},
+    ids::ReplicaName,
+    server::{Registration, Server},
+};
 
 use super::{
     request::{self, Refused, shortened},
     wire,
 };
-use crate::{
-    control::{Answered, Handle},
-    fleet::{
-        command::{self, ScaleCommand, ScaleError},
-        ids::ReplicaName,
-        server::{Registration, Server},
-    },
-};
+use crate::control::{Answered, Handle};
 
 /// Names that are tried for a node; another request may take each of them first.
 const NAMES_MAX: usize = 64;

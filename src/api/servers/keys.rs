@@ -10,6 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use ringmaster_core::fleet::view::{FleetView, ReplicaView};
+use ringmaster_proxy::OwnError;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,14 +20,10 @@ use super::{
     state::Servers,
     wire::{self, ServerWire},
 };
-use crate::{
-    api::{
-        request::{self, Refused},
-        traffic::{KeyedGet, Traffic},
-        wire::say_when,
-    },
-    fleet::view::{FleetView, ReplicaView},
-    proxy::OwnError,
+use crate::api::{
+    request::{self, Refused},
+    traffic::{KeyedGet, Traffic},
+    wire::say_when,
 };
 
 pub(super) fn router() -> Router<Servers> {

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, delete, post},
 };
+use ringmaster_core::fleet::command::ScaleCommand;
 use serde_json::json;
 
 use super::{
@@ -13,10 +14,7 @@ use super::{
     state::{self, Servers},
     wire,
 };
-use crate::{
-    api::request::{self, Parsed, Refused},
-    fleet::command::ScaleCommand,
-};
+use crate::api::request::{self, Parsed, Refused};
 
 pub(super) fn router() -> Router<Servers> {
     Router::new()

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
+use ringmaster_core::fleet::{
+    ids::ReplicaName,
+    server::{Registration, Server, ServerChange, Source},
+};
 use serde_json::{Map, Value};
 
-use crate::{
-    api::request::{self, Refused, shortened},
-    fleet::{
-        ids::ReplicaName,
-        server::{Registration, Server, ServerChange, Source},
-    },
-};
+use crate::api::request::{self, Refused, shortened};
 
 /// What is said of a body that is no JSON object.
 const NO_JSON: &str = "No JSON data provided";

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, put},
 };
+use ringmaster_core::fleet::command::ScaleCommand;
 use serde_json::json;
 
 use super::{
@@ -15,10 +16,7 @@ use super::{
     state::{self, Outcome, Servers},
     wire::{self, ListWire},
 };
-use crate::{
-    api::request::{self, Parsed, Refused, shortened},
-    fleet::command::ScaleCommand,
-};
+use crate::api::request::{self, Parsed, Refused, shortened};
 
 /// The name in a path.
 type Named = Result<Path<String>, PathRejection>;

@@ -7,6 +7,11 @@ use axum::{
     extract::FromRef,
     response::{IntoResponse, Response},
 };
+use ringmaster_core::fleet::{
+    command::{Done, Request, ScaleCommand, ScaleError},
+    ids::ReplicaName,
+    view::{FleetView, ReplicaView},
+};
 use serde::Serialize;
 
 use super::wire::{self, ServerWire};
@@ -18,11 +23,6 @@ use crate::{
         wire::{change, success},
     },
     control::{Answered, Handle},
-    fleet::{
-        command::{Done, Request, ScaleCommand, ScaleError},
-        ids::ReplicaName,
-        view::{FleetView, ReplicaView},
-    },
 };
 
 /// What the servers API is wired to.

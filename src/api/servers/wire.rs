@@ -7,14 +7,11 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use ringmaster_core::fleet::view::{FleetView, InstanceView, ReplicaView};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{
-    api::statistics::ServerStatistics,
-    control::checks::CheckView,
-    fleet::view::{FleetView, InstanceView, ReplicaView},
-};
+use crate::{api::statistics::ServerStatistics, control::checks::CheckView};
 
 /// `{"error":".."}`.
 pub(super) fn error(status: StatusCode, why: &str) -> Response {
@@ -182,11 +179,12 @@ pub(super) fn health(servers: &[ServerWire]) -> Response {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use super::*;
-    use crate::fleet::{
+    use ringmaster_core::fleet::{
         ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
         server::{Server, Source},
     };
+
+    use super::*;
 
     fn instance(name: &str, phase: &'static str, address: Option<&str>) -> InstanceView {
         InstanceView {

@@ -12,13 +12,11 @@
 //! `deviation` is the standard deviation of the shares, in the same unit; `positions` are empty
 //! for algorithms that keep none.
 
+use ringmaster_core::ring::RingId;
 use serde::Serialize;
 
 use super::{change_text, shares};
-use crate::{
-    ring::RingId,
-    simulate::{Distribution, Question, Step},
-};
+use crate::simulate::{Distribution, Question, Step};
 
 #[derive(Serialize)]
 struct SimulationWire {

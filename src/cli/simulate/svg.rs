@@ -3,11 +3,10 @@
 
 use std::fmt::{Display, Write};
 
+use ringmaster_core::ring::{Ring, RingId};
+
 use super::change_text;
-use crate::{
-    ring::{Ring, RingId},
-    simulate::{Question, Step},
-};
+use crate::simulate::{Question, Step};
 
 const WIDTH: f64 = 1000.0;
 const TOP: f64 = 112.0;

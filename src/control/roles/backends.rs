@@ -6,16 +6,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ringmaster_core::fleet::{
+    command::{Request, ScaleCommand, ScaleError},
+    ids::ReplicaName,
+    server::{Registration, Server, ServerChange, Source},
+    view::{FleetView, ReplicaView},
+};
 use tokio::time::MissedTickBehavior;
 
 use crate::{
     control::{Handle, leash::Leash},
-    fleet::{
-        command::{Request, ScaleCommand, ScaleError},
-        ids::ReplicaName,
-        server::{Registration, Server, ServerChange, Source},
-        view::{FleetView, ReplicaView},
-    },
     store::{
         StoreError,
         redis::{BackendNews, Backends, RedisStore},

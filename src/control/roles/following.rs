@@ -6,6 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ringmaster_core::{
+    fleet::{ids::InstanceId, message::FailureKind},
+    roles::{
+        acknowledgements::{INSTANCES_MAX, Report},
+        ids::{ProcessId, Version},
+        publication::{Followed, Follower},
+    },
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
@@ -16,15 +24,7 @@ use super::{
     leading::Mode,
     local::{InForce, Local, Traffic},
 };
-use crate::{
-    fleet::{ids::InstanceId, message::FailureKind},
-    roles::{
-        acknowledgements::{INSTANCES_MAX, Report},
-        ids::{ProcessId, Version},
-        publication::{Followed, Follower},
-    },
-    store::{Heard, Store},
-};
+use crate::store::{Heard, Store};
 
 /// How often the store is read although nothing was heard.
 const READ_EVERY: Duration = Duration::from_secs(1);

@@ -7,15 +7,17 @@ use std::{
 };
 
 use rand::RngExt;
-use tokio::sync::{mpsc, oneshot, watch};
-
-use crate::{
-    control::{Clock, sleep_until},
+use ringmaster_core::{
     fleet::ids::Moment,
     roles::{
         ids::{Fence, Holder, RequestId},
         lease::{Change, Lease, Loss, Reply, Step, Stored, Timing},
     },
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    control::{Clock, sleep_until},
     store::Store,
 };
 

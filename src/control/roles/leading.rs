@@ -11,6 +11,20 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use rand::RngExt;
+use ringmaster_core::{
+    fleet::{
+        desired::Desired,
+        ids::InstanceId,
+        message::FailureKind,
+        supervisor::{Settings, Supervisor},
+        view::FleetView,
+    },
+    roles::{
+        acknowledgements::{Acknowledgements, Agreement, Known},
+        ids::{Fence, ProcessId, Version},
+        lease::Lease,
+    },
+};
 use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
@@ -25,18 +39,6 @@ use super::{
 use crate::{
     control::{self, Clock, Handle, Parts, leash::Leash, prober::Prober, record::Record},
     driver::Driver,
-    fleet::{
-        desired::Desired,
-        ids::InstanceId,
-        message::FailureKind,
-        supervisor::{Settings, Supervisor},
-        view::FleetView,
-    },
-    roles::{
-        acknowledgements::{Acknowledgements, Agreement, Known},
-        ids::{Fence, ProcessId, Version},
-        lease::Lease,
-    },
     store::{Heard, Loaded, Store, StoreError, redis::RedisStore},
 };
 

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::sync::watch;
-
-use crate::{
-    control::Publisher,
+use ringmaster_core::{
     fleet::ids::InstanceId,
     roles::{ids::Version, publication::Publication},
 };
+use tokio::sync::watch;
+
+use crate::control::Publisher;
 
 /// The data plane of a process that takes part in a shared fleet.
 pub trait Traffic: Publisher {

@@ -1,5 +1,5 @@
 //! A process that shares its fleet with others: whether it supervises or follows, and what it routes
-//! by. All of them meet in the store; see [`crate::roles`] for what is decided, which is pure.
+//! by. All of them meet in the store; see [`ringmaster_core::roles`] for what is decided, which is pure.
 
 mod backends;
 mod following;
@@ -11,6 +11,13 @@ mod publishing;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
+use ringmaster_core::{
+    fleet::{ids::InstanceId, message::FailureKind, supervisor::Settings},
+    roles::{
+        ids::{Fence, Holder},
+        lease::{Lease, Timing},
+    },
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
@@ -25,11 +32,6 @@ pub use self::{
 use super::{AbortOnDrop, Clock, prober::Prober, record::Record};
 use crate::{
     driver::Driver,
-    fleet::{ids::InstanceId, message::FailureKind, supervisor::Settings},
-    roles::{
-        ids::{Fence, Holder},
-        lease::{Lease, Timing},
-    },
     store::{Store, redis::RedisStore},
 };
 

@@ -8,17 +8,19 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
-
-use super::local::Local;
-use crate::{
-    control::{Clock, Publisher, leash::Leash},
+use ringmaster_core::{
     fleet::{ids::InstanceId, table::RoutingTable},
     roles::{
         acknowledgements::Acknowledgements,
         ids::Version,
         publication::{Publication, delta},
     },
+};
+use tokio::sync::watch;
+
+use super::local::Local;
+use crate::{
+    control::{Clock, Publisher, leash::Leash},
     store::Store,
 };
 

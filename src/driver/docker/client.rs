@@ -8,9 +8,8 @@ use std::{
 };
 
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as ClientError};
+use ringmaster_core::fleet::message::{EngineError, StartError};
 use tokio::time;
-
-use crate::fleet::message::{EngineError, StartError};
 
 /// The longest text of the engine that we pass on.
 const LONGEST_TEXT: usize = 500;

@@ -13,6 +13,10 @@ use bollard::{
     },
 };
 use futures_util::StreamExt;
+use ringmaster_core::fleet::{
+    ids::{Handle, ImageId, InstanceId},
+    message::{StartError, StartRequest, Started},
+};
 
 use super::{
     Build, DockerDriver, FleetNetwork,
@@ -20,13 +24,7 @@ use super::{
     labels,
     list::address_of,
 };
-use crate::{
-    driver::settle::settle,
-    fleet::{
-        ids::{Handle, ImageId, InstanceId},
-        message::{StartError, StartRequest, Started},
-    },
-};
+use crate::driver::settle::settle;
 
 /// A container in the way is removed, a missing network made; each of them once, and once more
 /// for a race with somebody else.
@@ -317,8 +315,9 @@ fn environment(configured: &[(String, String)], request: &StartRequest, port: u1
 
 #[cfg(test)]
 mod tests {
+    use ringmaster_core::fleet::ids::{Incarnation, ReplicaId, ReplicaName};
+
     use super::*;
-    use crate::fleet::ids::{Incarnation, ReplicaId, ReplicaName};
 
     fn request() -> StartRequest {
         StartRequest {

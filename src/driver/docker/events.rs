@@ -12,6 +12,10 @@ use bollard::{
     query_parameters::EventsOptions,
 };
 use futures_util::{Stream, StreamExt};
+use ringmaster_core::fleet::{
+    ids::{Handle, InstanceId},
+    message::{EngineError, Sighting},
+};
 use tokio::{sync::mpsc, time};
 
 use super::{
@@ -19,13 +23,7 @@ use super::{
     client::{CallError, read_error},
     labels,
 };
-use crate::{
-    driver::Signal,
-    fleet::{
-        ids::{Handle, InstanceId},
-        message::{EngineError, Sighting},
-    },
-};
+use crate::driver::Signal;
 
 /// The events that we ask for.
 const WANTED: [&str; 7] =
@@ -220,12 +218,10 @@ async fn send(signals: &mpsc::Sender<Signal>, signal: Signal) -> Result<(), Unhe
 #[cfg(test)]
 mod tests {
     use bollard::models::EventActor;
+    use ringmaster_core::fleet::ids::{Incarnation, ReplicaId};
 
     use super::*;
-    use crate::{
-        driver::docker::{DockerConfig, MOST_KNOWN},
-        fleet::ids::{Incarnation, ReplicaId},
-    };
+    use crate::driver::docker::{DockerConfig, MOST_KNOWN};
 
     fn event(kind: Kind, action: &str, id: &str, attributes: &[(&str, &str)]) -> EventMessage {
         EventMessage {

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::init::Init;
-use crate::{
-    driver::spec_digest,
-    fleet::{
-        ids::{ImageId, Incarnation, InstanceId, ReplicaId, ReplicaName, Slot, SpecDigest},
-        message::{FoundIdentity, StartRequest},
-    },
+use ringmaster_core::fleet::{
+    ids::{ImageId, Incarnation, InstanceId, ReplicaId, ReplicaName, Slot, SpecDigest},
+    message::{FoundIdentity, StartRequest},
 };
+
+use super::init::Init;
+use crate::driver::spec_digest;
 
 /// Which fleet a container or network belongs to. We touch nothing without it.
 pub const FLEET: &str = "ringmaster.fleet";

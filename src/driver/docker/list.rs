@@ -13,12 +13,12 @@ use bollard::{
     query_parameters::ListContainersOptions,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-
-use super::{DockerDriver, client::CallError, labels};
-use crate::fleet::{
+use ringmaster_core::fleet::{
     ids::{Handle, ImageId, ReplicaName},
     message::{EngineError, Found, FoundState, Listing},
 };
+
+use super::{DockerDriver, client::CallError, labels};
 
 /// How many containers are inspected at the same time.
 const INSPECTIONS: usize = 8;

@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use bollard::query_parameters::LogsOptions;
 use futures_util::StreamExt;
+use ringmaster_core::fleet::{
+    ids::Handle,
+    message::{BYTES_MAX, EngineError, LINES_MAX, LastWords},
+};
 use tokio::time;
 
 use super::{DockerDriver, client::CallError};
-use crate::{
-    driver::tail::Tail,
-    fleet::{
-        ids::Handle,
-        message::{BYTES_MAX, EngineError, LINES_MAX, LastWords},
-    },
-};
+use crate::driver::tail::Tail;
 
 /// How long an engine is asked about one that has ended. Its removal waits for that.
 const LAST_WORDS: Duration = Duration::from_secs(3);

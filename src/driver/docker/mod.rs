@@ -22,6 +22,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bollard::query_parameters::RemoveContainerOptions;
 use futures_util::future::BoxFuture;
+use ringmaster_core::fleet::{
+    ids::{Handle, ImageId, InstanceId, SpecDigest},
+    message::{
+        EngineError, LastWords, Listing, Revision, StartError, StartRequest, Started, StopManner,
+    },
+};
 use tokio::sync::mpsc;
 
 pub use self::network::FleetNetwork;
@@ -31,12 +37,6 @@ use self::{
     labels::Names,
 };
 use super::{Driver, Signal};
-use crate::fleet::{
-    ids::{Handle, ImageId, InstanceId, SpecDigest},
-    message::{
-        EngineError, LastWords, Listing, Revision, StartError, StartRequest, Started, StopManner,
-    },
-};
 
 /// How many containers we remember the instances of; more than a fleet can have.
 const MOST_KNOWN: usize = 1024;

@@ -6,9 +6,9 @@ use bollard::{
     models::ContainerInspectResponse,
     query_parameters::{InspectContainerOptions, ListContainersOptions},
 };
+use ringmaster_core::fleet::message::EngineError;
 
 use super::{DockerDriver, client::CallError, labels};
-use crate::fleet::message::EngineError;
 
 /// Length of a full container id.
 const FULL_ID: usize = 64;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bollard::query_parameters::StopContainerOptions;
-use tokio::time;
-
-use super::{DockerDriver, client::CallError};
-use crate::fleet::{
+use ringmaster_core::fleet::{
     ids::Handle,
     message::{EngineError, StopManner},
 };
+use tokio::time;
+
+use super::{DockerDriver, client::CallError};
 
 /// Time between two looks whether a container is gone.
 const LOOK: Duration = Duration::from_millis(25);

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use bollard::{models::NetworkDisconnectRequest, query_parameters::ListContainersOptions};
+use ringmaster_core::fleet::message::EngineError;
 
 use super::{DockerDriver, client::CallError};
-use crate::fleet::message::EngineError;
 
 impl DockerDriver {
     /// Removes the network, if we made it and no container of others is on it.

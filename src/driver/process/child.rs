@@ -3,6 +3,10 @@
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
+use ringmaster_core::fleet::{
+    ids::{Handle, InstanceId},
+    message::{Sighting, StopManner},
+};
 use rustix::process::{Pid, Signal as Kill, kill_process, kill_process_group};
 use tokio::{
     process::Child,
@@ -10,13 +14,7 @@ use tokio::{
     time,
 };
 
-use crate::{
-    driver::Signal,
-    fleet::{
-        ids::{Handle, InstanceId},
-        message::{Sighting, StopManner},
-    },
-};
+use crate::driver::Signal;
 
 /// A child that runs, or has ended and not been removed.
 #[derive(Debug)]

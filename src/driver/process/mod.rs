@@ -17,6 +17,13 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, join_all};
+use ringmaster_core::fleet::{
+    ids::{Handle, ReplicaName, SpecDigest},
+    message::{
+        EngineError, Found, FoundIdentity, FoundState, LastWords, Listing, Revision, StartError,
+        StartRequest, Started, StopManner,
+    },
+};
 use tokio::{
     net::TcpSocket,
     process::Command,
@@ -26,13 +33,6 @@ use tokio::{
 
 use self::{child::Running, output::Output, spawner::Spawner};
 use super::{Driver, Signal, settle::settle};
-use crate::fleet::{
-    ids::{Handle, ReplicaName, SpecDigest},
-    message::{
-        EngineError, Found, FoundIdentity, FoundState, LastWords, Listing, Revision, StartError,
-        StartRequest, Started, StopManner,
-    },
-};
 
 /// How many ends of children wait for a slow listener; it is told when some were lost.
 const WAITING_SIGNALS: usize = 256;

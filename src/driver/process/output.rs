@@ -5,6 +5,10 @@ use std::{
     time::Duration,
 };
 
+use ringmaster_core::fleet::{
+    ids::InstanceId,
+    message::{BYTES_MAX, LINES_MAX, LastWords},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Child,
@@ -12,13 +16,7 @@ use tokio::{
     time,
 };
 
-use crate::{
-    driver::tail::{Tail, clean},
-    fleet::{
-        ids::InstanceId,
-        message::{BYTES_MAX, LINES_MAX, LastWords},
-    },
-};
+use crate::driver::tail::{Tail, clean};
 
 /// Longer lines are cut into pieces of this length.
 const LONGEST_LINE: usize = 500;

@@ -3,10 +3,7 @@
 use std::io;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
-
-use super::FileStore;
-use crate::{
+use ringmaster_core::{
     fleet::{desired::Desired, ids::InstanceId, message::FailureKind},
     roles::{
         acknowledgements::Report,
@@ -14,8 +11,11 @@ use crate::{
         lease::{Ask, Reply, Request, Stored},
         publication::{Delta, Publication},
     },
-    store::{Heard, Loaded, Store, StoreError},
 };
+use tokio::sync::mpsc;
+
+use super::FileStore;
+use crate::store::{Heard, Loaded, Store, StoreError};
 
 impl Store for FileStore {
     fn load(&self) -> BoxFuture<'_, Result<Loaded, StoreError>> {

@@ -1,11 +1,9 @@
 //! What the store's answers mean.
 
 use redis::Value;
+use ringmaster_core::roles::ids::{Fence, Version};
 
-use crate::{
-    roles::ids::{Fence, Version},
-    store::StoreError,
-};
+use crate::store::StoreError;
 
 /// What a script of writing has answered.
 pub(super) fn counted(answer: Result<Value, StoreError>) -> Result<(), StoreError> {

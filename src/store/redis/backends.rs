@@ -9,6 +9,13 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use redis::cmd;
+use ringmaster_core::{
+    fleet::{
+        ids::ReplicaName,
+        server::{Server, Source},
+    },
+    roles::ids::Fence,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -18,14 +25,7 @@ use super::{
     connection::{self, Published},
     scripts,
 };
-use crate::{
-    fleet::{
-        ids::ReplicaName,
-        server::{Server, Source},
-    },
-    roles::ids::Fence,
-    store::StoreError,
-};
+use crate::store::StoreError;
 
 const SET: &str = "backends";
 /// How the keys of backends begin.
@@ -34,7 +34,7 @@ const CHANNEL: &str = "backend_changes";
 /// As it is complained of.
 const CHANNELS: &str = "channel backend_changes";
 /// Backends that are read; more are said once and skipped.
-const BACKENDS_MAX: usize = crate::ring::MEMBERS_MAX;
+const BACKENDS_MAX: usize = ringmaster_core::ring::MEMBERS_MAX;
 /// More than this, and it is another list than is meant: it is not even fetched.
 const LISTED_MAX: u64 = 100_000;
 /// Backends that are asked for at once.

@@ -1,19 +1,17 @@
 //! The lease in the store.
 
 use redis::cmd;
+use ringmaster_core::roles::{
+    ids::{Holder, ProcessId},
+    lease::{Ask, Reply, Request, Stored},
+};
 
 use super::{
     RedisStore,
     answer::{fence_of, texts, version_of},
     scripts,
 };
-use crate::{
-    roles::{
-        ids::{Holder, ProcessId},
-        lease::{Ask, Reply, Request, Stored},
-    },
-    store::StoreError,
-};
+use crate::store::StoreError;
 
 impl RedisStore {
     pub(super) async fn ask_for_lease(&self, who: &Holder, request: &Request) -> Reply {

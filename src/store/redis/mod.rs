@@ -1,5 +1,5 @@
 //! A Redis that several processes of a fleet share: the committed state, the lease, the routing table
-//! and what balancers report. Each decision is one script ([`scripts`]), each call has a deadline, and
+//! and what balancers report. Each decision is one script (`scripts`), each call has a deadline, and
 //! what cannot be understood is said once and left alone.
 
 mod address;
@@ -26,19 +26,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use redis::{Cmd, Value, cmd};
-use tokio::sync::mpsc;
-
-pub use self::{
-    address::{Address, AddressError},
-    backends::{Backend, BackendNews, Backends},
-};
-use self::{
-    answer::{counted, texts, version_of},
-    connection::{CallError, Connection},
-    keys::Keys,
-};
-use super::{FileStore, Heard, Loaded, Store, StoreError};
-use crate::{
+use ringmaster_core::{
     fleet::{
         desired::Desired,
         ids::{Generation, InstanceId},
@@ -51,6 +39,18 @@ use crate::{
         publication::{Delta, Publication},
     },
 };
+use tokio::sync::mpsc;
+
+pub use self::{
+    address::{Address, AddressError},
+    backends::{Backend, BackendNews, Backends},
+};
+use self::{
+    answer::{counted, texts, version_of},
+    connection::{CallError, Connection},
+    keys::Keys,
+};
+use super::{FileStore, Heard, Loaded, Store, StoreError};
 
 /// Messages that may wait to be read.
 const HEARD_MAX: usize = 1_024;

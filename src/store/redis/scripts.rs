@@ -1,5 +1,5 @@
 //! The decisions of the store, each in one script, so that no other client comes between. They decide
-//! what [`Arbiter`](crate::roles::arbiter::Arbiter) decides; a test plays both side by side. A key that
+//! what [`Arbiter`](ringmaster_core::roles::arbiter::Arbiter) decides; a test plays both side by side. A key that
 //! is of another type is taken for missing, and replaced by what belongs there.
 
 /// Asks for the lease. Keys: lease, fence, state, table, quiet. Arguments: `acquire`, `renew` or

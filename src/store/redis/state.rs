@@ -3,19 +3,19 @@
 use std::{io, time::Duration};
 
 use redis::cmd;
+use ringmaster_core::{
+    fleet::{desired::Desired, ids::Generation},
+    roles::ids::Version,
+};
 
 use super::{
     RedisStore, SIZE_MAX,
     answer::{counted, texts, version_of},
     scripts,
 };
-use crate::{
-    fleet::{desired::Desired, ids::Generation},
-    roles::ids::Version,
-    store::{
-        Loaded, StoreError,
-        codec::{self, Unreadable},
-    },
+use crate::store::{
+    Loaded, StoreError,
+    codec::{self, Unreadable},
 };
 
 /// How long a disk may take.

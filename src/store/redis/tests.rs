@@ -11,10 +11,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::cmd;
-use server::RedisServer;
-
-use super::{Address, FileStore, Heard, Loaded, RedisStore, Store, StoreError, Times};
-use crate::{
+use ringmaster_core::{
     fleet::{
         desired::{Desired, Newcomer},
         ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
@@ -31,6 +28,9 @@ use crate::{
         publication::{Publication, delta},
     },
 };
+use server::RedisServer;
+
+use super::{Address, FileStore, Heard, Loaded, RedisStore, Store, StoreError, Times};
 
 const LONG: Duration = Duration::from_secs(20);
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::EXACT_MAX;
 
-use crate::{
+use ringmaster_core::{
     fleet::{
         ids::{Generation, Incarnation, InstanceId, ReplicaId, ReplicaName},
         message::FailureKind,
@@ -18,8 +18,9 @@ use crate::{
         ids::{Fence, ProcessId, Version},
         publication::{Delta, Publication, RingDelta},
     },
-    store::codec::{RingWire, ring_settings, ring_wire},
 };
+
+use crate::store::codec::{RingWire, ring_settings, ring_wire};
 
 /// Failed requests that one report carries.
 pub(super) const FAILED_MAX: usize = 256;

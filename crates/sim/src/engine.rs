@@ -1,0 +1,186 @@
+//! The simulated engine: containers with addresses that are reused at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use ringmaster_core::fleet::{
+    ids::{Handle, ImageId, InstanceId, Moment, ReplicaName, SpecDigest},
+    message::{
+        Found, FoundIdentity, FoundState, LastWords, Listing, ProbeOutcome, Revision, StartRequest,
+    },
+};
+
+/// How a simulated container behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conduct {
+    /// Answers from this moment on.
+    Good { from: Moment },
+    /// Accepts, and never answers.
+    Hangs,
+    /// Answers with an error.
+    Fails,
+    /// Refuses connections.
+    Refuses,
+}
+
+impl Conduct {
+    /// What a heartbeat meets; `None`: nothing listens.
+    pub(super) fn answer(conduct: Option<Self>, now: Moment) -> ProbeOutcome {
+        match conduct {
+            Some(Self::Good { from }) if from <= now => ProbeOutcome::Passed,
+            Some(Self::Fails) => ProbeOutcome::BadAnswer("500".into()),
+            Some(Self::Good { .. } | Self::Refuses) | None => {
+                ProbeOutcome::NoAnswer("refused".into())
+            }
+            Some(Self::Hangs) => ProbeOutcome::Silent("timeout".into()),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Container {
+    pub(super) identity: FoundIdentity,
+    pub(super) address: SocketAddr,
+    pub(super) state: FoundState,
+    pub(super) conduct: Conduct,
+    /// Ignores a graceful stop.
+    pub(super) is_stubborn: bool,
+    /// Nothing has ever happened to it.
+    pub(super) is_blameless: bool,
+    /// Created when it was not waited for any more.
+    pub(super) is_late: bool,
+}
+
+/// The engine and what it holds.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    pub(super) is_up: bool,
+    pub(super) containers: BTreeMap<Handle, Container>,
+    /// What the tag names.
+    pub(super) image: ImageId,
+    /// Builds whose containers end by themselves.
+    pub(super) bad: BTreeSet<ImageId>,
+    /// Names of other people's containers.
+    pub(super) foreign: Vec<ReplicaName>,
+    created: u64,
+}
+
+impl Engine {
+    pub(super) fn new() -> Self {
+        Self {
+            is_up: true,
+            containers: BTreeMap::new(),
+            image: ImageId("0".into()),
+            bad: BTreeSet::new(),
+            foreign: Vec::new(),
+            created: 0,
+        }
+    }
+
+    /// Creates and starts a container on the lowest free address, as real engines do.
+    pub(super) fn create(&mut self, request: &StartRequest, ready_at: Moment) -> Handle {
+        self.created += 1;
+        let handle = Handle(format!("c{:06}", self.created).into());
+        let address = self.free_address();
+        let image = request.image.clone().unwrap_or_else(|| self.image.clone());
+        let identity = FoundIdentity {
+            instance: request.instance,
+            name: request.name.clone(),
+            ordinal: request.ordinal,
+            weight: request.weight,
+            positions: request.positions.clone(),
+            spec: spec_of(&image),
+            image: Some(image),
+        };
+        // A container of ours that bears the name is removed first.
+        self.containers.retain(|_, container| container.identity.name != request.name);
+        let container = Container {
+            identity,
+            address,
+            state: FoundState::Running(Some(address)),
+            conduct: Conduct::Good { from: ready_at },
+            is_stubborn: false,
+            is_blameless: true,
+            is_late: false,
+        };
+        self.containers.insert(handle.clone(), container);
+        handle
+    }
+
+    pub(super) fn free_address(&self) -> SocketAddr {
+        let holds = |address: SocketAddr| {
+            self.containers.values().any(|container| {
+                container.address == address
+                    && !matches!(container.state, FoundState::Exited { .. })
+            })
+        };
+        let address = |last: u8| SocketAddr::from((Ipv4Addr::new(10, 0, 0, last), 5000));
+        (2..=254).map(address).find(|&address| !holds(address)).unwrap_or(address(255))
+    }
+
+    pub(super) fn listing(&self) -> Listing {
+        let found = self.containers.iter().map(|(handle, container)| Found {
+            handle: handle.clone(),
+            identity: Some(container.identity.clone()),
+            state: container.state,
+        });
+        Listing {
+            wanted: Some(Revision { spec: spec_of(&self.image), image: Some(self.image.clone()) }),
+            found: found.collect(),
+            foreign_names: self.foreign.clone(),
+        }
+    }
+
+    /// What a heartbeat to an address meets: whoever holds it now.
+    pub(super) fn answer_at(&self, address: SocketAddr, now: Moment) -> ProbeOutcome {
+        let holder = self
+            .containers
+            .values()
+            .find(|c| c.state == FoundState::Running(Some(address)) && c.address == address);
+        Conduct::answer(holder.map(|container| container.conduct), now)
+    }
+
+    /// Whether a container runs and nothing has ever happened to it.
+    pub(super) fn is_blameless(&self, handle: &Handle) -> bool {
+        let container = self.containers.get(handle);
+        container.is_some_and(|c| c.is_blameless && matches!(c.state, FoundState::Running(Some(_))))
+    }
+
+    /// Whether a container is of a build whose containers end by themselves.
+    pub(super) fn is_bad(&self, handle: &Handle) -> bool {
+        let image = self.containers.get(handle).and_then(|c| c.identity.image.as_ref());
+        image.is_some_and(|image| self.bad.contains(image))
+    }
+
+    /// Something has happened to an instance.
+    pub(super) fn blame(&mut self, id: InstanceId) {
+        for container in self.containers.values_mut().filter(|c| c.identity.instance == id) {
+            container.is_blameless = false;
+        }
+    }
+
+    /// What is left of a container that has ended.
+    pub(super) fn last_words(&self, handle: &Handle) -> Option<LastWords> {
+        match self.containers.get(handle)?.state {
+            FoundState::Exited { exit_code } => Some(LastWords {
+                lines: vec![format!("{handle} says goodbye")],
+                ..LastWords::of_exit(exit_code)
+            }),
+            _ => None,
+        }
+    }
+
+    /// Handles of running containers, for faults to choose from.
+    pub(super) fn running(&self) -> Vec<Handle> {
+        let runs = |container: &Container| matches!(container.state, FoundState::Running(_));
+        let running = self.containers.iter().filter(|(_, container)| runs(container));
+        running.map(|(handle, _)| handle.clone()).collect()
+    }
+}
+
+/// The settings never change in a run: what is started differs by its build alone.
+fn spec_of(image: &ImageId) -> SpecDigest {
+    SpecDigest(format!("spec-{image}").into())
+}

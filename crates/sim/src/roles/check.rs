@@ -1,0 +1,142 @@
+//! The properties, judged by what no process can see: all clocks, the store and the engine at once.
+
+use std::collections::BTreeMap;
+
+use ringmaster_core::{
+    fleet::{
+        desired::Desired,
+        ids::{Generation, InstanceId, Moment},
+    },
+    roles::{
+        ids::{Fence, Holder, ProcessId, Version},
+        publication::Publication,
+    },
+};
+
+use super::{balancer::Balancer, store::Store};
+
+/// Published tables that are remembered.
+const TABLES_MAX: usize = 2_000;
+
+#[derive(Default)]
+pub(super) struct Judge {
+    /// Which term acted under a fence.
+    terms: BTreeMap<Fence, u64>,
+    highest: Fence,
+    won_at: Moment,
+    tables: BTreeMap<Version, Publication>,
+}
+
+type Broken = Result<(), String>;
+
+impl Judge {
+    /// A term begins.
+    pub(super) fn won(&mut self, fence: Fence, now: Moment) -> Broken {
+        self.won_at = now;
+        match self.terms.contains_key(&fence) {
+            true => Err(format!("fence {} was given out twice", fence.0)),
+            false => Ok(()),
+        }
+    }
+
+    /// A process begins something, while `acting` others think that they may.
+    pub(super) fn effect(
+        &mut self,
+        holder: &Holder,
+        fence: Fence,
+        term: u64,
+        acting: &[usize],
+        store: &Store,
+        now: Moment,
+    ) -> Broken {
+        if let Some(other) = acting.first() {
+            return Err(format!("{holder:?} begins an effect while {other} may act, too"));
+        }
+        if fence < self.highest {
+            return Err(format!("an effect under fence {} after {}", fence.0, self.highest.0));
+        }
+        self.highest = fence;
+        if *self.terms.entry(fence).or_insert(term) != term {
+            return Err(format!("two terms act under fence {}", fence.0));
+        }
+        let of_store = store.arbiter.holder(store.clock.at(now));
+        let is_forgotten = store.emptied_at.is_some_and(|at| now.since(at).as_millis() < 2_100);
+        match of_store {
+            Some((other, _)) if other.id != holder.id => {
+                Err(format!("{holder:?} begins an effect while {other:?} has the lease"))
+            }
+            Some((_, other)) if other != fence => {
+                Err(format!("an effect under fence {}, the store has {}", fence.0, other.0))
+            }
+            None if !is_forgotten => {
+                Err(format!("{holder:?} begins an effect after its lease ended in the store"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A term begins with a state.
+    pub(super) fn loaded(&self, version: Option<Version>, store: &Store) -> Broken {
+        let is_emptied = store.emptied_at.is_some_and(|at| at >= self.won_at);
+        let stored = store.state.as_ref().map(|(version, _)| *version);
+        match is_emptied || stored == version {
+            true => Ok(()),
+            false => Err(format!("it begins with the state {version:?}, committed is {stored:?}")),
+        }
+    }
+
+    /// The store takes in a state. What one term has committed, no later one takes back.
+    pub(super) fn written(
+        &self,
+        stored: Option<&(Version, Desired)>,
+        version: Version,
+        new: Generation,
+    ) -> Broken {
+        let Some((last, desired)) = stored else { return Ok(()) };
+        let stored = desired.generation();
+        match version.fence < last.fence || (version.fence > last.fence && new < stored) {
+            true => Err(format!("{last:?} of {} becomes {version:?} of {}", stored.0, new.0)),
+            false => Ok(()),
+        }
+    }
+
+    /// A table is given out.
+    pub(super) fn published(&mut self, table: Publication) -> Broken {
+        let version = table.version();
+        if self.tables.insert(version, table).is_some() {
+            return Err(format!("{version:?} is published twice"));
+        }
+        if self.tables.len() > TABLES_MAX {
+            self.tables.pop_first();
+        }
+        Ok(())
+    }
+
+    /// A balancer routes by a table: exactly the one that was published under this version, so that no
+    /// two that have acknowledged it send a key to different instances.
+    pub(super) fn acknowledged(&self, table: &Publication) -> Broken {
+        match self.tables.get(&table.version()) {
+            Some(published) if published == table => Ok(()),
+            Some(_) => Err(format!("another table is routed by as {:?}", table.version())),
+            None => Err(format!("{:?} was never published", table.version())),
+        }
+    }
+
+    /// A supervisor counts an instance as drained, with regard to these balancers.
+    pub(super) fn drained(
+        &self,
+        instance: InstanceId,
+        live: &[ProcessId],
+        balancers: &[Balancer],
+    ) -> Broken {
+        let running = balancers.iter().enumerate().filter(|(_, balancer)| balancer.is_alive);
+        let mut heard = running.filter(|(index, balancer)| live.contains(&balancer.id(*index)));
+        match heard.find(|(_, balancer)| balancer.uses(instance)) {
+            Some((index, balancer)) => Err(format!(
+                "{instance} counts as drained, and balancer {index} uses it by {:?}",
+                balancer.version()
+            )),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The world of one run: virtual time, what is under way, and what actions lead to.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use ringmaster_core::{
+    fleet::{
+        command::{Answer, CommandId, Done},
+        desired::Desired,
+        ids::{Handle, InstanceId, Moment, ReplicaName},
+        limits::{Limits, ReplaceMax},
+        message::{Action, EngineError, Event, FoundState, StartRequest, Turn, WriteId},
+        state::Keeper,
+        supervisor::{Settings, Supervisor},
+        victim::VictimRule,
+    },
+    ring::{Algorithm, Placement, RingSettings, hash},
+};
+
+use super::{
+    Scenario,
+    check::Checker,
+    disk::Disk,
+    engine::{Conduct, Engine},
+    faults::Fault,
+    trace::Brief,
+    upstreams::{self, Upstreams},
+};
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub(super) enum Occurrence {
+    /// An event reaches the supervisor, unless it has been restarted since.
+    Deliver { epoch: u32, event: Event },
+    /// The core asked to be woken; only the latest wish counts.
+    Wake { wish: u64 },
+    /// A heartbeat reaches whoever holds the address.
+    ProbeArrives { epoch: u32, instance: InstanceId, address: std::net::SocketAddr },
+    /// The engine creates a container; it does so even when nobody waits any more.
+    Create { epoch: u32, request: StartRequest, report: StartReport },
+    /// A container of a bad image ends by itself.
+    Exit { handle: Handle },
+    /// The engine removes a container.
+    Remove { handle: Handle },
+    /// The engine takes the list; it is delivered later.
+    TakeList { epoch: u32, asked: Moment, deliver_in: u64 },
+    /// A write of the state ends, and may have reached the disk.
+    WriteEnds { epoch: u32, write: WriteId, desired: Box<Desired> },
+    /// A fault, or a user's command.
+    Fault(Fault),
+}
+
+/// What the engine says of a creation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StartReport {
+    /// The truth, so many milliseconds later.
+    Honest(u64),
+    /// An error, though the container runs.
+    Denies(u64),
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Digest of everything that happened: equal for equal seeds.
+    pub trace: u64,
+    /// Turns of the supervisor.
+    pub turns: u64,
+    /// Commands that were answered with success.
+    pub commands_done: u64,
+    /// Commands that were answered with an error.
+    pub commands_refused: u64,
+    /// Runs of the balancer.
+    pub epochs: u32,
+    /// Containers that were started.
+    pub starts: u64,
+    /// Runs that ended with all their replicas.
+    pub ends: u64,
+}
+
+/// One simulated world.
+pub struct World {
+    pub(super) scenario: Scenario,
+    pub(super) now: Moment,
+    pub(super) rng: StdRng,
+    pub(super) engine: Engine,
+    pub(super) upstreams: Upstreams,
+    pub(super) disk: Disk,
+    /// Containers that are created end by themselves.
+    pub(super) image_is_bad: bool,
+    pub(super) supervisor: Supervisor,
+    pub(super) epoch: u32,
+    pub(super) checker: Checker,
+    /// Chance that an engine event is lost, and that a start or stop goes wrong.
+    pub(super) trouble: f64,
+    /// Crash after this many actions of the next turn.
+    pub(super) crash_after: Option<usize>,
+    /// When, a number that keeps the order of equals, and where in `occurrences`.
+    queue: BinaryHeap<Reverse<(Moment, u64, usize)>>,
+    occurrences: Vec<Option<Occurrence>>,
+    vacant: Vec<usize>,
+    sequence: u64,
+    commands: u64,
+    wishes: u64,
+    pub(super) report: Report,
+    recent: VecDeque<(Moment, String)>,
+}
+
+const RECENT_MAX: usize = 60;
+
+/// Small rings, so that placing does not take more time than everything else together.
+fn any_ring(rng: &mut StdRng) -> RingSettings {
+    let default = RingSettings { slots: 128, virtual_servers: 3, ..RingSettings::default() };
+    match rng.random_range(0..4) {
+        0 => default,
+        1 => RingSettings { algorithm: Algorithm::Slots, ..default },
+        _ => RingSettings { placement: Placement::Hash, ..default },
+    }
+}
+
+impl World {
+    /// A world before its first moment.
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut rng = StdRng::seed_from_u64(scenario.seed);
+        let limits = Limits {
+            // Mostly slower heartbeats than by default, to get through an hour in less time.
+            probe_interval: Duration::from_millis(
+                [400, 2_000, 5_000, 10_000][rng.random_range(0..4)],
+            ),
+            list_interval: Duration::from_millis([5_000, 20_000][rng.random_range(0..2)]),
+            warm_interval: Duration::from_millis(200),
+            probe_misses: rng.random_range(1..4),
+            probe_passes: rng.random_range(1..3),
+            bake: Duration::from_millis([0, 1_000, 10_000][rng.random_range(0..3)]),
+            replace_max: [ReplaceMax::Percent(25), ReplaceMax::Count(2), ReplaceMax::Percent(100)]
+                [rng.random_range(0..3)],
+            starts_max: [2, 8][rng.random_range(0..2)],
+            stops_max: [2, 16][rng.random_range(0..2)],
+            ..Limits::default()
+        };
+        let settings = Settings {
+            limits,
+            keeper: scenario.keeper,
+            servers: match scenario.keeper {
+                Keeper::Others => upstreams::configured(scenario.replicas),
+                Keeper::Ringmaster => Vec::new(),
+            },
+            ring: any_ring(&mut rng),
+            victim: VictimRule::ALL[rng.random_range(0..VictimRule::ALL.len())],
+            replicas: scenario.replicas,
+            seed: scenario.seed,
+        };
+        let mut engine = Engine::new();
+        if rng.random_bool(0.5) {
+            engine.foreign = [2, 7].map(ReplicaName::numbered).to_vec();
+        }
+        let supervisor = start(&settings, None, Moment(0));
+        let mut world = Self {
+            scenario: scenario.clone(),
+            now: Moment(0),
+            checker: Checker::new(settings),
+            rng,
+            engine,
+            upstreams: Upstreams::new(),
+            disk: Disk::default(),
+            image_is_bad: false,
+            supervisor,
+            epoch: 0,
+            trouble: 0.1,
+            crash_after: None,
+            queue: BinaryHeap::new(),
+            occurrences: Vec::new(),
+            vacant: Vec::new(),
+            sequence: 0,
+            commands: 0,
+            wishes: 0,
+            report: Report {
+                trace: 0,
+                turns: 0,
+                commands_done: 0,
+                commands_refused: 0,
+                epochs: 1,
+                starts: 0,
+                ends: 0,
+            },
+            recent: VecDeque::new(),
+        };
+        world.schedule_faults();
+        world.after(0, Occurrence::Wake { wish: 0 });
+        world
+    }
+
+    pub(super) fn after(&mut self, delay_ms: u64, occurrence: Occurrence) {
+        self.at(Moment(self.now.0 + delay_ms), occurrence);
+    }
+
+    pub(super) fn at(&mut self, moment: Moment, occurrence: Occurrence) {
+        self.sequence += 1;
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.occurrences.push(None);
+            self.occurrences.len() - 1
+        });
+        self.occurrences[place] = Some(occurrence);
+        self.queue.push(Reverse((moment, self.sequence, place)));
+    }
+
+    pub(super) fn deliver(&mut self, delay_ms: u64, event: Event) {
+        let epoch = self.epoch;
+        self.after(delay_ms, Occurrence::Deliver { epoch, event });
+    }
+
+    pub(super) fn next_command(&mut self) -> CommandId {
+        self.commands += 1;
+        CommandId(self.commands)
+    }
+
+    /// Plays until a moment.
+    ///
+    /// # Errors
+    /// The first broken property.
+    pub fn play(&mut self, until: Moment) -> Result<(), String> {
+        while let Some(&Reverse((moment, _, place))) = self.queue.peek() {
+            if moment > until {
+                break;
+            }
+            self.queue.pop();
+            self.now = moment;
+            let Some(occurrence) = self.occurrences[place].take() else { continue };
+            self.vacant.push(place);
+            self.happen(occurrence).map_err(|broken| self.explain(&broken))?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn explain(&self, broken: &str) -> String {
+        let recent = self.recent.iter().map(|(at, line)| format!("{:>8} {line}", at.0));
+        let recent: Vec<_> = recent.collect();
+        format!(
+            "seed {} at {} ms: {broken}\n{}\n{:#?}",
+            self.scenario.seed,
+            self.now.0,
+            recent.join("\n"),
+            self.supervisor.state().instances
+        )
+    }
+
+    pub(super) fn remember(&mut self, line: String) {
+        let so_far = self.report.trace ^ self.now.0.rotate_left(32);
+        self.report.trace = so_far.rotate_left(5) ^ hash::xxh3(line.as_bytes());
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((self.now, line));
+    }
+
+    fn happen(&mut self, occurrence: Occurrence) -> Result<(), String> {
+        match occurrence {
+            Occurrence::Deliver { epoch, event } if epoch == self.epoch => self.turn(event),
+            Occurrence::Wake { wish } if wish == self.wishes => self.turn(Event::Tick),
+            Occurrence::Deliver { .. } | Occurrence::Wake { .. } => Ok(()),
+            Occurrence::ProbeArrives { epoch, instance, address } => {
+                self.probe_arrives(epoch, instance, address);
+                Ok(())
+            }
+            Occurrence::Create { epoch, request, report } => {
+                self.create(epoch, &request, report);
+                Ok(())
+            }
+            Occurrence::Exit { handle } => {
+                if self.engine.is_bad(&handle) || self.image_is_bad {
+                    self.exit(&handle);
+                }
+                Ok(())
+            }
+            Occurrence::Remove { handle } => {
+                self.remove(&handle);
+                Ok(())
+            }
+            Occurrence::TakeList { epoch, asked, deliver_in } => {
+                let result = match self.engine.is_up {
+                    true => Ok(self.engine.listing()),
+                    false => Err(EngineError::Away("no answer".into())),
+                };
+                let event = Event::Listed { asked, result };
+                self.after(deliver_in, Occurrence::Deliver { epoch, event });
+                Ok(())
+            }
+            Occurrence::WriteEnds { epoch, write, desired } => {
+                self.write_ends(epoch, write, *desired);
+                Ok(())
+            }
+            Occurrence::Fault(fault) => self.inflict(fault),
+        }
+    }
+
+    fn turn(&mut self, event: Event) -> Result<(), String> {
+        self.checker.before_turn(&self.supervisor, &event, self.now)?;
+        let is_tick = matches!(event, Event::Tick);
+        let is_probe = matches!(event, Event::Probed { .. });
+        if !is_tick && !is_probe {
+            self.remember(format!("<- {}", Brief(&event)));
+        }
+        let turn = self.supervisor.handle(event, self.now);
+        self.report.turns += 1;
+        for note in &turn.notes {
+            self.remember(format!("-- {}", Brief(note)));
+        }
+        let outside = (&self.engine, &self.upstreams);
+        self.checker.after_turn(&self.supervisor, &turn, self.now, outside)?;
+        self.starts_nothing(&turn)?;
+        self.act(turn)?;
+        self.follow_end()
+    }
+
+    fn act(&mut self, mut turn: Turn) -> Result<(), String> {
+        // They are carried out concurrently: any order may be the one.
+        turn.actions.shuffle(&mut self.rng);
+        let crash_after = self.crash_after.take();
+        for (done, action) in turn.actions.into_iter().enumerate() {
+            if crash_after == Some(done) {
+                return self.restart_balancer(false);
+            }
+            if !matches!(action, Action::Probe { .. }) {
+                self.remember(format!("-> {}", Brief(&action)));
+            }
+            self.carry_out(action)?;
+        }
+        if crash_after.is_some() {
+            return self.restart_balancer(false);
+        }
+        if let Some(wake_at) = turn.wake_at {
+            self.wish_to_wake(wake_at);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action) -> Result<(), String> {
+        let epoch = self.epoch;
+        match action {
+            Action::Start(request) => self.begin_start(request),
+            Action::Probe { instance, address, .. } => {
+                self.after(1, Occurrence::ProbeArrives { epoch, instance, address });
+            }
+            Action::AwaitDrain { instance } => {
+                let delay = self.rng.random_range(0..8_000);
+                self.deliver(delay, Event::Drained { instance });
+            }
+            Action::Stop { instance, handle, manner } => self.begin_stop(instance, handle, manner),
+            Action::List { asked } => {
+                let taken_in = self.rng.random_range(0..50);
+                let deliver_in = match self.is_trouble() {
+                    true if self.rng.random_bool(0.05) => self.rng.random_range(3_000..40_000),
+                    true => self.rng.random_range(50..3_000),
+                    false => self.rng.random_range(0..50),
+                };
+                self.after(taken_in, Occurrence::TakeList { epoch, asked, deliver_in });
+            }
+            Action::Reap { handle } => {
+                self.begin_reap(handle);
+            }
+            Action::Persist { write, desired } => self.begin_write(write, desired),
+            Action::Resolve { instance, host, .. } => self.begin_resolve(instance, &host),
+            Action::Answer(command, answer) => self.answered(command, &answer)?,
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, command: CommandId, answer: &Answer) -> Result<(), String> {
+        match answer {
+            Ok(Done::Preview(_)) => {}
+            Ok(_) => self.report.commands_done += 1,
+            Err(_) => self.report.commands_refused += 1,
+        }
+        let state = self.supervisor.state();
+        self.checker.answered(command, answer, self.disk.file.as_ref(), state, self.now)
+    }
+
+    pub(super) fn is_trouble(&mut self) -> bool {
+        self.rng.random_bool(self.trouble)
+    }
+
+    /// Drops the supervisor at once, and starts a new one from what is left.
+    pub(super) fn restart_balancer(&mut self, loses_state: bool) -> Result<(), String> {
+        self.epoch += 1;
+        self.report.epochs += 1;
+        self.disk.writer_is_gone(self.now);
+        if loses_state {
+            self.disk.file = None;
+        }
+        let generation = self.disk.file.as_ref().map(|desired| desired.generation());
+        self.remember(format!("== restart, state {generation:?}"));
+        let mut settings = self.checker.settings().clone();
+        // A new run draws other names.
+        settings.seed = self.rng.random();
+        let stored = self.disk.file.clone();
+        self.checker.restarted(stored.as_ref());
+        self.supervisor = start(&settings, stored, self.now);
+        self.wish_to_wake(self.now);
+        Ok(())
+    }
+
+    fn wish_to_wake(&mut self, at: Moment) {
+        self.wishes += 1;
+        self.at(at, Occurrence::Wake { wish: self.wishes });
+    }
+
+    /// Ends all faults: what runs behaves, the engine answers, events arrive.
+    pub fn make_peace(&mut self) {
+        self.remember("== peace".into());
+        self.trouble = 0.0;
+        self.disk.is_full = false;
+        self.image_is_bad = false;
+        self.engine.bad.clear();
+        self.engine.is_up = true;
+        self.crash_after = None;
+        let now = self.now;
+        for container in self.engine.containers.values_mut() {
+            container.is_stubborn = false;
+            container.conduct = Conduct::Good { from: now };
+            if let FoundState::Paused(address) = container.state {
+                container.state = FoundState::Running(address);
+            }
+        }
+        self.upstreams.restore(now);
+        // What was given up before is tried again, once late news of faults has come.
+        self.after(20_000, Occurrence::Fault(Fault::Retries));
+    }
+
+    /// From now on only heartbeats and lists may be asked for.
+    pub fn expect_silence(&mut self) {
+        self.checker.expect_silence();
+    }
+
+    /// Observed must equal desired.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn check_converged(&self) -> Result<(), String> {
+        self.checker
+            .check_converged(&self.supervisor, &self.engine, self.disk.file.as_ref())
+            .map_err(|broken| self.explain(&format!("not converged: {broken}")))
+    }
+
+    /// What the run came to.
+    pub fn report(&self) -> Report {
+        self.report.clone()
+    }
+}
+
+fn start(settings: &Settings, disk: Option<Desired>, now: Moment) -> Supervisor {
+    match Supervisor::new(settings.clone(), disk, now) {
+        Ok(supervisor) => supervisor,
+        Err(error) => unreachable!("the simulated settings are valid: {error}"),
+    }
+}

@@ -1,0 +1,39 @@
+//! One supervisor, with all the faults of the world.
+
+use ringmaster_sim::{Report, Scenario, run};
+
+use crate::play;
+
+/// Seeds that the ordinary test run plays. `SIM_SEEDS` plays others: `SIM_SEEDS=17..18`.
+const SEEDS: std::ops::Range<u64> = 0..1_000;
+
+#[test]
+fn every_seed_is_safe_and_heals() {
+    let reports = play(SEEDS, |seed| run(&Scenario::of_seed(seed)));
+    let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
+    let seeds = reports.len() as u64;
+    eprintln!(
+        "{seeds} seeds: {} turns, {} starts, {} commands done, {} refused, {} runs, {} with their replicas",
+        sum(|r| r.turns),
+        sum(|r| r.starts),
+        sum(|r| r.commands_done),
+        sum(|r| r.commands_refused),
+        sum(|r| u64::from(r.epochs)),
+        sum(|r| r.ends),
+    );
+    // The world must be a hard one, or the properties mean nothing.
+    assert!(sum(|r| r.commands_done) > 10 * seeds);
+    assert!(sum(|r| r.commands_refused) > seeds);
+    assert!(sum(|r| u64::from(r.epochs)) > 10 * seeds);
+    assert!(sum(|r| r.ends) > seeds);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..5 {
+        let play = || run(&Scenario::of_seed(seed)).unwrap();
+        assert_eq!(play(), play());
+    }
+    let trace = |seed| run(&Scenario::of_seed(seed)).unwrap().trace;
+    assert_ne!(trace(1), trace(7));
+}

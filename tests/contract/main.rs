@@ -1,0 +1,18 @@
+//! What the outside sees, with the real program: its ports, its command line, its files, and the
+//! pages of the systems whose commands work here.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod cli;
+mod driver_process;
+mod examples;
+#[path = "../support/harness/mod.rs"]
+mod harness;
+mod healing;
+mod ring;
+mod scaling;
+mod seeds;
+mod signals;
+mod simulate;
+mod state;
+mod traffic;
