@@ -31,7 +31,7 @@ const ROLE: &str = "RMDRV_TEST_ROLE";
 /// This program as a replica: [`plays_a_replica`].
 fn replica(role: &str) -> ProcessConfig {
     let exe = env::current_exe().unwrap().to_str().unwrap().to_owned();
-    let arguments = ["--exact", "plays_a_replica", "--nocapture"];
+    let arguments = ["--exact", "driver_process::plays_a_replica", "--nocapture"];
     let command = [exe].into_iter().chain(arguments.map(Into::into)).collect();
     ProcessConfig {
         env: vec![(ROLE.into(), role.into()), ("PORT".into(), "1".into())],
@@ -280,7 +280,7 @@ async fn plays_a_balancer() {
 #[test]
 fn children_end_with_a_balancer_that_is_killed() {
     let mut balancer = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "plays_a_balancer", "--nocapture"])
+        .args(["--exact", "driver_process::plays_a_balancer", "--nocapture"])
         .env(ROLE, "balancer")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

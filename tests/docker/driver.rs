@@ -510,7 +510,12 @@ async fn a_balancer_in_a_container_joins_the_network() {
     for library in &libraries {
         args.extend(["--volume", library]);
     }
-    args.extend([&world.image, "--exact", "plays_the_balancer_in_a_container", "--nocapture"]);
+    args.extend([
+        &world.image,
+        "--exact",
+        "driver::plays_the_balancer_in_a_container",
+        "--nocapture",
+    ]);
     world.docker(&args);
     let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
     let network = format!("{}-net", world.fleet);

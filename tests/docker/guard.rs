@@ -94,7 +94,7 @@ fn asks_from_inside() {
 /// What the keeper answers a container: commands and questions are refused, but a Prometheus or a
 /// health check in a container is served.
 fn from_inside(host: &str, container: &str, admin: SocketAddr) {
-    let words = run_inside(host, container, admin, "asks_from_inside");
+    let words = run_inside(host, container, admin, "guard::asks_from_inside");
     let answers: Vec<_> = words.lines().filter_map(|line| line.split_once("answer ")).collect();
     assert_eq!(answers.len(), 4, "{words}");
     for (_, answer) in &answers[..2] {
@@ -115,7 +115,7 @@ fn asks_status_from_inside() {
 
 /// The status of the keeper's answer to a container.
 fn ask_status_from(host: &str, container: &str, admin: SocketAddr) -> u16 {
-    let words = run_inside(host, container, admin, "asks_status_from_inside");
+    let words = run_inside(host, container, admin, "guard::asks_status_from_inside");
     let status = words.lines().find_map(|line| line.split_once("answer ")?.1.parse().ok());
     status.unwrap_or_else(|| panic!("{words}"))
 }
