@@ -1,6 +1,6 @@
 //! How long replicas take to begin their answers, in classes.
 
-use super::metrics::Count;
+use super::count::Count;
 
 /// Upper bounds of the classes in microseconds; what is longer than the last is in one more.
 pub const BOUNDS_MICROS: [u64; 18] = [

@@ -29,6 +29,7 @@ mod call;
 mod claims;
 mod config;
 mod converse;
+mod count;
 mod descriptors;
 mod dial;
 mod downstream;

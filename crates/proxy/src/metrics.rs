@@ -1,31 +1,13 @@
 //! What the data plane counts. Each worker writes its own numbers; a scrape adds them up.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::collections::BTreeMap;
 
 use ringmaster_core::fleet::ids::{InstanceId, ReplicaId};
 
-use super::histogram::{Histogram, HistogramTotals};
-
-/// A number with one writer: no read-modify-write instruction is needed.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, amount: u64) {
-        self.0.store(self.get().wrapping_add(amount), Relaxed);
-    }
-
-    pub(crate) fn bump(&self) {
-        self.add(1);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
+use super::{
+    count::Count,
+    histogram::{Histogram, HistogramTotals},
+};
 
 /// One number with its name and meaning, for a metrics page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy_bidirec
 
 use super::{
     converse,
+    count::Count,
     downstream::{Downstream, Order, State},
     headers, link,
-    metrics::Count,
     pool::InFlight,
     worker::Worker,
 };

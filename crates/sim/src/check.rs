@@ -70,7 +70,6 @@ use ringmaster_core::{
     ring::Ring,
 };
 
-use self::healthy::healthy;
 use super::{engine::Engine, upstreams::Upstreams};
 
 /// Watches one run.
@@ -424,4 +423,12 @@ fn table_is_derived(supervisor: &Supervisor) -> Broken {
     ensure(table.finishing.iter().all(|id| !targets.contains(id)), || {
         "in the table and out of it".to_owned()
     })
+}
+
+fn healthy(state: &State) -> BTreeMap<InstanceId, Option<Handle>> {
+    let is_healthy = |id: &InstanceId, instance: &Instance| {
+        instance.is_passing() && !state.is_outdated(instance) && state.is_desired(id.replica)
+    };
+    let healthy = state.instances.iter().filter(|(id, i)| is_healthy(id, i));
+    healthy.map(|(id, instance)| (*id, instance.handle.clone())).collect()
 }

@@ -8,10 +8,8 @@
 
 mod check;
 mod disk;
-mod effects;
-mod ending;
 mod engine;
-mod faults;
+mod occurrence;
 pub mod roles;
 mod trace;
 mod upstreams;

@@ -3,19 +3,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use rand::{RngExt, seq::IndexedRandom};
 use ringmaster_core::fleet::{
-    command::{Request, ScaleCommand},
-    ids::{InstanceId, Moment, ReplicaName},
-    message::{Event, FailureKind, ProbeOutcome},
-    server::{Registration, Server, ServerChange, Source},
-    state::Keeper,
+    ids::{Moment, ReplicaName},
+    message::ProbeOutcome,
+    server::{Registration, Server, Source},
 };
 
-use super::{engine::Conduct, faults::Fault, world::World};
+use super::engine::Conduct;
 
 /// Hosts of the world; those of an even number are named by their address.
-const HOSTS: u8 = 12;
+pub(super) const HOSTS: u8 = 12;
 /// Where they listen.
 const PORT: u16 = 5_000;
 
@@ -25,24 +22,24 @@ pub(super) struct Host {
     /// As it is registered.
     pub(super) text: String,
     /// Where it is now; `None`: its name stands for nothing.
-    address: Option<SocketAddr>,
-    home: SocketAddr,
-    conduct: Conduct,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) home: SocketAddr,
+    pub(super) conduct: Conduct,
     /// Nothing has ever happened to it.
-    is_blameless: bool,
+    pub(super) is_blameless: bool,
 }
 
 /// All hosts.
 #[derive(Clone, Debug)]
 pub(super) struct Upstreams {
-    hosts: Vec<Host>,
+    pub(super) hosts: Vec<Host>,
 }
 
-fn text_of(number: u8) -> String {
+pub(super) fn text_of(number: u8) -> String {
     if number.is_multiple_of(2) { format!("10.0.1.{number}") } else { format!("host-{number}") }
 }
 
-fn registration(number: u8, bearer: u32, weight: u32) -> Option<Registration> {
+pub(super) fn registration(number: u8, bearer: u32, weight: u32) -> Option<Registration> {
     let server = Server::new(&text_of(number), PORT, Source::Operator).ok()?;
     Some(Registration { name: ReplicaName::numbered(bearer), weight, server })
 }
@@ -104,129 +101,5 @@ impl Upstreams {
         for host in self.hosts.iter_mut().filter(|host| host.address == Some(address)) {
             host.is_blameless = false;
         }
-    }
-}
-
-impl World {
-    /// What only befalls containers is nothing where there are none.
-    pub(super) fn befalls_upstreams(fault: Fault) -> bool {
-        !matches!(
-            fault,
-            Fault::EngineRestarts
-                | Fault::ImageChanges
-                | Fault::BadBuild
-                | Fault::ImageBreaks
-                | Fault::ImageMends
-                | Fault::Pauses
-                | Fault::Unpauses
-                | Fault::IsRemoved
-                | Fault::RunsOutOfMemory
-                | Fault::SeemsUnhealthy
-        )
-    }
-
-    /// Whether a fault that befalls one thing befalls a server that others keep.
-    pub(super) fn hits_upstream(&mut self, fault: Fault) -> bool {
-        if self.scenario.keeper == Keeper::Others {
-            return true;
-        }
-        let mut replicas = self.supervisor.state().desired.replicas().iter();
-        let is_any = replicas.any(|replica| replica.server.is_some());
-        is_any && Self::befalls_upstreams(fault) && self.rng.random_bool(0.3)
-    }
-
-    pub(super) fn hit_upstream(&mut self, fault: Fault) {
-        let homes: Vec<SocketAddr> = self.upstreams.hosts.iter().map(|host| host.home).collect();
-        let Some(at) = (0..homes.len()).collect::<Vec<_>>().choose(&mut self.rng).copied() else {
-            return;
-        };
-        // Two names may come to stand for one address.
-        let elsewhere = homes.choose(&mut self.rng).copied();
-        let host = &mut self.upstreams.hosts[at];
-        let line = format!("!! {fault:?} {}", host.text);
-        let is_named = host.text.parse::<std::net::IpAddr>().is_err();
-        host.is_blameless &= matches!(fault, Fault::RequestFails);
-        match fault {
-            Fault::Dies => host.conduct = Conduct::Refuses,
-            Fault::Hangs => host.conduct = Conduct::Hangs,
-            Fault::Fails => host.conduct = Conduct::Fails,
-            Fault::Recovers => {
-                host.conduct = Conduct::Good { from: self.now };
-                host.address = Some(host.home);
-            }
-            // Its name stands for no address any more, or for another one.
-            Fault::LosesNetwork if is_named => host.address = None,
-            Fault::Moves if is_named => {
-                host.address = elsewhere;
-                // What had it may lose it to an earlier name, and what is there decides its health.
-                self.upstreams.hosts.iter_mut().for_each(|host| host.is_blameless = false);
-            }
-            Fault::RequestFails => self.request_to_upstream_fails(at),
-            _ => {}
-        }
-        self.remember(line);
-    }
-
-    fn request_to_upstream_fails(&mut self, at: usize) {
-        let text = &self.upstreams.hosts[at].text;
-        let mut replicas = self.supervisor.state().desired.replicas().iter();
-        let replica = replicas
-            .find(|replica| replica.server.as_ref().is_some_and(|server| *server.host == **text));
-        if let Some(instance) = replica.map(|replica| replica.instance()) {
-            self.deliver(0, Event::RequestFailed { instance, kind: FailureKind::Refused });
-        }
-    }
-
-    /// A name is looked up: soon, late, in vain, or without an end.
-    pub(super) fn begin_resolve(&mut self, instance: InstanceId, host: &str) {
-        let address = self.upstreams.hosts.iter().find(|known| known.text == host);
-        let address = address.and_then(|host| host.address);
-        let is_trouble = self.is_trouble();
-        if is_trouble && self.rng.random_bool(0.3) {
-            return;
-        }
-        let is_lost = is_trouble && self.rng.random_bool(0.5);
-        let result = match address.filter(|_| !is_lost) {
-            Some(address) => Ok(address),
-            None => Err("cannot be resolved".into()),
-        };
-        let delay = self.rng.random_range(0..if is_trouble { 8_000 } else { 20 });
-        self.deliver(delay, Event::Resolved { instance, result });
-    }
-
-    /// Commands about servers and about who gets requests.
-    pub(super) fn server_commands(&mut self, fault: Fault) {
-        let replicas = self.supervisor.state().desired.replicas();
-        let size = replicas.len();
-        let names: Vec<ReplicaName> = replicas.iter().map(|replica| replica.name.clone()).collect();
-        let any = names.choose(&mut self.rng).cloned();
-        let number = self.rng.random_range(1..=HOSTS);
-        let command = match (fault, any) {
-            (Fault::Registers, _) if size < 9 => {
-                let (bearer, weight) = (self.rng.random_range(1..20), self.rng.random_range(1..3));
-                let count = self.rng.random_range(1..3);
-                let numbers = (number..=HOSTS).take(count).zip(bearer..);
-                ScaleCommand::Register(
-                    numbers.filter_map(|(host, name)| registration(host, name, weight)).collect(),
-                )
-            }
-            (Fault::ChangesServer, Some(name)) => {
-                let change = ServerChange {
-                    host: self.rng.random_bool(0.7).then(|| text_of(number).into()),
-                    port: None,
-                    weight: self.rng.random_bool(0.3).then(|| self.rng.random_range(1..4)),
-                };
-                ScaleCommand::ChangeServer { name, change }
-            }
-            (Fault::Drains, Some(name)) => {
-                ScaleCommand::SetDrained { name, is_drained: self.rng.random_bool(0.5) }
-            }
-            (Fault::Marks, Some(name)) => {
-                ScaleCommand::SetHealth { name, is_healthy: self.rng.random_bool(0.5) }
-            }
-            _ => return,
-        };
-        let dry_run = self.rng.random_bool(0.1);
-        self.command(Request { command, dry_run });
     }
 }

@@ -1,5 +1,11 @@
 //! The world of one run: virtual time, what is under way, and what actions lead to.
 
+mod disk;
+mod effects;
+mod ending;
+mod faults;
+mod upstreams;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -11,9 +17,9 @@ use ringmaster_core::{
     fleet::{
         command::{Answer, CommandId, Done},
         desired::Desired,
-        ids::{Handle, InstanceId, Moment, ReplicaName},
+        ids::{Moment, ReplicaName},
         limits::{Limits, ReplaceMax},
-        message::{Action, EngineError, Event, FoundState, StartRequest, Turn, WriteId},
+        message::{Action, EngineError, Event, FoundState, Turn},
         state::Keeper,
         supervisor::{Settings, Supervisor},
         victim::VictimRule,
@@ -21,47 +27,15 @@ use ringmaster_core::{
     ring::{Algorithm, Placement, RingSettings, hash},
 };
 
-use super::{
+use crate::{
     Scenario,
     check::Checker,
     disk::Disk,
     engine::{Conduct, Engine},
-    faults::Fault,
+    occurrence::{Fault, Occurrence},
     trace::Brief,
-    upstreams::{self, Upstreams},
+    upstreams::{Upstreams, configured},
 };
-
-/// Something that will happen.
-#[derive(Clone, Debug)]
-pub(super) enum Occurrence {
-    /// An event reaches the supervisor, unless it has been restarted since.
-    Deliver { epoch: u32, event: Event },
-    /// The core asked to be woken; only the latest wish counts.
-    Wake { wish: u64 },
-    /// A heartbeat reaches whoever holds the address.
-    ProbeArrives { epoch: u32, instance: InstanceId, address: std::net::SocketAddr },
-    /// The engine creates a container; it does so even when nobody waits any more.
-    Create { epoch: u32, request: StartRequest, report: StartReport },
-    /// A container of a bad image ends by itself.
-    Exit { handle: Handle },
-    /// The engine removes a container.
-    Remove { handle: Handle },
-    /// The engine takes the list; it is delivered later.
-    TakeList { epoch: u32, asked: Moment, deliver_in: u64 },
-    /// A write of the state ends, and may have reached the disk.
-    WriteEnds { epoch: u32, write: WriteId, desired: Box<Desired> },
-    /// A fault, or a user's command.
-    Fault(Fault),
-}
-
-/// What the engine says of a creation.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum StartReport {
-    /// The truth, so many milliseconds later.
-    Honest(u64),
-    /// An error, though the container runs.
-    Denies(u64),
-}
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +120,7 @@ impl World {
             limits,
             keeper: scenario.keeper,
             servers: match scenario.keeper {
-                Keeper::Others => upstreams::configured(scenario.replicas),
+                Keeper::Others => configured(scenario.replicas),
                 Keeper::Ringmaster => Vec::new(),
             },
             ring: any_ring(&mut rng),

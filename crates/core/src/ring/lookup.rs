@@ -2,7 +2,8 @@
 
 use super::{
     Algorithm, MEMBERS_MAX, Member, MemberIndex, RingError, RingId, RingSettings, Slot, hash,
-    settings::TABLE_WEIGHT_MAX, table,
+    settings::TABLE_WEIGHT_MAX,
+    table::{self, Point},
 };
 
 /// An immutable ring with its lookup table.
@@ -33,13 +34,6 @@ struct Points {
     /// By slot >> `shift`: the index of the first point at or after the first slot of that range.
     first: Vec<u32>,
     shift: u32,
-}
-
-/// A virtual server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Point {
-    pub(super) slot: Slot,
-    pub(super) member: MemberIndex,
 }
 
 /// Ranges that the circle of ketama is cut into, as a power of two.

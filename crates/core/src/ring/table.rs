@@ -1,6 +1,13 @@
 //! Tables that follow from the members alone: ketama, Maglev, rendezvous and jump.
 
-use super::{Member, MemberIndex, Slot, hash::mix, lookup::Point, settings::TABLE_SLOTS};
+use super::{Member, MemberIndex, Slot, hash::mix, settings::TABLE_SLOTS};
+
+/// A virtual server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) slot: Slot,
+    pub(super) member: MemberIndex,
+}
 
 /// Points of ketama per unit of weight.
 const KETAMA_POINTS: u32 = 160;

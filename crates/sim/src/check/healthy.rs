@@ -1,12 +1,10 @@
 //! What is healthy is left alone.
 
-use std::collections::BTreeMap;
-
 use ringmaster_core::fleet::{
     ids::{Handle, InstanceId},
     message::{Action, Turn},
     notes::{Cause, Note},
-    observed::{EjectReason, Instance},
+    observed::EjectReason,
     state::State,
 };
 
@@ -76,14 +74,6 @@ impl Checker {
         }
         Ok(())
     }
-}
-
-pub(super) fn healthy(state: &State) -> BTreeMap<InstanceId, Option<Handle>> {
-    let is_healthy = |id: &InstanceId, instance: &Instance| {
-        instance.is_passing() && !state.is_outdated(instance) && state.is_desired(id.replica)
-    };
-    let healthy = state.instances.iter().filter(|(id, i)| is_healthy(id, i));
-    healthy.map(|(id, instance)| (*id, instance.handle.clone())).collect()
 }
 
 /// Whether a command has asked for the end of an instance's service: its replica is drained, was

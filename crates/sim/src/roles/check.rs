@@ -19,7 +19,7 @@ use super::{balancer::Balancer, store::Store};
 const TABLES_MAX: usize = 2_000;
 
 #[derive(Default)]
-pub(super) struct Judge {
+pub(super) struct Checker {
     /// Which term acted under a fence.
     terms: BTreeMap<Fence, u64>,
     highest: Fence,
@@ -29,7 +29,7 @@ pub(super) struct Judge {
 
 type Broken = Result<(), String>;
 
-impl Judge {
+impl Checker {
     /// A term begins.
     pub(super) fn won(&mut self, fence: Fence, now: Moment) -> Broken {
         self.won_at = now;

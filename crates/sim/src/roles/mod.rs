@@ -24,9 +24,7 @@
 mod balancer;
 mod check;
 mod clock;
-mod converged;
-mod effects;
-mod faults;
+mod occurrence;
 mod party;
 mod store;
 pub mod traffic;

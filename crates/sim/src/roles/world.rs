@@ -1,69 +1,42 @@
 //! The world of one run: virtual time, what is under way, and who gets it.
 
+mod balancer;
+mod converged;
+mod effects;
+mod faults;
+mod party;
+mod store;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
-    net::SocketAddr,
     time::Duration,
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ringmaster_core::{
     fleet::{
-        ids::{Handle, InstanceId, Moment},
+        ids::Moment,
         limits::Limits,
-        message::{Event, ProbeOutcome, StartRequest},
+        message::{Event, ProbeOutcome},
         state::Keeper,
         supervisor::Settings,
         victim::VictimRule,
     },
     ring::{Placement, RingSettings, hash},
-    roles::{arbiter::Arbiter, ids::Holder, lease::Timing, publication::Publication},
+    roles::{arbiter::Arbiter, ids::Holder, lease::Timing},
 };
 
 use super::{
     Report, Scenario,
     balancer::{Balancer, READ_MS, REPORT_MS},
-    check::Judge,
+    check::Checker,
     clock::Clock,
-    faults::Fault,
+    occurrence::{Call, Occurrence, Who},
     party::{Party, holder},
-    store::{Call, Store, Told},
+    store::Store,
 };
 use crate::engine::Engine;
-
-/// One run of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
-    Supervisor(usize, u32),
-    Balancer(usize, u32),
-}
-
-/// Something that will happen. Results of effects come with the supervisor and the term that began
-/// them.
-#[derive(Clone, Debug)]
-pub(super) enum Occurrence {
-    /// A message reaches the store.
-    Call(Who, Call),
-    /// A message reaches a process.
-    Told(Who, Told),
-    LeaseWakes(Who, u64),
-    Looks(Who),
-    CoreWakes(Who, u64, u64),
-    Happened(usize, u64, Box<Event>),
-    Create(usize, u64, Box<StartRequest>),
-    Remove(Handle),
-    TakeList(usize, u64, Moment),
-    ProbeArrives(usize, u64, InstanceId, SocketAddr),
-    WorkersLoaded(Who, Box<Publication>),
-    Reports(Who),
-    Reads(Who),
-    /// A client asks a balancer.
-    Asks(Who),
-    /// A client has its answer.
-    Answered(Who, InstanceId),
-    Fault(Fault),
-}
 
 /// One simulated world.
 pub struct World {
@@ -75,7 +48,7 @@ pub struct World {
     pub(super) store: Store,
     pub(super) parties: Vec<Party>,
     pub(super) balancers: Vec<Balancer>,
-    pub(super) judge: Judge,
+    pub(super) checker: Checker,
     /// Chance that a message is late; some of them are lost.
     pub(super) trouble: f64,
     /// Chance that the engine is slow, or says nothing.
@@ -134,7 +107,7 @@ impl World {
             store,
             parties,
             balancers: (0..scenario.balancers).map(|_| Balancer::new()).collect(),
-            judge: Judge::default(),
+            checker: Checker::default(),
             trouble: scenario.trouble,
             engine_trouble: scenario.trouble,
             is_peace: false,

@@ -11,56 +11,11 @@ use ringmaster_core::{
     ring::{Algorithm, RingOptions},
 };
 
-use super::{
+use super::World;
+use crate::{
     engine::Conduct,
-    world::{Occurrence, World},
+    occurrence::{Fault, Occurrence},
 };
-
-/// One thing that goes wrong, or one command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    Dies,
-    Hangs,
-    Fails,
-    Recovers,
-    Pauses,
-    Unpauses,
-    LosesNetwork,
-    Moves,
-    SeemsUnhealthy,
-    IsRemoved,
-    RunsOutOfMemory,
-    RequestFails,
-    EngineRestarts,
-    EngineReturns,
-    StreamBreaks,
-    BalancerRestarts,
-    BalancerLosesState,
-    KilledBetweenActions,
-    ToldToEnd,
-    ToldToEndWithReplicas,
-    DiskFills,
-    DiskHangs,
-    DiskEmpties,
-    ImageChanges,
-    BadBuild,
-    Retries,
-    AllFail,
-    AllRecover,
-    ImageBreaks,
-    ImageMends,
-    TroubleRises,
-    TroubleFalls,
-    Adds,
-    Removes,
-    DryRuns,
-    Reweighs,
-    SetsRing,
-    Registers,
-    ChangesServer,
-    Drains,
-    Marks,
-}
 
 /// Each with its weight.
 const FAULTS: &[(Fault, u32)] = &[

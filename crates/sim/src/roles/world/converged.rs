@@ -10,7 +10,7 @@ use ringmaster_core::{
     roles::lease::Timing,
 };
 
-use super::{Report, faults::Fault, party::Party, world::World};
+use crate::roles::{Report, occurrence::Fault, party::Party, world::World};
 
 impl World {
     /// One supervisor acts and the others know who; what it holds is in the store; all balancers route

@@ -9,7 +9,8 @@ use ringmaster_core::fleet::{
     },
 };
 
-use super::world::{Occurrence, StartReport, World};
+use super::World;
+use crate::occurrence::{Occurrence, StartReport};
 
 impl World {
     pub(super) fn begin_start(&mut self, request: StartRequest) {

@@ -6,7 +6,7 @@ use ringmaster_core::fleet::{
     message::{Action, Event, Revision, Sighting, StartError, StartRequest, Started, StopManner},
 };
 
-use super::world::{Occurrence, World};
+use crate::roles::{occurrence::Occurrence, world::World};
 
 impl World {
     /// Carries out one action of the core of a term.

@@ -12,10 +12,8 @@ use ringmaster_core::fleet::{
     state::Finish,
 };
 
-use super::{
-    faults::Fault,
-    world::{Occurrence, World},
-};
+use super::World;
+use crate::occurrence::{Fault, Occurrence};
 
 /// The shell waits so long for the core, and then ends all the same.
 const PATIENCE_MS: u64 = 60_000;

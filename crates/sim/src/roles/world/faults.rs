@@ -6,31 +6,11 @@ use ringmaster_core::fleet::{
     message::{Event, FoundState, Sighting},
 };
 
-use super::world::{Occurrence, Who, World};
 use crate::engine::Conduct;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    SupervisorDies(usize),
-    SupervisorReturns(usize),
-    SupervisorFreezes(usize),
-    SupervisorEnds(usize),
-    SupervisorCut(usize, bool),
-    BalancerDies(usize),
-    BalancerReturns(usize),
-    BalancerCut(usize, bool),
-    StoreEmptied,
-    StoreFreezes,
-    StoreAway,
-    StoreRestartsEmpty,
-    InstanceDies,
-    InstanceHangs,
-    InstanceRecovers,
-    TroubleRises,
-    TroubleFalls,
-    Adds,
-    Removes,
-}
+use crate::roles::{
+    occurrence::{Fault, Occurrence, Who},
+    world::World,
+};
 
 impl World {
     pub(super) fn schedule_faults(&mut self) {

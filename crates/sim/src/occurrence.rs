@@ -1,0 +1,85 @@
+//! What can happen in a world.
+
+use ringmaster_core::fleet::{
+    desired::Desired,
+    ids::{Handle, InstanceId, Moment},
+    message::{Event, StartRequest, WriteId},
+};
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub(super) enum Occurrence {
+    /// An event reaches the supervisor, unless it has been restarted since.
+    Deliver { epoch: u32, event: Event },
+    /// The core asked to be woken; only the latest wish counts.
+    Wake { wish: u64 },
+    /// A heartbeat reaches whoever holds the address.
+    ProbeArrives { epoch: u32, instance: InstanceId, address: std::net::SocketAddr },
+    /// The engine creates a container; it does so even when nobody waits any more.
+    Create { epoch: u32, request: StartRequest, report: StartReport },
+    /// A container of a bad image ends by itself.
+    Exit { handle: Handle },
+    /// The engine removes a container.
+    Remove { handle: Handle },
+    /// The engine takes the list; it is delivered later.
+    TakeList { epoch: u32, asked: Moment, deliver_in: u64 },
+    /// A write of the state ends, and may have reached the disk.
+    WriteEnds { epoch: u32, write: WriteId, desired: Box<Desired> },
+    /// A fault, or a user's command.
+    Fault(Fault),
+}
+
+/// What the engine says of a creation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StartReport {
+    /// The truth, so many milliseconds later.
+    Honest(u64),
+    /// An error, though the container runs.
+    Denies(u64),
+}
+
+/// One thing that goes wrong, or one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Dies,
+    Hangs,
+    Fails,
+    Recovers,
+    Pauses,
+    Unpauses,
+    LosesNetwork,
+    Moves,
+    SeemsUnhealthy,
+    IsRemoved,
+    RunsOutOfMemory,
+    RequestFails,
+    EngineRestarts,
+    EngineReturns,
+    StreamBreaks,
+    BalancerRestarts,
+    BalancerLosesState,
+    KilledBetweenActions,
+    ToldToEnd,
+    ToldToEndWithReplicas,
+    DiskFills,
+    DiskHangs,
+    DiskEmpties,
+    ImageChanges,
+    BadBuild,
+    Retries,
+    AllFail,
+    AllRecover,
+    ImageBreaks,
+    ImageMends,
+    TroubleRises,
+    TroubleFalls,
+    Adds,
+    Removes,
+    DryRuns,
+    Reweighs,
+    SetsRing,
+    Registers,
+    ChangesServer,
+    Drains,
+    Marks,
+}
