@@ -70,10 +70,13 @@ pub(super) fn text_of_roles(roles: &Roles, term: Option<&Term>) -> String {
 }
 
 fn data_plane_metrics(out: &mut String, names: &[(InstanceId, &str)], totals: &Totals) {
-    for field in totals.fields() {
-        let name = format!("ringmaster_{}_total", field.name);
-        header(out, &name, "counter", field.help);
-        line(out, &name, "", field.value as f64);
+    for family in totals.families() {
+        let name = format!("ringmaster_{}", family.name);
+        header(out, &name, "counter", family.help);
+        for (value, count) in &family.values {
+            let labels = family.label.map(|label| format!("{{{label}=\"{value}\"}}"));
+            line(out, &name, &labels.unwrap_or_default(), *count as f64);
+        }
     }
     let name = "ringmaster_log_lines_dropped_total";
     header(out, name, "counter", "Lines of the balancer's own log that were not written.");
@@ -153,19 +156,19 @@ fn replica_metrics(out: &mut String, names: &[(InstanceId, &str)], totals: &Tota
         (
             "ringmaster_replica_errors_total",
             "counter",
-            "Requests that a replica did not answer, and answers of 500 and above.",
+            "Requests without a response of the replica, and responses of 500 and above.",
             |t| t.errors as f64,
         ),
         (
-            "ringmaster_replica_bytes_up_total",
+            "ringmaster_replica_request_body_bytes_total",
             "counter",
             "Bytes of request bodies sent to a replica.",
             |t| t.bytes_up as f64,
         ),
         (
-            "ringmaster_replica_bytes_down_total",
+            "ringmaster_replica_response_body_bytes_total",
             "counter",
-            "Bytes of answers' bodies received from a replica.",
+            "Bytes of response bodies received from a replica.",
             |t| t.bytes_down as f64,
         ),
         ("ringmaster_replica_in_flight", "gauge", "Open requests.", |t| t.in_flight as f64),
@@ -177,7 +180,7 @@ fn replica_metrics(out: &mut String, names: &[(InstanceId, &str)], totals: &Tota
         }
     }
     let name = "ringmaster_replica_response_seconds";
-    header(out, name, "histogram", "Time until a replica began its answer.");
+    header(out, name, "histogram", "Time until a replica began its response.");
     for (labels, counted) in &known {
         histogram(out, name, labels, &counted.answers);
     }

@@ -333,15 +333,15 @@ fn metrics_are_prometheus_text() {
     assert_eq!((value("ringmaster_replicas"), value("ringmaster_replicas_desired")), (2.0, 2.0));
     assert_eq!(value("ringmaster_engine_up"), 1.0);
     assert_eq!(value("ringmaster_requests_total"), 10.0);
-    assert_eq!(value("ringmaster_answered_2xx_total"), 10.0);
+    assert_eq!(value("ringmaster_responses_total{code=\"2xx\"}"), 10.0);
     assert_eq!(value("ringmaster_replica_requests_total"), 10.0);
     assert_eq!(families["ringmaster_replica_requests_total"].1.len(), 2);
     // What came from the replicas is what came in all: the bodies of ten greetings.
-    let down = value("ringmaster_replica_bytes_down_total");
+    let down = value("ringmaster_replica_response_body_bytes_total");
     assert!(down >= 10.0 * r#"{"message":""}"#.len() as f64, "{down}");
-    assert_eq!(down, value("ringmaster_bytes_down_total"));
-    assert_eq!(value("ringmaster_replica_bytes_up_total"), 0.0);
-    assert_eq!(families["ringmaster_replica_bytes_up_total"].1.len(), 2);
+    assert_eq!(down, value("ringmaster_response_body_bytes_total"));
+    assert_eq!(value("ringmaster_replica_request_body_bytes_total"), 0.0);
+    assert_eq!(families["ringmaster_replica_request_body_bytes_total"].1.len(), 2);
     assert!(value("ringmaster_transitions_total") > 0.0);
     let (_, samples) = &families["ringmaster_replica_response_seconds"];
     let sum_of = |part: &str| -> f64 {

@@ -173,6 +173,13 @@ fn a_kept_connection_that_was_closed_meanwhile_costs_nothing() {
         }
     }
     let metrics = get(balancer.admin, "/metrics");
-    let stale = metrics.text().lines().find(|line| line.starts_with("ringmaster_stale_total "));
-    assert_ne!(stale, Some("ringmaster_stale_total 0"), "no connection was stale");
+    let stale = metrics
+        .text()
+        .lines()
+        .find(|line| line.starts_with("ringmaster_upstream_connections_stale_total "));
+    assert_ne!(
+        stale,
+        Some("ringmaster_upstream_connections_stale_total 0"),
+        "no connection was stale"
+    );
 }

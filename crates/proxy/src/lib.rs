@@ -69,7 +69,7 @@ pub use self::{
     h2::{ProtocolError, UpstreamProtocol},
     histogram::{BOUNDS_MICROS, HistogramTotals},
     key::{KeyError, KeySources},
-    metrics::{Field, InstanceTotals, ReplicaTotals, Totals},
+    metrics::{Family, InstanceTotals, ReplicaTotals, Totals},
     mounts::Mounts,
     own::{OwnError, OwnRequests},
     queue::Concurrency,

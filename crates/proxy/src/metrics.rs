@@ -9,29 +9,37 @@ use super::{
     histogram::{Histogram, HistogramTotals},
 };
 
-/// One number with its name and meaning, for a metrics page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Its name, in snake case.
+/// One metric with its meaning and its values, for a metrics page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Without the prefix of the program.
     pub name: &'static str,
     /// What it counts.
     pub help: &'static str,
-    /// The number.
-    pub value: u64,
+    /// The name of the label that tells its values apart, where there are several.
+    pub label: Option<&'static str>,
+    /// Each value with that of its label.
+    pub values: Vec<(&'static str, u64)>,
 }
 
+/// Declares the counters of a worker, with the metric that each belongs to: alone, or told from its
+/// siblings by a label.
 macro_rules! counters {
-    ($($name:ident: $help:literal,)*) => {
+    (@label) => { None };
+    (@label $label:literal) => { Some($label) };
+    (@value) => { "" };
+    (@value $value:literal) => { $value };
+    ($($metric:literal $(by $label:literal)?, $help:literal: $($name:ident $(= $value:literal)?),+;)*) => {
         /// The counters of one worker.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
-            $(pub(crate) $name: Count,)*
+            $($(pub(crate) $name: Count,)+)*
         }
 
         /// Sums over all workers since the start.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Totals {
-            $(#[doc = $help] pub $name: u64,)*
+            $($(#[doc = $help] pub $name: u64,)+)*
             /// By instance, for those that are known: in the table or not yet drained.
             pub instances: Vec<(InstanceId, InstanceTotals)>,
             /// What clients got from each replica of the current table, by all of its instances.
@@ -42,72 +50,84 @@ macro_rules! counters {
 
         impl Totals {
             pub(crate) fn add(&mut self, counters: &Counters) {
-                $(self.$name += counters.$name.get();)*
+                $($(self.$name += counters.$name.get();)+)*
             }
 
-            /// The sums with their names and meanings.
-            pub fn fields(&self) -> Vec<Field> {
-                vec![$(Field { name: stringify!($name), help: $help, value: self.$name },)*]
+            /// The sums as metrics.
+            pub fn families(&self) -> Vec<Family> {
+                vec![$(Family {
+                    name: $metric,
+                    help: $help,
+                    label: counters!(@label $($label)?),
+                    values: vec![$((counters!(@value $($value)?), self.$name)),+],
+                },)*]
             }
         }
     };
 }
 
 counters! {
-    connections_accepted: "Client connections accepted.",
-    connections_closed: "Client connections that ended.",
-    connections_h2: "Client connections that speak HTTP/2.",
-    connections_shed: "Client connections refused because there were too many.",
-    connections_unannounced: "Client connections closed because they did not say for whom they come.",
-    accept_errors: "Failed attempts to accept a connection.",
-    header_timeouts: "Clients that took too long to send the head of a request.",
-    heads_too_large: "Connections closed because a head was too large or had too many fields.",
-    heads_malformed: "Connections closed because a head could not be understood.",
-    connections_worn: "Connections closed after the requests that one may carry.",
-    requests: "Requests to replicas.",
-    upgrades: "Requests that became a tunnel.",
-    spliced: "Answers whose body passed inside the kernel.",
-    control_requests: "Requests to the control paths.",
-    answered_2xx: "Answers to clients with a status below 300.",
-    answered_3xx: "Answers to clients with a status of 300 to 399.",
-    answered_4xx: "Answers to clients with a status of 400 to 499.",
-    answered_5xx: "Answers to clients with a status of 500 and above.",
-    no_replica: "Requests answered 503 because no replica was admitted.",
-    exhausted: "Requests answered 503 because no descriptor was left for a connection.",
-    unanswered: "Requests answered 502.",
-    unserved: "Requests answered 502, 503 or 504 by us, because there was no answer of a replica.",
-    timed_out: "Requests answered 504.",
-    uris_too_long: "Requests answered 414.",
-    bodies_too_large: "Requests answered 413.",
-    whole_timeouts: "Requests that took longer than a whole one may.",
-    refused_requests: "Requests refused because they are ambiguous or not for a proxy.",
-    keys_too_long: "Keys passed over because they are too long.",
-    keys_unreadable: "Bodies passed over because they are too large, no JSON, or without the key.",
-    keys_random: "Keys drawn at random.",
-    queued: "Requests that waited because their replica had as much in flight as it may.",
-    queue_full: "Requests answered 503 because too many waited already.",
-    queue_timeouts: "Requests answered 503 because they had waited for too long.",
-    spills: "Requests sent past a full owner to the next replica.",
-    connects: "Connections to replicas begun.",
-    connects_failed: "Connections to replicas that failed.",
-    reused: "Requests that found an open connection to their replica.",
-    stale: "Open connections that turned out to be closed by the replica.",
-    retries: "Requests passed on to another replica.",
-    retries_denied: "Retries that the retry budget did not allow.",
-    hedges: "Requests sent to another replica because the first was slow.",
-    hedges_won: "Requests that the other replica answered first.",
-    hedges_denied: "Hedges that their budget did not allow.",
-    hedge_measurements: "Times that a worker measured anew when a request is slow.",
-    given_up: "Requests given up because their instance was ejected.",
-    lost: "Connections lost before an answer began.",
-    error_runs: "Runs of error answers after which a replica was suspected.",
-    bad_answers: "Answers of replicas that are not HTTP.",
-    cut_short: "Answers that broke off in the middle.",
-    log_dropped: "Lines of the access log that were dropped: too many waited, or the file took none.",
-    failures_dropped: "Failure reports that nobody had room for.",
-    bytes_up: "Bytes of request bodies sent to replicas.",
-    bytes_down: "Bytes of answers' bodies received from replicas.",
-    tables: "Routing tables taken over.",
+    "client_connections_opened_total", "Client connections accepted.": connections_accepted;
+    "client_connections_closed_total", "Client connections that ended.": connections_closed;
+    "client_connections_http2_total", "Client connections that speak HTTP/2.": connections_h2;
+    "client_connections_refused_total" by "reason",
+        "Client connections refused: too many, or without saying for whom they come.":
+        connections_shed = "limit", connections_unannounced = "not_announced";
+    "client_connections_worn_total", "Connections closed after the requests that one may carry.":
+        connections_worn;
+    "accept_errors_total", "Failed attempts to accept a connection.": accept_errors;
+    "requests_total", "Requests to replicas.": requests;
+    "control_requests_total", "Requests to the control paths.": control_requests;
+    "responses_total" by "code", "Responses to clients, by the class of their status.":
+        answered_2xx = "2xx", answered_3xx = "3xx", answered_4xx = "4xx", answered_5xx = "5xx";
+    "requests_refused_total" by "reason",
+        "Requests that were refused for what they are: answered 408, 431, 400, 414 or 413.":
+        header_timeouts = "head_timeout", heads_too_large = "head_too_large",
+        heads_malformed = "malformed", refused_requests = "ambiguous",
+        uris_too_long = "target_too_long", bodies_too_large = "body_too_large";
+    "requests_failed_total" by "reason",
+        "Requests that no replica answered in time: answered 502, 503 or 504.":
+        no_replica = "no_replica", exhausted = "no_descriptor", queue_full = "queue_full",
+        queue_timeouts = "queue_timeout", unanswered = "no_response", timed_out = "timeout";
+    "requests_unserved_total",
+        "Requests answered 502, 503 or 504 by us, because there was no response of a replica.":
+        unserved;
+    "request_timeouts_total", "Requests that took longer than a whole one may.": whole_timeouts;
+    "upgrades_total", "Requests that became a tunnel.": upgrades;
+    "responses_spliced_total", "Responses whose body passed inside the kernel.": spliced;
+    "responses_cut_short_total", "Responses that broke off in the middle.": cut_short;
+    "keys_skipped_total" by "reason",
+        "Keys passed over: too long, or in bodies that are too large, no JSON, or without it.":
+        keys_too_long = "too_long", keys_unreadable = "unreadable";
+    "keys_random_total", "Keys drawn at random.": keys_random;
+    "requests_queued_total",
+        "Requests that waited because their replica had as much in flight as it may.": queued;
+    "requests_spilled_total", "Requests sent past a full owner to the next replica.": spills;
+    "upstream_connections_opened_total", "Connections to replicas begun.": connects;
+    "upstream_connections_failed_total", "Connections to replicas that failed.": connects_failed;
+    "upstream_connections_reused_total", "Requests that found an open connection to their replica.":
+        reused;
+    "upstream_connections_stale_total",
+        "Open connections that turned out to be closed by the replica.": stale;
+    "upstream_connections_lost_total", "Connections lost before a response began.": lost;
+    "upstream_responses_malformed_total", "Responses of replicas that are not HTTP.": bad_answers;
+    "retries_total", "Requests passed on to another replica.": retries;
+    "retries_denied_total", "Retries that the retry budget did not allow.": retries_denied;
+    "hedges_total", "Requests sent to another replica because the first was slow.": hedges;
+    "hedges_won_total", "Requests that the other replica answered first.": hedges_won;
+    "hedges_denied_total", "Hedges that their budget did not allow.": hedges_denied;
+    "hedge_measurements_total", "Times that a worker measured anew when a request is slow.":
+        hedge_measurements;
+    "attempts_ejected_total", "Attempts given up because their instance was ejected.": given_up;
+    "error_runs_total", "Runs of error responses after which a replica was suspected.": error_runs;
+    "access_log_lines_dropped_total",
+        "Lines of the access log that were dropped: too many waited, or the file took none.":
+        log_dropped;
+    "failure_reports_dropped_total", "Reports of failed requests that found no room.":
+        failures_dropped;
+    "request_body_bytes_total", "Bytes of request bodies sent to replicas.": bytes_up;
+    "response_body_bytes_total", "Bytes of response bodies received from replicas.": bytes_down;
+    "routing_tables_total", "Routing tables taken over.": tables;
 }
 
 /// What one instance was asked and answered.
@@ -236,7 +256,13 @@ mod tests {
         totals.add(&one);
         totals.add(&two);
         assert_eq!((totals.requests, totals.answered_5xx), (3, 1));
-        let field = totals.fields().into_iter().find(|f| f.name == "requests");
-        assert_eq!(field.map(|f| f.value), Some(3));
+        let values = |name: &str| {
+            let families = totals.families();
+            let family = families.into_iter().find(|family| family.name == name).unwrap();
+            (family.label, family.values)
+        };
+        assert_eq!(values("requests_total"), (None, vec![("", 3)]));
+        let by_code = vec![("2xx", 0), ("3xx", 0), ("4xx", 0), ("5xx", 1)];
+        assert_eq!(values("responses_total"), (Some("code"), by_code));
     }
 }

@@ -1,7 +1,7 @@
 //! The data plane alone, in front of fixed addresses: to measure it, and to look at it.
 //!
 //! `static_proxy LISTEN WORKERS UPSTREAM...`, for example
-//! `cargo run --release --example static_proxy 127.0.0.1:8080 1 127.0.0.1:9000`.
+//! `cargo run --release -p ringmaster-proxy --example static_proxy 127.0.0.1:8080 1 127.0.0.1:9000`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -38,8 +38,10 @@ fn main() -> anyhow::Result<()> {
             }
         }
         workers.shutdown(Duration::from_secs(5)).await;
-        for field in workers.metrics().fields() {
-            eprintln!("{:>22} {}", field.value, field.name);
+        for family in workers.metrics().families() {
+            for (label, value) in family.values {
+                eprintln!("{value:>22} {} {label}", family.name);
+            }
         }
         anyhow::Ok(())
     })
