@@ -95,6 +95,12 @@ impl Term {
         heard.all().map(view).collect()
     }
 
+    /// Whether each balancer that lives has had the time to be heard in this term.
+    pub fn hears_all(&self) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.as_ref().is_some_and(|heard| heard.hears_all(self.clock.now()))
+    }
+
     /// Whether its tables are in force yet; until then the last one of the term before is.
     pub fn is_in_force(&self) -> bool {
         self.fanout.is_open()

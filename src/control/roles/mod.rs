@@ -133,7 +133,7 @@ impl Roles {
             let (to_report, reported) = mpsc::channel(FAILURES_MAX);
             let reporter = Reporter {
                 store: Arc::clone(&store),
-                id: me.id.clone(),
+                me: me.clone(),
                 local: Arc::clone(&local),
                 traffic,
                 failures: reported,
