@@ -110,7 +110,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     let counting = Arc::<OnceLock<Counting>>::default();
     let traffic = later(&counting);
     let mounted = traffic_router(&handle, &traffic, &config);
-    let router = api::admin::router(handle.clone(), traffic, admin_guard(&config, docker));
+    let router = api::admin::router(handle.clone(), traffic, admin_guard(&config, docker, None));
     let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
@@ -323,9 +323,15 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
     }
 }
 
-fn admin_guard(config: &Config, docker: Option<Arc<DockerDriver>>) -> AdminGuard {
+/// `called`: the HOST:PORT that other processes of the fleet reach it by; else what is advertised.
+fn admin_guard(
+    config: &Config,
+    docker: Option<Arc<DockerDriver>>,
+    called: Option<&str>,
+) -> AdminGuard {
     let access = &config.access;
-    let advertised = config.advertise.as_deref().and_then(|place| Some(place.rsplit_once(':')?.0));
+    let advertised = called.or(config.advertise.as_deref());
+    let advertised = advertised.and_then(|place| Some(place.rsplit_once(':')?.0));
     // An address needs no name.
     let advertised = advertised.filter(|host| api::guard::is_host_name(host)).map(str::to_owned);
     let names: Vec<String> = access.admin_hosts.iter().cloned().chain(advertised).collect();

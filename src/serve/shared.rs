@@ -15,7 +15,7 @@ use super::{
     later, mounted, settings_of, text_of, traffic_guard,
 };
 use crate::{
-    api::{follow, relay::Relay, shared::Shared},
+    api::{follow, others::Others, peers::Peers, relay::Relay, shared::Shared, traffic},
     config::{self, Config},
     control::{
         Clock, Handle,
@@ -77,7 +77,8 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     let admin_address = admin.local_addr()?;
     let token = text_of(config.access.admin_token.as_ref());
     let me = holder_of(&config, admin_address, token.as_deref());
-    let relay = Relay::new(&config.fleet, token.as_deref())?;
+    let peers = Peers::new(&config.fleet, token.as_deref())?;
+    let guard = admin_guard(&config, docker, Some(&me.admin));
     announce(&config, &warnings);
     tracing::info!("role {}, the store is {}", role.name(), address.describe());
 
@@ -89,8 +90,8 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     let wiring = Wiring { me, store, clock, timing, traffic, supervision };
     let roles = Arc::new(Roles::start(wiring));
     let counting = Arc::default();
-    let shared = Shared { roles: Arc::clone(&roles), traffic: later(&counting), relay };
-    let admin_router = follow::admin_router(&shared, admin_guard(&config, docker));
+    let shared = shared_of(&roles, later(&counting), peers);
+    let admin_router = follow::admin_router(&shared, guard);
     let admin_server = tokio::spawn(crate::api::listener::serve(admin, admin_router));
 
     let mut workers = None;
@@ -125,6 +126,11 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     end(&config, &roles, workers, &mut signals).await;
     admin_server.abort();
     Ok(())
+}
+
+fn shared_of(roles: &Arc<Roles>, traffic: traffic::Traffic, peers: Peers) -> Shared {
+    let others = Others::new(Arc::clone(roles), peers.clone());
+    Shared { roles: Arc::clone(roles), traffic: traffic.beside(others), relay: Relay::new(peers) }
 }
 
 /// Who a process is for the others. Where a token is set, it is proven.
