@@ -6,7 +6,7 @@ mod signals;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use crate::{
         traffic::{KeyedGet, TotalsSource, Traffic},
     },
     config::{self, Config, DriverKind, MountGroup, Secret, StoreKind},
-    control::{self, Clock, Handle, Parts, Publisher, leash::Leash, record::Record},
+    control::{self, Clock, Handle, Parts, Publisher, leash::Leash, own::OwnPorts, record::Record},
     driver::{
         Driver,
         docker::{DockerConfig, DockerDriver},
@@ -83,7 +83,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
-    let admin = bind_admin(&config).await?;
+    let (admin, admin_address) = bind_admin(&config).await?;
     Workers::check_address(&config.proxy)?;
     // What is refused is said in one line, and nothing before it.
     announce(&config, &warnings);
@@ -103,6 +103,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
         publisher: Arc::new(routes.clone()),
         record: Arc::new(Record::default()),
         failures: failure_receiver,
+        own: OwnPorts::new([config.proxy.listen, admin_address]),
     });
     // Both ports can be ours: only now may anything be started.
     let control = tokio::spawn(control);
@@ -111,7 +112,6 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     let traffic = later(&counting);
     let mounted = traffic_router(&handle, &traffic, &config);
     let router = api::admin::router(handle.clone(), traffic, admin_guard(&config, docker, None));
-    let admin_address = admin.local_addr()?;
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
     let may_listen = tokio::time::timeout_at(listens_by, handle.until(|view| view.may_listen));
@@ -148,8 +148,9 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     result
 }
 
-async fn bind_admin(config: &Config) -> anyhow::Result<TcpListener> {
+async fn bind_admin(config: &Config) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let bound = TcpListener::bind(config.admin).await;
+    let bound = bound.and_then(|bound| bound.local_addr().map(|address| (bound, address)));
     bound.with_context(|| format!("cannot listen on {} (`admin`)", config.admin))
 }
 

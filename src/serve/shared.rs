@@ -19,6 +19,7 @@ use crate::{
     config::{self, Config},
     control::{
         Clock, Handle,
+        own::OwnPorts,
         record::Record,
         roles::{Mode, Roles, Supervision, Traffic, Wiring},
     },
@@ -68,13 +69,12 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     };
     // A balancer has no driver: what strangers reach holds no power over the machine.
     let store = open_store(&config, Arc::clone(&address), timing)?;
-    let (supervision, docker) = supervision_of(&config, &store)?;
+    let (admin, admin_address) = bind_admin(&config).await?;
+    let (supervision, docker) = supervision_of(&config, &store, admin_address)?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let admin = bind_admin(&config).await?;
     if role.carries_traffic() {
         Workers::check_address(&config.proxy)?;
     }
-    let admin_address = admin.local_addr()?;
     let token = text_of(config.access.admin_token.as_ref());
     let me = holder_of(&config, admin_address, token.as_deref());
     let peers = Peers::new(&config.fleet, token.as_deref())?;
@@ -159,11 +159,12 @@ fn called(admin: SocketAddr) -> String {
 
 type Power = (Option<Supervision>, Option<Arc<DockerDriver>>);
 
-fn supervision_of(config: &Config, store: &RedisStore) -> anyhow::Result<Power> {
+fn supervision_of(config: &Config, store: &RedisStore, admin: SocketAddr) -> anyhow::Result<Power> {
     if !config.role.supervises() {
         return Ok((None, None));
     }
     let (driver, docker) = driver_of(config)?;
+    let listen = config.role.carries_traffic().then_some(config.proxy.listen);
     let supervision = Supervision {
         // Each term draws a seed of its own.
         settings: settings_of(config, 0),
@@ -171,6 +172,7 @@ fn supervision_of(config: &Config, store: &RedisStore) -> anyhow::Result<Power> 
         prober: config.prober.clone(),
         record: Arc::new(Record::default()),
         backends: config.backends.then(|| store.clone()),
+        own: OwnPorts::new(listen.into_iter().chain([admin])),
     };
     Ok((Some(supervision), docker))
 }

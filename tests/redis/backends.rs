@@ -1,7 +1,10 @@
 //! Backends that others list in the Redis: `redis-init` seeds them, an orchestrator marks them, and
 //! our own checks are written back.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use crate::{
     harness::{Balancer, eventually, get, within},
@@ -148,4 +151,48 @@ fn seed_002_what_another_party_says_is_routed_at_once() {
     times.sort();
     println!("from the message to the table: median {:?}, most {:?}", times[10], times[20]);
     assert!(times[10] <= Duration::from_millis(50), "{times:?}");
+}
+
+#[test]
+fn a_backend_that_is_the_balancer_itself_is_said_once_and_gets_no_requests() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    list(&fleet.redis, &fleet.replicas[0], "healthy");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = fleet.command_with_backends_at("a", &free.to_string());
+    command.args(["--heartbeat-interval", "100ms"]);
+    let process = Balancer::spawn(command);
+    serves(&process, &["s1"]);
+    let (port, admin) = (free.port(), process.admin.port());
+    let own = [
+        ("traffic", format!("http://127.0.0.1:{port}")),
+        ("written", format!("http://[::ffff:127.0.0.1]:{port}/")),
+        ("named", format!("http://localhost:{port}")),
+        ("admin", format!("http://127.0.0.1:{admin}")),
+    ];
+    for (name, url) in &own {
+        let key = format!("backend:{name}");
+        fleet.redis.command(&["HSET", &key, "url", url, "status", "healthy"]);
+        fleet.redis.command(&["SADD", "backends", name]);
+    }
+    let said = |name: &str| {
+        let log = process.log();
+        log.matches(&format!("the backend '{name}' cannot be registered: ")).count()
+    };
+    for name in ["traffic", "written", "admin"] {
+        eventually("it is said", || said(name) == 1);
+    }
+    // A name leads there only when it was looked up.
+    let why = "is a port of this balancer";
+    eventually("it is shown", || get(process.admin, "/api/servers/named").text().contains(why));
+    // One that moves there stays where it was.
+    let moved = format!("http://127.0.0.1:{port}");
+    fleet.redis.command(&["HSET", "backend:s1", "url", &moved]);
+    eventually("it is said", || said("s1") == 1);
+    std::thread::sleep(Duration::from_millis(2_500));
+    for name in ["traffic", "written", "admin", "s1"] {
+        assert_eq!(said(name), 1, "{name}: {}", process.log());
+    }
+    assert!(process.log().contains(&format!("127.0.0.1:{admin}' {why}")), "{}", process.log());
+    assert_eq!(in_service(&process), ["s1"]);
+    assert_eq!(answering(&process), ["s1"]);
 }

@@ -23,7 +23,9 @@ use super::{
     publishing::{self, Fanout, Shared},
 };
 use crate::{
-    control::{self, Clock, Handle, Parts, leash::Leash, prober::Prober, record::Record},
+    control::{
+        self, Clock, Handle, Parts, leash::Leash, own::OwnPorts, prober::Prober, record::Record,
+    },
     driver::Driver,
     fleet::{
         desired::Desired,
@@ -132,6 +134,7 @@ pub(super) struct Leading {
     pub(super) prober: Prober,
     pub(super) record: Arc<Record>,
     pub(super) backends: Option<RedisStore>,
+    pub(super) own: OwnPorts,
     /// Where failed requests go while a term lasts.
     pub(super) failures: Arc<ArcSwapOption<mpsc::Sender<(InstanceId, FailureKind)>>>,
     pub(super) mode: watch::Sender<Mode>,
@@ -203,6 +206,7 @@ impl Leading {
             publisher: Arc::new(Shared(Arc::clone(&fanout))),
             record: Arc::clone(&self.record),
             failures: failure_receiver,
+            own: self.own.clone(),
         });
         let term = Term {
             handle: handle.clone(),

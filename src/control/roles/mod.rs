@@ -22,7 +22,7 @@ pub use self::{
     leading::{BalancerView, Mode, Term},
     local::{InForce, Local, Traffic},
 };
-use super::{AbortOnDrop, Clock, prober::Prober, record::Record};
+use super::{AbortOnDrop, Clock, own::OwnPorts, prober::Prober, record::Record};
 use crate::{
     driver::Driver,
     fleet::{ids::InstanceId, message::FailureKind, supervisor::Settings},
@@ -50,6 +50,8 @@ pub struct Supervision {
     pub record: Arc<Record>,
     /// The store, where backends that others list in it are registered servers.
     pub backends: Option<RedisStore>,
+    /// Where no server may be.
+    pub own: OwnPorts,
 }
 
 /// Requests that the data plane could not get answered.
@@ -117,6 +119,7 @@ impl Roles {
                 prober: supervision.prober,
                 record: supervision.record,
                 backends: supervision.backends,
+                own: supervision.own,
                 failures: Arc::clone(&leads_to),
                 mode,
                 inputs: inputs.clone(),
