@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Balancer, eventually, get, within},
+    harness::{Balancer, begin, eventually, get, within},
     server::RedisServer,
     shared::{Fleet, Replica, leads},
 };
@@ -151,6 +151,47 @@ fn seed_002_what_another_party_says_is_routed_at_once() {
     times.sort();
     println!("from the message to the table: median {:?}, most {:?}", times[10], times[20]);
     assert!(times[10] <= Duration::from_millis(50), "{times:?}");
+}
+
+#[test]
+fn news_of_a_backend_does_not_wait_for_the_removal_of_another() {
+    let Some(fleet) = Fleet::new(3) else { return };
+    for replica in &fleet.replicas {
+        list(&fleet.redis, replica, "healthy");
+    }
+    let mut command = fleet.command_with_backends("a");
+    // Our own checks are too rare to have a say, and a drain takes as long as its requests.
+    command.args(["--heartbeat-interval", "60s", "--drain", "60s"]);
+    let process = Balancer::spawn(command);
+    serves(&process, &["s1", "s2", "s3"]);
+    // Each of them has a request whose body does not end.
+    let open = |_| {
+        let headers = [("Content-Length", "10")];
+        begin(process.traffic, "POST", "/echo", &headers, "").unwrap()
+    };
+    let requests: Vec<_> = (0..3).map(open).collect();
+    eventually("all of them are under way", || {
+        let text = get(process.admin, "/metrics").text().to_owned();
+        let one =
+            |line: &&str| line.starts_with("ringmaster_replica_in_flight{") && line.ends_with(" 1");
+        text.lines().filter(one).count() == 3
+    });
+    fleet.redis.command(&["SREM", "backends", "s1"]);
+    serves(&process, &["s2", "s3"]);
+    for round in 0..6 {
+        let status = ["unhealthy", "healthy"][round % 2];
+        mark(&fleet.redis, "s2", status);
+        let expected: &[&str] = [&["s3"] as &[&str], &["s2", "s3"]][round % 2];
+        within(Duration::from_secs(5), "it is routed so", || in_service(&process) == expected);
+    }
+    assert_eq!(process.status()["operation"], "rm", "the drain is over: {}", process.status());
+    // What is listed meanwhile comes, too, when the core has the time for it.
+    let fourth = Replica::start("s4");
+    list(&fleet.redis, &fourth, "healthy");
+    // One that is listed again where it still drains is another one of the same name.
+    list(&fleet.redis, &fleet.replicas[0], "healthy");
+    drop(requests);
+    serves(&process, &["s1", "s2", "s3", "s4"]);
 }
 
 #[test]
