@@ -19,8 +19,9 @@ pub struct OwnPorts(Arc<[SocketAddr]>);
 
 impl OwnPorts {
     /// Of a process that listens here. A port that the system is yet to choose is not known.
-    pub fn new(listens: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self(listens.into_iter().filter(|address| address.port() > 0).collect())
+    pub fn new(traffic: Option<SocketAddr>, admin: SocketAddr) -> Self {
+        let listens = traffic.into_iter().chain([admin]);
+        Self(listens.filter(|address| address.port() > 0).collect())
     }
 
     /// Whether a connection to an address comes to this process.
@@ -81,13 +82,13 @@ fn is_here(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn own(listens: &[&str]) -> OwnPorts {
-        OwnPorts::new(listens.iter().map(|text| text.parse().unwrap()))
+    fn own(traffic: &str) -> OwnPorts {
+        OwnPorts::new(Some(traffic.parse().unwrap()), "127.0.0.1:1".parse().unwrap())
     }
 
     #[test]
     fn what_comes_back_is_found_however_it_is_written() {
-        let includes = |listens: &[&str], to: &str| own(listens).include(to.parse().unwrap());
+        let includes = |listens: &str, to: &str| own(listens).include(to.parse().unwrap());
         for (listens, to) in [
             ("127.0.0.1:5000", "127.0.0.1:5000"),
             ("127.0.0.1:5000", "[::ffff:127.0.0.1]:5000"),
@@ -99,8 +100,8 @@ mod tests {
             ("[::]:5000", "[::1]:5000"),
             ("192.0.2.1:5000", "192.0.2.1:5000"),
         ] {
-            assert!(includes(&[listens], to), "{to} at {listens}");
-            assert!(includes(&["127.0.0.1:1", listens], to), "{to} at {listens}");
+            assert!(includes(listens, to), "{to} at {listens}");
+            assert!(includes(listens, "127.0.0.1:1"), "the admin port beside {listens}");
         }
         for (listens, to) in [
             ("127.0.0.1:5000", "127.0.0.1:5001"),
@@ -110,9 +111,9 @@ mod tests {
             ("[::]:5000", "192.0.2.1:5000"),
             ("192.0.2.1:5000", "127.0.0.1:5000"),
             ("192.0.2.1:5000", "0.0.0.0:5000"),
-            ("127.0.0.1:0", "127.0.0.1:1"),
+            ("127.0.0.1:0", "127.0.0.1:2"),
         ] {
-            assert!(!includes(&[listens], to), "{to} at {listens}");
+            assert!(!includes(listens, to), "{to} at {listens}");
         }
     }
 
@@ -124,6 +125,6 @@ mod tests {
             return;
         }
         let mine = socket.local_addr().unwrap().ip();
-        assert!(own(&["0.0.0.0:5000"]).include(SocketAddr::new(mine, 5000)), "{mine}");
+        assert!(own("0.0.0.0:5000").include(SocketAddr::new(mine, 5000)), "{mine}");
     }
 }

@@ -103,7 +103,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
         publisher: Arc::new(routes.clone()),
         record: Arc::new(Record::default()),
         failures: failure_receiver,
-        own: OwnPorts::new([config.proxy.listen, admin_address]),
+        own: OwnPorts::new(Some(config.proxy.listen), admin_address),
     });
     // Both ports can be ours: only now may anything be started.
     let control = tokio::spawn(control);

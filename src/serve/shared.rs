@@ -70,7 +70,7 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     // A balancer has no driver: what strangers reach holds no power over the machine.
     let store = open_store(&config, Arc::clone(&address), timing)?;
     let (admin, admin_address) = bind_admin(&config).await?;
-    let (supervision, docker) = supervision_of(&config, &store, admin_address)?;
+    let (supervision, docker) = supervision_of(&config, &store)?;
     let store: Arc<dyn Store> = Arc::new(store);
     if role.carries_traffic() {
         Workers::check_address(&config.proxy)?;
@@ -87,7 +87,8 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
     let traffic =
         routes.clone().map(|routes| (Arc::new(routes) as Arc<dyn Traffic>, failure_receiver));
-    let wiring = Wiring { me, store, clock, timing, traffic, supervision };
+    let own = OwnPorts::new(role.carries_traffic().then_some(config.proxy.listen), admin_address);
+    let wiring = Wiring { me, store, clock, timing, traffic, supervision, own };
     let roles = Arc::new(Roles::start(wiring));
     let counting = Arc::default();
     let shared = shared_of(&roles, later(&counting), peers);
@@ -159,12 +160,11 @@ fn called(admin: SocketAddr) -> String {
 
 type Power = (Option<Supervision>, Option<Arc<DockerDriver>>);
 
-fn supervision_of(config: &Config, store: &RedisStore, admin: SocketAddr) -> anyhow::Result<Power> {
+fn supervision_of(config: &Config, store: &RedisStore) -> anyhow::Result<Power> {
     if !config.role.supervises() {
         return Ok((None, None));
     }
     let (driver, docker) = driver_of(config)?;
-    let listen = config.role.carries_traffic().then_some(config.proxy.listen);
     let supervision = Supervision {
         // Each term draws a seed of its own.
         settings: settings_of(config, 0),
@@ -172,7 +172,6 @@ fn supervision_of(config: &Config, store: &RedisStore, admin: SocketAddr) -> any
         prober: config.prober.clone(),
         record: Arc::new(Record::default()),
         backends: config.backends.then(|| store.clone()),
-        own: OwnPorts::new(listen.into_iter().chain([admin])),
     };
     Ok((Some(supervision), docker))
 }

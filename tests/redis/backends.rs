@@ -9,7 +9,7 @@ use std::{
 use crate::{
     harness::{Balancer, begin, eventually, get, within},
     server::RedisServer,
-    shared::{Fleet, Replica, leads},
+    shared::{Fleet, Replica, leads, metric},
 };
 
 fn list(redis: &RedisServer, replica: &Replica, status: &str) {
@@ -236,4 +236,30 @@ fn a_backend_that_is_the_balancer_itself_is_said_once_and_gets_no_requests() {
     assert!(process.log().contains(&format!("127.0.0.1:{admin}' {why}")), "{}", process.log());
     assert_eq!(in_service(&process), ["s1"]);
     assert_eq!(answering(&process), ["s1"]);
+}
+
+#[test]
+fn a_balancer_sends_nothing_to_itself_whatever_the_supervisor_found() {
+    let Some(fleet) = Fleet::new(1) else { return };
+    list(&fleet.redis, &fleet.replicas[0], "healthy");
+    let mut command = fleet.command_with_backends("a");
+    // It passes its first check, through the balancer, and is not looked at again.
+    command.args(["--role", "supervisor", "--heartbeat-interval", "60s"]);
+    let supervisor = Balancer::spawn(command);
+    eventually("it supervises", || leads(&supervisor));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = fleet.command_at("b", "balancer", &fleet.redis.url(), &free.to_string());
+    command.args(["--policy", "round_robin"]);
+    let balancer = Balancer::spawn(command);
+    serves(&balancer, &["s1"]);
+    fleet.redis.command(&["HSET", "backend:loop", "url", &format!("http://{free}")]);
+    fleet.redis.command(&["SADD", "backends", "loop"]);
+    serves(&balancer, &["loop", "s1"]);
+    eventually("it is said", || balancer.logged("'loop' at").is_some());
+    let requests = || metric(&balancer, "ringmaster_requests_total").unwrap();
+    let before = requests();
+    assert_eq!(answering(&balancer), ["s1"]);
+    // As many as there are clients' requests: none has come back.
+    assert_eq!(requests() - before, 12.0);
+    assert_eq!(balancer.log().matches("'loop' at").count(), 1, "{}", balancer.log());
 }

@@ -50,8 +50,6 @@ pub struct Supervision {
     pub record: Arc<Record>,
     /// The store, where backends that others list in it are registered servers.
     pub backends: Option<RedisStore>,
-    /// Where no server may be.
-    pub own: OwnPorts,
 }
 
 /// Requests that the data plane could not get answered.
@@ -71,6 +69,8 @@ pub struct Wiring {
     pub traffic: Option<(Arc<dyn Traffic>, Failures)>,
     /// `None`: it never supervises.
     pub supervision: Option<Supervision>,
+    /// Where no server may be.
+    pub own: OwnPorts,
 }
 
 /// A process's part in its fleet. It ends when this is dropped.
@@ -88,9 +88,9 @@ pub struct Roles {
 impl Roles {
     /// Begins to follow, and to ask for the lease.
     pub fn start(wiring: Wiring) -> Self {
-        let Wiring { me, store, clock, timing, traffic, supervision } = wiring;
+        let Wiring { me, store, clock, timing, traffic, supervision, own } = wiring;
         let (traffic, reports) = traffic.unzip();
-        let local = Arc::new(Local::new(traffic.clone()));
+        let local = Arc::new(Local::new(traffic.clone(), own.clone()));
         let (mode, mode_receiver) = watch::channel(Mode::Following);
         let leads_to = Arc::new(ArcSwapOption::empty());
         let mut tasks = Vec::new();
@@ -119,7 +119,7 @@ impl Roles {
                 prober: supervision.prober,
                 record: supervision.record,
                 backends: supervision.backends,
-                own: supervision.own,
+                own,
                 failures: Arc::clone(&leads_to),
                 mode,
                 inputs: inputs.clone(),
