@@ -25,7 +25,7 @@ use tower::ServiceExt;
 
 use super::{
     guard::{self, AdminGuard, TrafficGuard},
-    health, metrics, servers,
+    health, metrics, process, servers,
     shared::Shared,
     wire::{self, Change},
 };
@@ -41,6 +41,7 @@ pub fn admin_router(shared: &Shared, guard: AdminGuard) -> Router {
         .route("/livez", get(health::livez).fallback(only_read))
         .route("/readyz", get(readyz).fallback(only_read))
         .route("/api/ring", get(ring).fallback(passed_on))
+        .merge(process::router())
         .fallback(passed_on)
         .with_state(shared.clone());
     let own = shared.clone();
@@ -84,7 +85,7 @@ fn switch(
     Router::new().fallback(move |request: Request| {
         let router = match &*mode.borrow() {
             Mode::Following => following.clone(),
-            Mode::Leading(term) if is_by_table(&shared, term, request.uri().path()) => {
+            Mode::Leading(term) if is_local(&shared, term, request.uri().path()) => {
                 following.clone()
             }
             Mode::Leading(term) => {
@@ -104,11 +105,11 @@ fn switch(
     })
 }
 
-/// Whether a new supervisor answers by the table that is in force, since it knows less of the fleet yet
-/// than its data plane does.
-fn is_by_table(shared: &Shared, term: &Term, path: &str) -> bool {
+/// Whether a supervisor answers as one that follows: what is asked of a process alone, and while it is
+/// new, by the table that is in force, since it knows less of the fleet yet than its data plane does.
+fn is_local(shared: &Shared, term: &Term, path: &str) -> bool {
     match path {
-        "/readyz" => true,
+        "/readyz" | process::STATISTICS | process::RESET => true,
         "/rep" => !term.is_in_force() && shared.roles.local().now().publication.is_some(),
         _ => false,
     }

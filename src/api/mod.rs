@@ -4,7 +4,7 @@
 //! admin port, and on the traffic port where they are mounted. [`admin`] adds what only the admin
 //! port has. All see the control core through its handle only, and stand behind [`guard`]. Where
 //! several processes share a fleet, [`follow`] answers from what a process knows itself, and passes
-//! the rest on to the one that supervises.
+//! the rest on to the one that supervises, which has statistics from all of them ([`others`]).
 
 pub mod admin;
 mod evidence;
@@ -16,6 +16,9 @@ mod logs;
 mod metrics;
 pub mod nodes;
 mod origin;
+pub mod others;
+pub mod peers;
+mod process;
 pub mod relay;
 mod request;
 mod retry;

@@ -13,14 +13,37 @@ use ringmaster_proxy::{ReplicaTotals, Totals};
 
 use super::metrics::TotalsSource;
 
-/// The statistics of the whole balancer, shared by all who show or reset them.
+/// The statistics of this process, shared by all who show or reset them.
 pub struct Statistics {
     totals: TotalsSource,
     /// Held while the totals are read, too: else a reset could go back behind another one.
     baseline: Mutex<Baseline>,
 }
 
-/// What was counted since the last reset, or since the start.
+/// What was counted since the last reset, or since the start: sums only, so that those of several
+/// processes add up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Of all replicas, those that have left included.
+    pub total: ReplicaTotals,
+    /// Requests that no replica answered.
+    pub unanswered: u64,
+    /// By replica, for those of the fleet that have ever answered.
+    pub servers: BTreeMap<ReplicaId, ReplicaTotals>,
+}
+
+impl Counted {
+    /// Takes in what another process counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.total.merge(&other.total);
+        self.unanswered = self.unanswered.saturating_add(other.unanswered);
+        for (replica, served) in &other.servers {
+            self.servers.entry(*replica).or_default().merge(served);
+        }
+    }
+}
+
+/// The figures of what was counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Of all replicas, those that have left included.
@@ -30,6 +53,21 @@ pub struct Snapshot {
     /// By replica, for those of the fleet that have ever answered; another one has no statistics
     /// yet, which is [`ServerStatistics::default`].
     pub servers: BTreeMap<ReplicaId, ServerStatistics>,
+    /// Which processes of the fleet are not part of it, and why, each in a sentence.
+    pub incomplete: Vec<String>,
+}
+
+impl Snapshot {
+    /// Of what was counted, without some processes.
+    pub fn of(counted: &Counted, incomplete: Vec<String>) -> Self {
+        let servers = counted.servers.iter();
+        Self {
+            total: ServerStatistics::of(&counted.total),
+            unanswered: counted.unanswered,
+            servers: servers.map(|(id, served)| (*id, ServerStatistics::of(served))).collect(),
+            incomplete,
+        }
+    }
 }
 
 /// What clients got from a replica. Times go to the first byte of an answer.
@@ -89,13 +127,13 @@ impl Statistics {
 
     /// What was counted since the last reset. An answer is in it before the client has its first
     /// byte.
-    pub fn since_reset(&self) -> Snapshot {
+    pub fn since_reset(&self) -> Counted {
         let baseline = self.baseline();
         baseline.since(&(self.totals)())
     }
 
-    /// Begins anew. Returns what was counted until now, so that nothing falls between two snapshots.
-    pub fn reset(&self) -> Snapshot {
+    /// Begins anew. Returns what was counted until now, so that nothing falls between the two.
+    pub fn reset(&self) -> Counted {
         let mut baseline = self.baseline();
         let totals = (self.totals)();
         let until = baseline.since(&totals);
@@ -122,16 +160,16 @@ impl Baseline {
         Self { all: all(&totals), replicas: totals.replicas, unanswered: totals.unserved }
     }
 
-    fn since(&self, totals: &Totals) -> Snapshot {
+    fn since(&self, totals: &Totals) -> Counted {
         let servers = totals.replicas.iter().map(|(replica, served)| {
             let before = self.replicas.get(replica).copied().unwrap_or_default();
-            (*replica, ServerStatistics::of(&served.since(&before)))
+            (*replica, served.since(&before))
         });
-        Snapshot {
+        Counted {
             servers: servers.collect(),
             // From the sum, which only rises: a replica that has left has taken a part of its own
             // number into the remainder that was there before the reset.
-            total: ServerStatistics::of(&all(totals).since(&self.all)),
+            total: all(totals).since(&self.all),
             unanswered: totals.unserved.saturating_sub(self.unanswered),
         }
     }
@@ -245,7 +283,7 @@ mod tests {
                 prop_assert_eq!(figures(&snapshot), since);
                 let shown = snapshot.servers.iter();
                 let shown: BTreeMap<_, _> =
-                    shown.map(|(id, server)| (*id, (server.requests, server.errors))).collect();
+                    shown.map(|(id, server)| (*id, (server.requests(), server.errors))).collect();
                 prop_assert_eq!(&shown, &servers);
             }
             ever.iter_mut().zip(since).for_each(|(sum, part)| *sum += part);
@@ -255,9 +293,60 @@ mod tests {
         }
     }
 
-    fn figures(snapshot: &Snapshot) -> [u64; 4] {
-        let Snapshot { total, unanswered, .. } = snapshot;
-        [total.requests, total.errors, (total.seconds_sum * 1e6).round() as u64, *unanswered]
+    fn figures(counted: &Counted) -> [u64; 4] {
+        let Counted { total, unanswered, .. } = counted;
+        [total.requests(), total.errors, total.times.micros, *unanswered]
+    }
+
+    proptest! {
+        /// Whichever process a request comes to, and whenever a process begins anew, the sums over all
+        /// are those of one process that has all requests.
+        #[test]
+        fn processes_add_up_to_one_that_has_all_requests(
+            steps in proptest::collection::vec((0..3_usize, step()), 0..120),
+        ) {
+            let mut worlds = [World::new(), World::new(), World::new()];
+            let mut one = World::new();
+            for (process, step) in steps {
+                match step {
+                    Step::Answer { replica, micros, is_error } => {
+                        worlds[process].answer(replica, micros, is_error);
+                        one.answer(replica, micros, is_error);
+                    }
+                    Step::NoAnswer => {
+                        for world in [&worlds[process], &one] {
+                            world.counted.lock().unwrap().unserved += 1;
+                        }
+                    }
+                    // A replica leaves all tables.
+                    Step::Leave(replica) => {
+                        worlds.iter_mut().chain([&mut one]).for_each(|world| world.leave(replica));
+                    }
+                    Step::Reset => {
+                        let until = merged(worlds.iter().map(|world| world.statistics.reset()));
+                        prop_assert_eq!(served(&until), served(&one.statistics.reset()));
+                    }
+                }
+                let sum = merged(worlds.iter().map(|world| world.statistics.since_reset()));
+                let expected = one.statistics.since_reset();
+                prop_assert_eq!(served(&sum), served(&expected));
+                let percentiles = |counted| Snapshot::of(counted, Vec::new()).total;
+                prop_assert_eq!(percentiles(&sum), percentiles(&expected));
+            }
+        }
+    }
+
+    fn merged(parts: impl Iterator<Item = Counted>) -> Counted {
+        let mut sum = Counted::default();
+        parts.for_each(|part| sum.merge(&part));
+        sum
+    }
+
+    /// Without the servers that have answered nothing.
+    fn served(counted: &Counted) -> Counted {
+        let mut counted = counted.clone();
+        counted.servers.retain(|_, served| *served != ReplicaTotals::default());
+        counted
     }
 
     #[test]
@@ -269,7 +358,8 @@ mod tests {
             world.answer(1, 400, false);
         }
         world.answer(1, 800_000, true);
-        let Snapshot { total, servers, .. } = world.statistics.since_reset();
+        let snapshot = || Snapshot::of(&world.statistics.since_reset(), Vec::new());
+        let Snapshot { total, servers, .. } = snapshot();
         assert_eq!(servers[&ReplicaId(1)], total);
         assert_eq!((total.requests, total.errors, total.error_rate()), (4, 1, 0.25));
         assert!((total.average() - 0.2003).abs() < 1e-9, "{}", total.average());
@@ -277,7 +367,7 @@ mod tests {
         // One that was counted before a reset breaks off behind it.
         world.statistics.reset();
         world.counted.lock().unwrap().replicas.get_mut(&ReplicaId(1)).unwrap().errors += 1;
-        let late = world.statistics.since_reset().total;
+        let late = snapshot().total;
         assert_eq!((late.requests, late.errors, late.error_rate()), (0, 1, 0.0));
     }
 }

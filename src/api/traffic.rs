@@ -8,7 +8,10 @@ use futures_util::future::BoxFuture;
 use ringmaster_proxy::OwnError;
 
 pub use super::metrics::TotalsSource;
-use super::statistics::Statistics;
+use super::{
+    others::Others,
+    statistics::{Snapshot, Statistics},
+};
 
 /// A GET that is to be routed by a key.
 #[derive(Clone, Debug)]
@@ -33,8 +36,10 @@ pub type RouteByKey =
 pub struct Traffic {
     /// What was counted since the start.
     pub totals: TotalsSource,
-    /// What was counted since the last reset.
+    /// What was counted since the last reset, by this process alone.
     pub statistics: Arc<Statistics>,
+    /// The processes that count for the same fleet, if any.
+    others: Option<Arc<Others>>,
     /// The way through.
     pub route: RouteByKey,
 }
@@ -42,6 +47,35 @@ pub struct Traffic {
 impl Traffic {
     /// Statistics of these totals begin with it.
     pub fn new(totals: TotalsSource, route: RouteByKey) -> Self {
-        Self { statistics: Arc::new(Statistics::new(Arc::clone(&totals))), totals, route }
+        let statistics = Arc::new(Statistics::new(Arc::clone(&totals)));
+        Self { statistics, others: None, totals, route }
+    }
+
+    /// The same where others carry traffic of the fleet as well.
+    pub fn beside(self, others: Others) -> Self {
+        Self { others: Some(Arc::new(others)), ..self }
+    }
+
+    /// What all processes of the fleet have counted since the last reset. An answer is in it before
+    /// the client has its first byte.
+    pub(super) async fn snapshot(&self) -> Snapshot {
+        match &self.others {
+            None => Snapshot::of(&self.statistics.since_reset(), Vec::new()),
+            Some(others) => others.snapshot(&self.statistics).await,
+        }
+    }
+
+    /// Has all processes of the fleet begin anew. It goes on when its client goes away.
+    ///
+    /// # Errors
+    /// Which process does not, in a sentence.
+    pub(super) async fn reset(&self) -> Result<(), String> {
+        let Some(others) = self.others.clone() else {
+            self.statistics.reset();
+            return Ok(());
+        };
+        let own = Arc::clone(&self.statistics);
+        let reset = tokio::spawn(async move { others.reset(&own).await });
+        reset.await.unwrap_or_else(|_| Err("this process ends".to_owned()))
     }
 }

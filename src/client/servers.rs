@@ -101,6 +101,9 @@ fn list(answer: &Value) -> String {
             let _ = writeln!(text, "    {why}");
         }
     }
+    for why in answer["incomplete"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "a part of the figures is missing: {}", word(why));
+    }
     text
 }
 
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn servers_are_listed_with_what_is_wrong_with_them() {
         let text = list(&json!({
-            "healthy_count": 1, "total_count": 3,
+            "healthy_count": 1, "total_count": 3, "incomplete": ["the balancer b: away"],
             "servers": [
                 {"name": "a", "url": "http://10.0.0.1:80", "weight": 1, "healthy": true,
                  "registered": true, "request_count": 7, "error_count": 1,
@@ -136,6 +139,7 @@ mod tests {
                 "long [::1]:8080 weight 12 drained registered 0 requests, 0 errors, 0.0 ms",
                 "connection refused",
                 "server_1 weight 1 unhealthy ours 0 requests, 0 errors, 0.0 ms",
+                "a part of the figures is missing: the balancer b: away",
             ]
         );
     }

@@ -8,12 +8,17 @@ use std::{
 };
 
 use ringmaster_core::{
-    fleet::message::{Action, Event, StopManner},
+    fleet::{
+        command::ScaleError,
+        message::{Action, Event, StopManner},
+    },
     roles::ids::Version,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Clock, Publisher, checks::Checks, leash::Leash, prober::Prober, resolver};
+use super::{
+    Clock, Publisher, checks::Checks, leash::Leash, own::OwnPorts, prober::Prober, resolver,
+};
 use crate::{driver::Driver, store::Store};
 
 pub(super) struct Executor {
@@ -24,6 +29,7 @@ pub(super) struct Executor {
     pub(super) checks: Arc<Checks>,
     pub(super) publisher: Arc<dyn Publisher>,
     pub(super) clock: Clock,
+    pub(super) own: OwnPorts,
     pub(super) events: mpsc::Sender<Event>,
     /// What is under way; aborted when this is dropped.
     pub(super) tasks: JoinSet<()>,
@@ -62,10 +68,19 @@ impl Executor {
                     Some(Event::Probed { instance, outcome })
                 });
             }
-            Action::Resolve { instance, host, port } => self.spawn(async move {
-                let result = resolver::resolve(&host, port).await;
-                Some(Event::Resolved { instance, result: result.map_err(Into::into) })
-            }),
+            Action::Resolve { instance, host, port } => {
+                let own = self.own.clone();
+                self.spawn(async move {
+                    let result = match resolver::resolve(&host, port).await {
+                        Ok(address) if own.include(address) => {
+                            let place = format!("{host}:{port} ({address})");
+                            Err(ScaleError::OwnPort(place).to_string())
+                        }
+                        result => result,
+                    };
+                    Some(Event::Resolved { instance, result: result.map_err(Into::into) })
+                });
+            }
             Action::AwaitDrain { instance } => {
                 let drained = self.publisher.drained(instance);
                 self.spawn(async move {
@@ -149,6 +164,7 @@ mod tests {
             checks: Arc::default(),
             publisher: Arc::new(Endless(Arc::clone(&waits))),
             clock: Clock::start(),
+            own: OwnPorts::default(),
             events,
             tasks: JoinSet::new(),
         };

@@ -8,6 +8,7 @@
 pub mod checks;
 mod executor;
 pub mod leash;
+pub mod own;
 pub mod prober;
 pub mod record;
 pub mod resolver;
@@ -41,6 +42,7 @@ use crate::{
 use checks::{CheckView, Checks};
 use executor::Executor;
 use leash::Leash;
+use own::OwnPorts;
 use prober::Prober;
 use record::Record;
 
@@ -76,6 +78,8 @@ pub struct Parts {
     pub record: Arc<Record>,
     /// What the data plane reports.
     pub failures: mpsc::Receiver<(InstanceId, FailureKind)>,
+    /// Where no server may be.
+    pub own: OwnPorts,
 }
 
 /// Counts from the moment it was made.
@@ -133,6 +137,7 @@ pub struct Handle {
     checks: Arc<Checks>,
     clock: Clock,
     driver: Arc<dyn Driver>,
+    own: OwnPorts,
     /// What is answered once the core has ended.
     over: ScaleError,
 }
@@ -140,6 +145,9 @@ pub struct Handle {
 impl Handle {
     /// Has a command carried out. It goes on even if the future is dropped.
     pub async fn scale(&self, request: Request) -> Answered {
+        if let Some(refused) = self.own.refuse(&request.command, &self.view()) {
+            return Answered { answer: Err(refused), view: self.view() };
+        }
         let (sender, answered) = oneshot::channel();
         // When the core has ended, the sender is dropped with the command.
         let _ = self.commands.send((request, sender)).await;
@@ -229,6 +237,7 @@ pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>
         checks: Arc::clone(&checks),
         clock: parts.clock,
         driver: Arc::clone(&parts.driver),
+        own: parts.own.clone(),
         over: match parts.leash.is_unlimited() {
             true => ScaleError::ShuttingDown,
             false => ScaleError::Unfinished(
@@ -265,8 +274,8 @@ async fn run(
 ) {
     let (event_sender, mut events) = mpsc::channel(EVENTS_MAX);
     let (signal_sender, mut signals) = mpsc::channel(EVENTS_MAX);
-    let Parts { supervisor, clock, driver, store, leash, prober, publisher, record, mut failures } =
-        parts;
+    let Parts { supervisor, clock, driver, store, leash, prober, publisher, record, .. } = parts;
+    let (mut failures, own) = (parts.failures, parts.own);
     let table = supervisor.table();
     publisher.publish(table.clone());
     let watched = Arc::clone(&driver);
@@ -279,6 +288,7 @@ async fn run(
         checks: Arc::clone(&checks),
         publisher: Arc::clone(&publisher),
         clock,
+        own,
         events: event_sender,
         tasks: JoinSet::new(),
     };

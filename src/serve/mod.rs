@@ -6,7 +6,7 @@ mod signals;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -31,7 +31,7 @@ use crate::{
         traffic::{KeyedGet, TotalsSource, Traffic},
     },
     config::{self, Config, DriverKind, MountGroup, Secret, StoreKind},
-    control::{self, Clock, Handle, Parts, Publisher, leash::Leash, record::Record},
+    control::{self, Clock, Handle, Parts, Publisher, leash::Leash, own::OwnPorts, record::Record},
     driver::{
         Driver,
         docker::{DockerConfig, DockerDriver},
@@ -83,7 +83,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
-    let admin = bind_admin(&config).await?;
+    let (admin, admin_address) = bind_admin(&config).await?;
     Workers::check_address(&config.proxy)?;
     // What is refused is said in one line, and nothing before it.
     announce(&config, &warnings);
@@ -103,6 +103,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
         publisher: Arc::new(routes.clone()),
         record: Arc::new(Record::default()),
         failures: failure_receiver,
+        own: OwnPorts::new(Some(config.proxy.listen), admin_address),
     });
     // Both ports can be ours: only now may anything be started.
     let control = tokio::spawn(control);
@@ -110,8 +111,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     let counting = Arc::<OnceLock<Counting>>::default();
     let traffic = later(&counting);
     let mounted = traffic_router(&handle, &traffic, &config);
-    let router = api::admin::router(handle.clone(), traffic, admin_guard(&config, docker));
-    let admin_address = admin.local_addr()?;
+    let router = api::admin::router(handle.clone(), traffic, admin_guard(&config, docker, None));
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
 
     let may_listen = tokio::time::timeout_at(listens_by, handle.until(|view| view.may_listen));
@@ -148,8 +148,9 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     result
 }
 
-async fn bind_admin(config: &Config) -> anyhow::Result<TcpListener> {
+async fn bind_admin(config: &Config) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let bound = TcpListener::bind(config.admin).await;
+    let bound = bound.and_then(|bound| bound.local_addr().map(|address| (bound, address)));
     bound.with_context(|| format!("cannot listen on {} (`admin`)", config.admin))
 }
 
@@ -323,9 +324,15 @@ fn settings_of(config: &Config, seed: u64) -> Settings {
     }
 }
 
-fn admin_guard(config: &Config, docker: Option<Arc<DockerDriver>>) -> AdminGuard {
+/// `called`: the HOST:PORT that other processes of the fleet reach it by; else what is advertised.
+fn admin_guard(
+    config: &Config,
+    docker: Option<Arc<DockerDriver>>,
+    called: Option<&str>,
+) -> AdminGuard {
     let access = &config.access;
-    let advertised = config.advertise.as_deref().and_then(|place| Some(place.rsplit_once(':')?.0));
+    let advertised = called.or(config.advertise.as_deref());
+    let advertised = advertised.and_then(|place| Some(place.rsplit_once(':')?.0));
     // An address needs no name.
     let advertised = advertised.filter(|host| api::guard::is_host_name(host)).map(str::to_owned);
     let names: Vec<String> = access.admin_hosts.iter().cloned().chain(advertised).collect();

@@ -24,10 +24,11 @@ use super::{
     later, mounted, settings_of, text_of, traffic_guard,
 };
 use crate::{
-    api::{follow, relay::Relay, shared::Shared},
+    api::{follow, others::Others, peers::Peers, relay::Relay, shared::Shared, traffic},
     config::{self, Config},
     control::{
         Clock, Handle,
+        own::OwnPorts,
         record::Record,
         roles::{Mode, Roles, Supervision, Traffic, Wiring},
     },
@@ -70,16 +71,16 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     };
     // A balancer has no driver: what strangers reach holds no power over the machine.
     let store = open_store(&config, Arc::clone(&address), timing)?;
+    let (admin, admin_address) = bind_admin(&config).await?;
     let (supervision, docker) = supervision_of(&config, &store)?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let admin = bind_admin(&config).await?;
     if role.carries_traffic() {
         Workers::check_address(&config.proxy)?;
     }
-    let admin_address = admin.local_addr()?;
     let token = text_of(config.access.admin_token.as_ref());
     let me = holder_of(&config, admin_address, token.as_deref());
-    let relay = Relay::new(&config.fleet, token.as_deref())?;
+    let peers = Peers::new(&config.fleet, token.as_deref())?;
+    let guard = admin_guard(&config, docker, Some(&me.admin));
     announce(&config, &warnings);
     tracing::info!("role {}, the store is {}", role.name(), address.describe());
 
@@ -88,11 +89,12 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
     let traffic =
         routes.clone().map(|routes| (Arc::new(routes) as Arc<dyn Traffic>, failure_receiver));
-    let wiring = Wiring { me, store, clock, timing, traffic, supervision };
+    let own = OwnPorts::new(role.carries_traffic().then_some(config.proxy.listen), admin_address);
+    let wiring = Wiring { me, store, clock, timing, traffic, supervision, own };
     let roles = Arc::new(Roles::start(wiring));
     let counting = Arc::default();
-    let shared = Shared { roles: Arc::clone(&roles), traffic: later(&counting), relay };
-    let admin_router = follow::admin_router(&shared, admin_guard(&config, docker));
+    let shared = shared_of(&roles, later(&counting), peers);
+    let admin_router = follow::admin_router(&shared, guard);
     let admin_server = tokio::spawn(crate::api::listener::serve(admin, admin_router));
 
     let mut workers = None;
@@ -127,6 +129,11 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     end(&config, &roles, workers, &mut signals).await;
     admin_server.abort();
     Ok(())
+}
+
+fn shared_of(roles: &Arc<Roles>, traffic: traffic::Traffic, peers: Peers) -> Shared {
+    let others = Others::new(Arc::clone(roles), peers.clone());
+    Shared { roles: Arc::clone(roles), traffic: traffic.beside(others), relay: Relay::new(peers) }
 }
 
 /// Who a process is for the others. Where a token is set, it is proven.

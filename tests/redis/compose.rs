@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -13,7 +13,7 @@ use std::{
 use crate::{
     docker::{self, docker, engine, random_name},
     docker_support::{beside_others, image},
-    harness::{eventually, page, skip},
+    harness::{eventually, get, page, skip, try_ask},
 };
 
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
@@ -222,4 +222,18 @@ fn seed_002_the_page_of_the_example_is_true_in_containers() {
         let change = format!(r#"{{"backend_id":"backend2","status":"{status}"}}"#);
         eventually(&format!("it is published as {status}"), || heard.has(&change));
     }
+    // A supervisor without traffic adds up what its balancers count, by the names of containers.
+    let at = |key: &str| SocketAddr::from(([127, 0, 0, 1], project.setting(key).parse().unwrap()));
+    let token = [("authorization", "Bearer change-me")];
+    let total = || {
+        let stats = try_ask(at("ADMIN_PORT_2"), "GET", "/api/stats", &token, "").ok()?;
+        let figures = (stats.status == 200).then(|| stats.json())?;
+        figures.get("incomplete").is_none().then(|| figures["total_requests"].as_u64())?
+    };
+    eventually("all processes answer", || total().is_some());
+    let before = total().unwrap();
+    for port in ["PORT", "PORT", "PORT", "PORT_2"] {
+        assert_eq!(get(at(port), "/home").status, 200);
+    }
+    assert_eq!(total(), Some(before + 4));
 }

@@ -17,4 +17,5 @@ mod lost;
 mod reports;
 mod server;
 mod shared;
+mod statistics;
 mod takeover;

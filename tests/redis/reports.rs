@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// A balancer that only says that it is one.
-struct Pretended {
+pub(crate) struct Pretended {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pretended {
     /// `says`: its table, ring and open requests, as on the wire.
-    fn start(redis: &RedisServer, fleet: &str, says: String) -> Self {
+    pub(crate) fn start(redis: &RedisServer, fleet: &str, says: String) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (is_over, address) = (Arc::clone(&stop), redis.address);
         let channel = format!("ringmaster:{{{fleet}}}:reports");
@@ -40,7 +40,7 @@ impl Pretended {
         Self { stop, thread: Some(thread) }
     }
 
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.end();
     }
 

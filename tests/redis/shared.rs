@@ -87,8 +87,19 @@ impl Fleet {
 
     /// The command of a process with a state directory of its own.
     pub(crate) fn command(&self, process: &str, role: &str, store: &str) -> Command {
+        self.command_at(process, role, store, "127.0.0.1:0")
+    }
+
+    /// The same with an address for traffic.
+    pub(crate) fn command_at(
+        &self,
+        process: &str,
+        role: &str,
+        store: &str,
+        listen: &str,
+    ) -> Command {
         let mut command = self.home.program();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", listen, "--admin", "127.0.0.1:0"]);
         command.args(["--fleet", self.name(), "--workers", "1", "--driver", "static"]);
         command.args(["--role", role, "--store", store]);
         command.arg("--state-dir").arg(self.home.path(process));
@@ -102,8 +113,13 @@ impl Fleet {
 
     /// The command of a process that takes its replicas from the list of backends.
     pub(crate) fn command_with_backends(&self, process: &str) -> Command {
+        self.command_with_backends_at(process, "127.0.0.1:0")
+    }
+
+    /// The same with an address for traffic.
+    pub(crate) fn command_with_backends_at(&self, process: &str, listen: &str) -> Command {
         let mut command = self.home.program();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", listen, "--admin", "127.0.0.1:0"]);
         command.args(["--fleet", self.name(), "--workers", "1", "--driver", "static"]);
         command.args(["--store", &self.redis.url(), "--backends", "--policy", "round_robin"]);
         command.args(["--heartbeat-path", "/health", "--heartbeat-misses", "1"]);

@@ -50,12 +50,12 @@ impl HistogramTotals {
         self.micros += micros;
     }
 
-    /// Takes the observations of another one in.
+    /// Takes the observations of another one in, which may be what another process says.
     pub fn merge(&mut self, other: &Self) {
         for (sum, class) in self.classes.iter_mut().zip(other.classes) {
-            *sum += class;
+            *sum = sum.saturating_add(class);
         }
-        self.micros += other.micros;
+        self.micros = self.micros.saturating_add(other.micros);
     }
 
     /// The observations that were not there yet in an earlier state of the same.
@@ -70,16 +70,16 @@ impl HistogramTotals {
 
     /// All observations.
     pub fn count(&self) -> u64 {
-        self.classes.iter().sum()
+        self.classes.iter().fold(0, |sum, class| sum.saturating_add(*class))
     }
 
     /// The upper bound in microseconds of the class in which this part (0 to 1) of the observations
     /// is reached. `None` without observations, or beyond the last bound.
     pub fn quantile(&self, part: f64) -> Option<u64> {
         let wanted = (self.count() as f64 * part).ceil().max(1.0) as u64;
-        let mut seen = 0;
+        let mut seen: u64 = 0;
         let class = self.classes.iter().position(|class| {
-            seen += class;
+            seen = class.saturating_add(seen);
             seen >= wanted
         });
         BOUNDS_MICROS.get(class?).copied()

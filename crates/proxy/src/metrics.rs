@@ -179,7 +179,7 @@ impl ReplicaTotals {
 
     /// Takes what another one counted in.
     pub fn merge(&mut self, other: &Self) {
-        self.errors += other.errors;
+        self.errors = self.errors.saturating_add(other.errors);
         self.times.merge(&other.times);
     }
 

@@ -1,4 +1,5 @@
-//! What clients got from the servers since the last reset: `GET /api/stats`, `GET /api/metrics`.
+//! What clients got from the servers since the last reset, by all processes of the fleet:
+//! `GET /api/stats`, `GET /api/metrics`.
 //! Times are seconds until the response began; they are 0 where there was none, as the rates.
 
 use std::time::SystemTime;
@@ -20,6 +21,9 @@ struct Sums {
     /// Of the requests, those that no server answered.
     unanswered: u64,
     timestamp: f64,
+    /// Processes of the fleet whose part is missing, each in a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    incomplete: Vec<String>,
 }
 
 impl Sums {
@@ -41,6 +45,7 @@ impl Sums {
             },
             unanswered: snapshot.unanswered,
             timestamp: wire::timestamp(SystemTime::now()),
+            incomplete: snapshot.incomplete.clone(),
         }
     }
 }

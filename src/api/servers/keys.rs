@@ -22,6 +22,7 @@ use super::{
 };
 use crate::api::{
     request::{self, Refused},
+    statistics::Snapshot,
     traffic::{KeyedGet, Traffic},
     wire::say_when,
 };
@@ -58,21 +59,24 @@ async fn lookup(
     key: Result<Path<String>, PathRejection>,
 ) -> Response {
     match key {
-        Ok(Path(key)) => Json(looked_up(&servers, &servers.handle.view(), &key)).into_response(),
+        Ok(Path(key)) => {
+            let snapshot = servers.traffic.snapshot().await;
+            Json(looked_up(&servers, &servers.handle.view(), &snapshot, &key)).into_response()
+        }
         Err(error) => Refused::bad(error.body_text()).into_error(),
     }
 }
 
-fn looked_up(servers: &Servers, view: &FleetView, key: &str) -> Value {
+fn looked_up(servers: &Servers, view: &FleetView, snapshot: &Snapshot, key: &str) -> Value {
     let ring = &view.ring.ring;
     let slot = ring.slot_of(key.as_bytes());
-    let servers = servers.servers(view);
+    let servers = servers.all(view, snapshot);
     // The replicas of a view are in the order of the ring's members.
     let order = ring.preference(slot).map(|member| member.0 as usize);
     let candidates: Vec<Candidate> = order
-        .filter_map(|at| Some(Candidate::of(view.replicas.get(at)?, servers.get(at)?.clone())))
+        .filter_map(|at| Some(Candidate::of(view.replicas.get(at)?, servers.get(at)?.0.clone())))
         .collect();
-    json!({
+    let mut body = json!({
         "key": key,
         "hash": ring.settings().hash.name(),
         "hash_value": ring.settings().hash.hash(key.as_bytes()),
@@ -80,7 +84,11 @@ fn looked_up(servers: &Servers, view: &FleetView, key: &str) -> Value {
         "owner": candidates.first().map(|owner| &owner.server.name),
         "selected_server": candidates.iter().find(|candidate| candidate.in_service),
         "candidate_servers": candidates,
-    })
+    });
+    if !snapshot.incomplete.is_empty() {
+        body["incomplete"] = snapshot.incomplete.clone().into();
+    }
+    body
 }
 
 /// What a server is told of the request that asks for a route. No credentials: those of this port

@@ -3,6 +3,7 @@
 use axum::{
     Json, Router,
     extract::{Path, State, rejection::PathRejection},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::{any, delete, post},
 };
@@ -56,8 +57,10 @@ async fn reset(State(servers): State<Servers>, parameters: Parsed) -> Response {
     if let Err(refused) = request::no_parameters(&parameters) {
         return refused.into_error();
     }
-    servers.traffic.statistics.reset();
-    Json(json!({ "message": "Statistics reset successfully" })).into_response()
+    match servers.traffic.reset().await {
+        Ok(()) => Json(json!({ "message": "Statistics reset successfully" })).into_response(),
+        Err(why) => wire::error(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
 }
 
 async fn wrong_method_post() -> Response {

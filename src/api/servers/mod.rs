@@ -22,7 +22,7 @@ use figures::{MetricsWire, StatsWire};
 pub(super) use keys::{route, wrong_method_route};
 use state::Servers;
 
-use super::{ring, traffic::Traffic};
+use super::{ring, statistics::Snapshot, traffic::Traffic};
 use crate::control::Handle;
 
 /// The routes: `/api/servers`, `/api/health` and what else is asked of servers, `/api/ring`, and
@@ -43,17 +43,18 @@ pub fn router(handle: Handle, traffic: Traffic) -> Router {
 }
 
 async fn health(State(servers): State<Servers>) -> Response {
-    wire::health(&servers.servers(&servers.handle.view()))
+    // Of what was counted nothing is told.
+    wire::health(&servers.all(&servers.handle.view(), &Snapshot::default()))
 }
 
 async fn stats(State(servers): State<Servers>) -> Response {
-    let snapshot = servers.traffic.statistics.since_reset();
+    let snapshot = servers.traffic.snapshot().await;
     let all = servers.all(&servers.handle.view(), &snapshot);
     Json(StatsWire::of(&all, &snapshot)).into_response()
 }
 
 async fn metrics(State(servers): State<Servers>) -> Response {
-    let snapshot = servers.traffic.statistics.since_reset();
+    let snapshot = servers.traffic.snapshot().await;
     let all = servers.all(&servers.handle.view(), &snapshot);
     Json(MetricsWire::of(&all, &snapshot)).into_response()
 }

@@ -14,9 +14,12 @@ use serde_json::json;
 use super::{
     parse::{self, Change},
     state::{self, Outcome, Servers},
-    wire::{self, ListWire},
+    wire::{self, ListWire, OneWire},
 };
-use crate::api::request::{self, Parsed, Refused, shortened};
+use crate::api::{
+    request::{self, Parsed, Refused, shortened},
+    statistics::Snapshot,
+};
 
 /// The name in a path.
 type Named = Result<Path<String>, PathRejection>;
@@ -33,16 +36,24 @@ pub(super) fn router() -> Router<Servers> {
 }
 
 async fn list(State(servers): State<Servers>) -> Response {
-    Json(ListWire::of(servers.servers(&servers.handle.view()))).into_response()
+    let snapshot = servers.traffic.snapshot().await;
+    let all = servers.all(&servers.handle.view(), &snapshot);
+    Json(ListWire::of(all, snapshot.incomplete)).into_response()
 }
 
 async fn show(State(servers): State<Servers>, name: Named) -> Response {
-    answer(text(name).and_then(|name| {
-        let view = servers.handle.view();
-        let replica = wire::replica_named(&view, &name);
-        let replica = replica.ok_or_else(|| Refused::NotFound(name.clone()))?;
-        Ok(Json(servers.server(replica)).into_response())
-    }))
+    answer(
+        async {
+            let name = text(name)?;
+            let snapshot = servers.traffic.snapshot().await;
+            let view = servers.handle.view();
+            let replica = wire::replica_named(&view, &name);
+            let replica = replica.ok_or_else(|| Refused::NotFound(name.clone()))?;
+            let (server, _) = servers.counted(replica, &snapshot);
+            Ok(Json(OneWire { server, incomplete: snapshot.incomplete }).into_response())
+        }
+        .await,
+    )
 }
 
 /// Registers a server. Also `POST /manage/servers`.
@@ -63,7 +74,8 @@ pub(super) async fn register(
             let server = wire::replica_named(&view, name.as_str());
             let body = json!({
                 "message": format!("Server {name} added successfully"),
-                "server": server.map(|replica| servers.server(replica)),
+                // It has answered nothing yet.
+                "server": server.map(|one| servers.counted(one, &Snapshot::default()).0),
             });
             Ok((StatusCode::CREATED, Json(body)).into_response())
         }

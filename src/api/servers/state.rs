@@ -39,18 +39,7 @@ impl FromRef<Servers> for Traffic {
 }
 
 impl Servers {
-    /// One replica of a view as a server.
-    pub(super) fn server(&self, replica: &ReplicaView) -> ServerWire {
-        self.counted(replica, &self.traffic.statistics.since_reset()).0
-    }
-
-    /// All of a view, in the order they joined.
-    pub(super) fn servers(&self, view: &FleetView) -> Vec<ServerWire> {
-        let all = self.all(view, &self.traffic.statistics.since_reset());
-        all.into_iter().map(|(server, _)| server).collect()
-    }
-
-    /// All of a view with what they served.
+    /// All of a view with what they served, in the order they joined.
     pub(super) fn all(
         &self,
         view: &FleetView,
@@ -59,7 +48,8 @@ impl Servers {
         view.replicas.iter().map(|replica| self.counted(replica, snapshot)).collect()
     }
 
-    fn counted(
+    /// One replica of a view as a server, with what it served.
+    pub(super) fn counted(
         &self,
         replica: &ReplicaView,
         snapshot: &Snapshot,

@@ -135,6 +135,16 @@ impl ServerWire {
     }
 }
 
+/// `GET /api/servers/{name}`.
+#[derive(Serialize)]
+pub(super) struct OneWire {
+    #[serde(flatten)]
+    pub(super) server: ServerWire,
+    /// See [`ListWire`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) incomplete: Vec<String>,
+}
+
 /// `GET /api/servers`.
 #[derive(Serialize)]
 pub(super) struct ListWire {
@@ -142,25 +152,32 @@ pub(super) struct ListWire {
     total_count: usize,
     healthy_count: usize,
     timestamp: f64,
+    /// Processes of the fleet whose part of what was counted is missing, each in a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    incomplete: Vec<String>,
 }
 
-fn healthy(servers: &[ServerWire]) -> usize {
-    servers.iter().filter(|server| server.healthy).count()
+/// Servers with what they served.
+type Counted = (ServerWire, ServerStatistics);
+
+fn healthy(servers: &[Counted]) -> usize {
+    servers.iter().filter(|(server, _)| server.healthy).count()
 }
 
 impl ListWire {
-    pub(super) fn of(servers: Vec<ServerWire>) -> Self {
+    pub(super) fn of(servers: Vec<Counted>, incomplete: Vec<String>) -> Self {
         Self {
             total_count: servers.len(),
             healthy_count: healthy(&servers),
-            servers,
+            servers: servers.into_iter().map(|(server, _)| server).collect(),
             timestamp: timestamp(SystemTime::now()),
+            incomplete,
         }
     }
 }
 
 /// `GET /api/health`: 503 where no server is healthy.
-pub(super) fn health(servers: &[ServerWire]) -> Response {
+pub(super) fn health(servers: &[Counted]) -> Response {
     let healthy = healthy(servers);
     let mut body = json!({
         "status": if healthy > 0 { "healthy" } else { "unhealthy" },

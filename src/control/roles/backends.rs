@@ -1,11 +1,15 @@
 //! Backends that others list in the store are registered servers of the fleet: they come and go as
 //! they do there, and what our checks say of them is written back, when it changes.
+//!
+//! To register and to remove may take as long as a drain. Meanwhile what is told of other backends
+//! takes effect; what is told of those that are under way waits for them.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use ringmaster_core::fleet::{
     command::{Request, ScaleCommand, ScaleError},
     ids::ReplicaName,
@@ -38,6 +42,29 @@ pub(super) struct Mirror {
     echoes: VecDeque<(ReplicaName, bool)>,
     /// Why a backend could not be registered, as it was last told.
     refused: BTreeMap<ReplicaName, String>,
+    /// The changes that are under way; the core carries out one at a time, so more would not help.
+    changes: Option<Changes>,
+    /// Whether others have to be changed when they are done.
+    has_more: bool,
+}
+
+/// Changes of who there is, and where, that are under way.
+struct Changes {
+    names: BTreeSet<ReplicaName>,
+    /// What was said of them meanwhile.
+    marks: BTreeMap<ReplicaName, bool>,
+    outcome: BoxFuture<'static, Outcome>,
+}
+
+/// Why backends could not be registered or changed; `None`: they were.
+type Outcome = Vec<(ReplicaName, Option<ScaleError>)>;
+
+/// What came of the changes, when they are done.
+async fn done(changes: &mut Option<Changes>) -> Outcome {
+    match changes {
+        Some(changes) => changes.outcome.as_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What has to be done for the fleet to have the listed backends.
@@ -46,14 +73,22 @@ struct Difference {
     added: Vec<Registration>,
     changed: Vec<(ReplicaName, ServerChange)>,
     removed: Vec<ReplicaName>,
-    /// Of those that stay.
+    /// Of those of which something else was said before.
     marked: Vec<(ReplicaName, bool)>,
 }
 
 impl Mirror {
     pub(super) fn new(store: RedisStore, handle: Handle, leash: Leash) -> Self {
-        let (said, refused) = (BTreeMap::new(), BTreeMap::new());
-        Self { store, handle, leash, said, echoes: VecDeque::new(), refused }
+        Self {
+            store,
+            handle,
+            leash,
+            said: BTreeMap::new(),
+            echoes: VecDeque::new(),
+            refused: BTreeMap::new(),
+            changes: None,
+            has_more: false,
+        }
     }
 
     /// Until it is dropped with its term.
@@ -77,6 +112,7 @@ impl Mirror {
                     // The store's own task has ended, which is the end of the process.
                     None => return,
                 },
+                outcome = done(&mut self.changes) => self.changed(outcome).await,
                 _ = reads.tick() => self.read().await,
                 changed = views.changed() => if changed.is_err() { return },
             }
@@ -91,12 +127,43 @@ impl Mirror {
             return;
         }
         let (name, is_healthy) = told;
-        if !ours(&self.handle.view()).any(|(replica, _)| replica.name == name) {
+        if self.waits(&name, is_healthy) {
+            self.said.insert(name, is_healthy);
+            return;
+        }
+        if !is_held(&self.handle.view(), &name) {
             // A new one, perhaps; the list says it.
             return self.read().await;
         }
         self.said.insert(name.clone(), is_healthy);
-        self.mark(name, is_healthy).await;
+        mark(&self.handle, name, is_healthy).await;
+    }
+
+    fn is_changing(&self, name: &ReplicaName) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.names.contains(name))
+    }
+
+    /// Keeps what is said of a backend until its change is done, if one is under way.
+    fn waits(&mut self, name: &ReplicaName, is_healthy: bool) -> bool {
+        let changes = self.changes.as_mut().filter(|changes| changes.names.contains(name));
+        changes.map(|changes| changes.marks.insert(name.clone(), is_healthy)).is_some()
+    }
+
+    async fn changed(&mut self, outcome: Outcome) {
+        for (name, error) in outcome {
+            self.refused(&name, error);
+        }
+        let marks = self.changes.take().map(|changes| changes.marks).unwrap_or_default();
+        let view = self.handle.view();
+        // What could not be registered, or is gone, cannot be marked.
+        for (name, is_healthy) in marks {
+            if is_held(&view, &name) {
+                mark(&self.handle, name, is_healthy).await;
+            }
+        }
+        if std::mem::take(&mut self.has_more) {
+            self.read().await;
+        }
     }
 
     async fn read(&mut self) {
@@ -114,35 +181,33 @@ impl Mirror {
                 return;
             }
         }
-        let difference = difference(&found, &view, &self.said);
+        let Difference { added, changed, removed, marked } = difference(&found, &view, &self.said);
+        self.begin(added, changed, removed);
+        for (name, is_healthy) in marked {
+            if !self.waits(&name, is_healthy) && is_held(&view, &name) {
+                mark(&self.handle, name, is_healthy).await;
+            }
+        }
         let listed = found.listed.iter();
         self.said = listed.filter_map(|(n, b)| Some((n.clone(), b.is_healthy?))).collect();
         self.refused.retain(|name, _| found.listed.contains_key(name));
-        if !difference.removed.is_empty() {
-            let (n, names) = (difference.removed.len(), difference.removed);
-            self.ask(ScaleCommand::Remove { n, names }).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "backends that are listed no more could not be removed");
-            });
-        }
-        for (name, change) in difference.changed {
-            let asked = self.ask(ScaleCommand::ChangeServer { name: name.clone(), change }).await;
-            self.refused(&name, asked.err());
-        }
-        self.register(difference.added).await;
-        for (name, is_healthy) in difference.marked {
-            self.mark(name, is_healthy).await;
-        }
     }
 
-    /// All at once; only where one of them is refused, each by itself.
-    async fn register(&mut self, added: Vec<Registration>) {
-        if added.is_empty() || self.ask(ScaleCommand::Register(added.clone())).await.is_ok() {
-            return;
-        }
-        for one in added {
-            let name = one.name.clone();
-            let asked = self.ask(ScaleCommand::Register(vec![one])).await;
-            self.refused(&name, asked.err());
+    /// Begins to change who there is, unless that is under way: then what is missing comes later.
+    fn begin(
+        &mut self,
+        added: Vec<Registration>,
+        changed: Vec<(ReplicaName, ServerChange)>,
+        removed: Vec<ReplicaName>,
+    ) {
+        let names = added.iter().map(|one| &one.name).chain(changed.iter().map(|(name, _)| name));
+        let names: BTreeSet<ReplicaName> = names.chain(&removed).cloned().collect();
+        if let Some(running) = &self.changes {
+            self.has_more |= !names.is_subset(&running.names);
+        } else if !names.is_empty() {
+            let outcome = change(self.handle.clone(), added, changed, removed);
+            let (marks, outcome) = (BTreeMap::new(), Box::pin(outcome));
+            self.changes = Some(Changes { names, marks, outcome });
         }
     }
 
@@ -157,24 +222,12 @@ impl Mirror {
         }
     }
 
-    async fn mark(&self, name: ReplicaName, is_healthy: bool) {
-        let asked = self.ask(ScaleCommand::SetHealth { name: name.clone(), is_healthy }).await;
-        if let Err(error) = asked {
-            tracing::warn!("what is said of the backend '{name}' has no effect: {error}");
-        }
-    }
-
-    async fn ask(&self, command: ScaleCommand) -> Result<(), ScaleError> {
-        let answered = self.handle.scale(Request { command, dry_run: false }).await;
-        answered.answer.map(|_| ())
-    }
-
     async fn write_verdicts(&mut self) {
         let view = self.handle.view();
         for (replica, _) in ours(&view) {
             let Some(verdict) = verdict(replica) else { continue };
             let name = &replica.name;
-            if self.said.get(name) == Some(&verdict) {
+            if self.said.get(name) == Some(&verdict) || self.is_changing(name) {
                 continue;
             }
             if !self.leash.may_act() {
@@ -197,6 +250,54 @@ impl Mirror {
     }
 }
 
+async fn ask(handle: &Handle, command: ScaleCommand) -> Result<(), ScaleError> {
+    let answered = handle.scale(Request { command, dry_run: false }).await;
+    answered.answer.map(|_| ())
+}
+
+async fn mark(handle: &Handle, name: ReplicaName, is_healthy: bool) {
+    let command = ScaleCommand::SetHealth { name: name.clone(), is_healthy };
+    if let Err(error) = ask(handle, command).await {
+        tracing::warn!("what is said of the backend '{name}' has no effect: {error}");
+    }
+}
+
+/// First those that are gone: another one may be at their place.
+async fn change(
+    handle: Handle,
+    added: Vec<Registration>,
+    changed: Vec<(ReplicaName, ServerChange)>,
+    removed: Vec<ReplicaName>,
+) -> Outcome {
+    if !removed.is_empty() {
+        let command = ScaleCommand::Remove { n: removed.len(), names: removed };
+        ask(&handle, command).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "backends that are listed no more could not be removed");
+        });
+    }
+    let mut outcome = Vec::new();
+    for (name, change) in changed {
+        let command = ScaleCommand::ChangeServer { name: name.clone(), change };
+        outcome.push((name, ask(&handle, command).await.err()));
+    }
+    outcome.extend(register(&handle, added).await);
+    outcome
+}
+
+/// All at once; only where one of them is refused, each by itself.
+async fn register(handle: &Handle, added: Vec<Registration>) -> Outcome {
+    let is_empty = added.is_empty();
+    if is_empty || ask(handle, ScaleCommand::Register(added.clone())).await.is_ok() {
+        return added.into_iter().map(|one| (one.name, None)).collect();
+    }
+    let mut outcome = Vec::new();
+    for one in added {
+        let name = one.name.clone();
+        outcome.push((name, ask(handle, ScaleCommand::Register(vec![one])).await.err()));
+    }
+    outcome
+}
+
 /// The replicas that were found in the store.
 fn ours(view: &FleetView) -> impl Iterator<Item = (&ReplicaView, &Server)> {
     let server = |replica: &ReplicaView| replica.server.as_ref().map(|s| s.source);
@@ -204,6 +305,10 @@ fn ours(view: &FleetView) -> impl Iterator<Item = (&ReplicaView, &Server)> {
         .iter()
         .filter(move |replica| server(replica) == Some(Source::Store))
         .filter_map(|replica| Some((replica, replica.server.as_ref()?)))
+}
+
+fn is_held(view: &FleetView, name: &ReplicaName) -> bool {
+    ours(view).any(|(replica, _)| &replica.name == name)
 }
 
 /// What our checks say; `None`: nothing yet.
@@ -225,6 +330,11 @@ fn difference(
         ours(view).map(|(replica, server)| (&replica.name, server)).collect();
     let mut difference = Difference::default();
     for (name, backend) in &found.listed {
+        if let (Some(is_healthy), Some(before)) = (backend.is_healthy, said.get(name))
+            && is_healthy != *before
+        {
+            difference.marked.push((name.clone(), is_healthy));
+        }
         let Some(server) = held.get(name) else {
             let server = backend.server.clone();
             difference.added.push(Registration { name: name.clone(), weight: 1, server });
@@ -234,11 +344,6 @@ fn difference(
             let (host, port) = (backend.server.host.clone(), backend.server.port);
             let change = ServerChange { host: Some(host), port: Some(port), weight: None };
             difference.changed.push((name.clone(), change));
-        }
-        if let (Some(is_healthy), Some(before)) = (backend.is_healthy, said.get(name))
-            && is_healthy != *before
-        {
-            difference.marked.push((name.clone(), is_healthy));
         }
     }
     let is_gone =

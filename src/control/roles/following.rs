@@ -10,7 +10,7 @@ use ringmaster_core::{
     fleet::{ids::InstanceId, message::FailureKind},
     roles::{
         acknowledgements::{INSTANCES_MAX, Report},
-        ids::{ProcessId, Version},
+        ids::{Holder, Version},
         publication::{Followed, Follower},
     },
 };
@@ -120,7 +120,7 @@ pub(super) async fn keep(store: Arc<dyn Store>, mut in_force: watch::Receiver<In
 /// Says how this balancer is.
 pub(super) struct Reporter {
     pub(super) store: Arc<dyn Store>,
-    pub(super) id: ProcessId,
+    pub(super) me: Holder,
     pub(super) local: Arc<Local>,
     pub(super) traffic: Arc<dyn Traffic>,
     /// Failed requests, for the supervisor.
@@ -205,11 +205,13 @@ impl Reporter {
         }
         let publication = acknowledged.publication.as_ref();
         Report {
-            balancer: self.id.clone(),
+            balancer: self.me.id.clone(),
             number,
             acknowledged: acknowledged.version(),
             digest: publication.map_or(0, |publication| publication.table().ring.digest()),
             in_flight,
+            admin: Some(Arc::clone(&self.me.admin)),
+            authenticator: self.me.authenticator.clone(),
         }
     }
 }

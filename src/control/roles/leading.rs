@@ -37,7 +37,9 @@ use super::{
     publishing::{self, Fanout, Shared},
 };
 use crate::{
-    control::{self, Clock, Handle, Parts, leash::Leash, prober::Prober, record::Record},
+    control::{
+        self, Clock, Handle, Parts, leash::Leash, own::OwnPorts, prober::Prober, record::Record,
+    },
     driver::Driver,
     store::{Heard, Loaded, Store, StoreError, redis::RedisStore},
 };
@@ -97,6 +99,12 @@ impl Term {
         heard.all().map(view).collect()
     }
 
+    /// Whether each balancer that lives has had the time to be heard in this term.
+    pub fn hears_all(&self) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.as_ref().is_some_and(|heard| heard.hears_all(self.clock.now()))
+    }
+
     /// Whether its tables are in force yet; until then the last one of the term before is.
     pub fn is_in_force(&self) -> bool {
         self.fanout.is_open()
@@ -128,6 +136,7 @@ pub(super) struct Leading {
     pub(super) prober: Prober,
     pub(super) record: Arc<Record>,
     pub(super) backends: Option<RedisStore>,
+    pub(super) own: OwnPorts,
     /// Where failed requests go while a term lasts.
     pub(super) failures: Arc<ArcSwapOption<mpsc::Sender<(InstanceId, FailureKind)>>>,
     pub(super) mode: watch::Sender<Mode>,
@@ -199,6 +208,7 @@ impl Leading {
             publisher: Arc::new(Shared(Arc::clone(&fanout))),
             record: Arc::clone(&self.record),
             failures: failure_receiver,
+            own: self.own.clone(),
         });
         let term = Term {
             handle: handle.clone(),

@@ -1,14 +1,18 @@
 //! What this process routes by, and how far its workers are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ringmaster_core::{
-    fleet::ids::InstanceId,
+    fleet::{ids::InstanceId, table::RoutingTable},
     roles::{ids::Version, publication::Publication},
 };
 use tokio::sync::watch;
 
-use crate::control::Publisher;
+use crate::control::{Publisher, own::OwnPorts};
 
 /// The data plane of a process that takes part in a shared fleet.
 pub trait Traffic: Publisher {
@@ -42,12 +46,16 @@ impl InForce {
 pub struct Local {
     traffic: Option<Arc<dyn Traffic>>,
     in_force: watch::Sender<InForce>,
+    own: OwnPorts,
+    /// Whether the addresses of the last table are ports of this process.
+    are_own: Mutex<BTreeMap<SocketAddr, bool>>,
 }
 
 impl Local {
     /// A process without a table. `traffic`: its data plane, if it has one.
-    pub(super) fn new(traffic: Option<Arc<dyn Traffic>>) -> Self {
-        Self { traffic, in_force: watch::Sender::new(InForce::default()) }
+    pub(super) fn new(traffic: Option<Arc<dyn Traffic>>, own: OwnPorts) -> Self {
+        let in_force = watch::Sender::new(InForce::default());
+        Self { traffic, in_force, own, are_own: Mutex::default() }
     }
 
     pub(super) fn traffic(&self) -> Option<&Arc<dyn Traffic>> {
@@ -70,12 +78,38 @@ impl Local {
             let is_newer = publication.version() > in_force.version();
             if is_newer {
                 if let Some(traffic) = &self.traffic {
-                    traffic.publish(publication.table().clone());
+                    traffic.publish(self.without_own(publication.table().clone()));
                     in_force.number = traffic.number();
                 }
                 in_force.publication = Some(Arc::new(publication.clone()));
             }
             is_newer
         });
+    }
+
+    /// A table without the targets that are this process itself: another process may have found them
+    /// well, through this one.
+    fn without_own(&self, mut table: RoutingTable) -> RoutingTable {
+        // It is replaced as a whole.
+        let mut are_own = self.are_own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = BTreeMap::new();
+        for slot in &mut table.targets {
+            let Some(target) = slot else { continue };
+            let address = target.address;
+            let known = are_own.get(&address).copied();
+            let is_own = known.unwrap_or_else(|| self.own.include(address));
+            now.insert(address, is_own);
+            if is_own {
+                if known.is_none() {
+                    let name = &target.name;
+                    tracing::warn!(
+                        "'{name}' at {address} is a port of this process, and gets no requests from it"
+                    );
+                }
+                *slot = None;
+            }
+        }
+        *are_own = now;
+        table
     }
 }

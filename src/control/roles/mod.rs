@@ -29,7 +29,7 @@ pub use self::{
     leading::{BalancerView, Mode, Term},
     local::{InForce, Local, Traffic},
 };
-use super::{AbortOnDrop, Clock, prober::Prober, record::Record};
+use super::{AbortOnDrop, Clock, own::OwnPorts, prober::Prober, record::Record};
 use crate::{
     driver::Driver,
     store::{Store, redis::RedisStore},
@@ -71,6 +71,8 @@ pub struct Wiring {
     pub traffic: Option<(Arc<dyn Traffic>, Failures)>,
     /// `None`: it never supervises.
     pub supervision: Option<Supervision>,
+    /// Where no server may be.
+    pub own: OwnPorts,
 }
 
 /// A process's part in its fleet. It ends when this is dropped.
@@ -88,9 +90,9 @@ pub struct Roles {
 impl Roles {
     /// Begins to follow, and to ask for the lease.
     pub fn start(wiring: Wiring) -> Self {
-        let Wiring { me, store, clock, timing, traffic, supervision } = wiring;
+        let Wiring { me, store, clock, timing, traffic, supervision, own } = wiring;
         let (traffic, reports) = traffic.unzip();
-        let local = Arc::new(Local::new(traffic.clone()));
+        let local = Arc::new(Local::new(traffic.clone(), own.clone()));
         let (mode, mode_receiver) = watch::channel(Mode::Following);
         let leads_to = Arc::new(ArcSwapOption::empty());
         let mut tasks = Vec::new();
@@ -119,6 +121,7 @@ impl Roles {
                 prober: supervision.prober,
                 record: supervision.record,
                 backends: supervision.backends,
+                own,
                 failures: Arc::clone(&leads_to),
                 mode,
                 inputs: inputs.clone(),
@@ -135,7 +138,7 @@ impl Roles {
             let (to_report, reported) = mpsc::channel(FAILURES_MAX);
             let reporter = Reporter {
                 store: Arc::clone(&store),
-                id: me.id.clone(),
+                me: me.clone(),
                 local: Arc::clone(&local),
                 traffic,
                 failures: reported,

@@ -297,12 +297,24 @@ async fn changes_and_reports_are_heard_as_they_were_told() {
         acknowledged: version(fence, 2),
         digest: u64::MAX - 1,
         in_flight: [(instance, 3)].into(),
+        admin: Some("b:9090".into()),
+        authenticator: Some("00ff".into()),
     };
     let failed = vec![(instance, FailureKind::Reset), (instance, FailureKind::Refused)];
     store.report(&report, &failed).await.unwrap();
     assert_eq!(next().await, Heard::Reported(Box::new(report), failed));
     store.leave(&ProcessId("b".into())).await.unwrap();
     assert_eq!(next().await, Heard::Gone(ProcessId("b".into())));
+    // A program of an older version does not say where it is; what is too long is no place.
+    let older = r#""balancer":"o","number":1,"acknowledged":[1,1],"digest":"0a""#;
+    let long = "x".repeat(301);
+    for more in [String::new(), format!(r#","admin":"{long}","authenticator":"{long}""#)] {
+        let text = format!(r#"{{"report":{{{older}{more}}}}}"#);
+        server.command(&["PUBLISH", "ringmaster:{t}:reports", &text]);
+        let Heard::Reported(report, _) = next().await else { panic!("it is no report") };
+        assert_eq!((report.admin.clone(), report.authenticator.clone()), (None, None));
+        assert_eq!((report.process(), report.digest), (None, 10));
+    }
     // What is no message of ours is skipped, and the next one is heard.
     server.command(&["PUBLISH", "ringmaster:{t}:reports", "nonsense"]);
     server.command(&["PUBLISH", "ringmaster:{t}:tables", "nonsense"]);

@@ -25,6 +25,9 @@ use crate::store::codec::{RingWire, ring_settings, ring_wire};
 /// Failed requests that one report carries.
 pub(super) const FAILED_MAX: usize = 256;
 
+/// The longest address of a process, and what proves it: more than a hostname of DNS and a port.
+const ADDRESS_MAX: usize = 300;
+
 /// What cannot be understood, in words.
 type Read<T> = Result<T, String>;
 
@@ -106,6 +109,11 @@ struct ReportWire {
     in_flight: Vec<(u32, u32, u64)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failed: Vec<(u32, u32, FailureWire)>,
+    /// Where the process is reached; those of an older version do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authenticator: Option<String>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -194,6 +202,8 @@ pub(super) fn report_text(
         failed: failed
             .map(|(id, kind)| (id.replica.0, id.incarnation.0, failure_wire(*kind)))
             .collect(),
+        admin: report.admin.as_deref().map(str::to_owned),
+        authenticator: report.authenticator.as_deref().map(str::to_owned),
     }))
 }
 
@@ -214,9 +224,16 @@ pub(super) fn read_report(text: &[u8]) -> Read<ReportNews> {
         acknowledged: version_of(wire.acknowledged)?,
         digest: digest_of(&wire.digest)?,
         in_flight: in_flight.map(|(r, i, open)| (instance_of((r, i)), open)).collect(),
+        admin: wire.admin.and_then(short),
+        authenticator: wire.authenticator.and_then(short),
     };
     let failed = failed.map(|(r, i, kind)| (instance_of((r, i)), failure_of(kind))).collect();
     Ok(ReportNews::Reported(report, failed))
+}
+
+/// A text that is kept; a longer one is no address, and proves none.
+fn short(text: String) -> Option<Arc<str>> {
+    (text.len() <= ADDRESS_MAX).then(|| text.into())
 }
 
 fn delta_wire(delta: &Delta) -> DeltaWire {

@@ -276,6 +276,9 @@ pub enum ScaleError {
         /// Who is there.
         other: ReplicaName,
     },
+    /// A place where this balancer itself listens.
+    #[error("'{0}' is a port of this balancer, which would get its own requests back")]
+    OwnPort(String),
     /// A start failed; what had started was removed again.
     #[error("{0}")]
     StartFailed(String),
@@ -316,6 +319,7 @@ impl ScaleError {
             | Self::NotRegistered(_)
             | Self::BadPlace(_)
             | Self::PlaceTaken { .. }
+            | Self::OwnPort(_)
             | Self::Static => true,
             Self::StartFailed(_)
             | Self::NotPersisted(_)

@@ -4,10 +4,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
-use super::ids::{ProcessId, Version};
+use super::ids::{Holder, ProcessId, Version};
 use crate::fleet::ids::{InstanceId, Moment};
 
 /// One balancer that was not heard of for so long is not waited for.
@@ -34,6 +35,18 @@ pub struct Report {
     pub digest: u64,
     /// Open requests, of the instances that have any.
     pub in_flight: BTreeMap<InstanceId, u64>,
+    /// Where its admin port is reached; `None`: a program of an older version does not say that.
+    pub admin: Option<Arc<str>>,
+    /// Proves the address, as [`Holder::authenticator`] does.
+    pub authenticator: Option<Arc<str>>,
+}
+
+impl Report {
+    /// Who has reported, as the record of a lease would name it.
+    pub fn process(&self) -> Option<Holder> {
+        let (id, authenticator) = (self.balancer.clone(), self.authenticator.clone());
+        self.admin.clone().map(|admin| Holder { id, admin, authenticator })
+    }
 }
 
 /// Why a report does not count.
@@ -119,6 +132,11 @@ impl Acknowledgements {
         self.balancers.remove(balancer);
     }
 
+    /// Whether each balancer that lives has had the time to be heard.
+    pub fn hears_all(&self, now: Moment) -> bool {
+        now.since(self.since) >= LIVE_FOR
+    }
+
     /// The balancers that are waited for.
     pub fn live(&self, now: Moment) -> impl Iterator<Item = &Known> {
         self.balancers.values().filter(move |known| is_live(known, now))
@@ -136,13 +154,12 @@ impl Acknowledgements {
             known.report.acknowledged >= gone_since
                 && !known.report.in_flight.contains_key(&instance)
         };
-        now.since(self.since) >= LIVE_FOR && self.live(now).all(is_done)
+        self.hears_all(now) && self.live(now).all(is_done)
     }
 
     /// Whether all live balancers route by a version or a later one.
     pub fn is_acknowledged(&self, version: Version, now: Moment) -> bool {
-        now.since(self.since) >= LIVE_FOR
-            && self.live(now).all(|known| known.report.acknowledged >= version)
+        self.hears_all(now) && self.live(now).all(|known| known.report.acknowledged >= version)
     }
 
     /// Open requests of an instance, of all live balancers.

@@ -26,6 +26,8 @@ fn report(name: &str, number: u64, acknowledged: u64, open: &[(u32, u64)]) -> Re
         acknowledged: version(acknowledged),
         digest: 7,
         in_flight: open.iter().map(|(replica, open)| (instance(*replica), *open)).collect(),
+        admin: None,
+        authenticator: None,
     }
 }
 

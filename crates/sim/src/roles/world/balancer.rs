@@ -81,6 +81,8 @@ impl World {
             acknowledged: balancer.version(),
             digest: digest.unwrap_or_default(),
             in_flight: balancer.open.clone(),
+            admin: None,
+            authenticator: None,
         };
         let who = Who::Balancer(index, balancer.epoch);
         self.call(who, Call::Report(report));
