@@ -60,10 +60,15 @@ impl Tally {
     }
 }
 
-fn whole(answer: &Answer) -> Value {
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let figures = answer.json();
-    assert!(figures.get("incomplete").is_none(), "{figures}");
+/// Figures in which no process is missing. On a busy machine one may be late now and then.
+fn whole(process: &Balancer, path: &str) -> Value {
+    let mut figures = Value::Null;
+    eventually("all processes answer", || {
+        let answer = get(process.admin, path);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        figures = answer.json();
+        figures.get("incomplete").is_none()
+    });
     figures
 }
 
@@ -71,7 +76,7 @@ fn whole(answer: &Answer) -> Value {
 fn agree(processes: &[&Balancer], tally: &Tally) {
     for process in processes {
         for path in ["/api/stats", "/api/metrics", "/api/servers"] {
-            let figures = whole(&get(process.admin, path));
+            let figures = whole(process, path);
             assert!(tally.is_of(&figures), "{path}: {figures} is not {tally:?}");
             if path != "/api/servers" {
                 let sums = ["total_requests", "total_errors", "unanswered"];
@@ -80,7 +85,7 @@ fn agree(processes: &[&Balancer], tally: &Tally) {
             }
         }
         for (name, count) in &tally.servers {
-            let one = whole(&get(process.admin, &format!("/api/servers/{name}")));
+            let one = whole(process, &format!("/api/servers/{name}"));
             assert_eq!(one["request_count"], *count, "{one}");
         }
     }
@@ -95,8 +100,27 @@ fn knows(process: &Balancer, balancers: usize) {
     });
 }
 
-fn reset(process: &Balancer) -> Answer {
-    ask(process.admin, "POST", "/manage/reset", "")
+/// Stops a process, and waits until the last of its threads stands still.
+fn pause(process: &Balancer) {
+    process.signal(Signal::STOP);
+    let threads = format!("/proc/{}/task", process.pid());
+    within(LONG, "it stands still", || {
+        std::fs::read_dir(&threads).unwrap().all(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            // Behind its name in parentheses.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    });
+}
+
+/// Resets, whichever process is asked.
+fn reset(process: &Balancer) {
+    let done = r#"{"message":"Statistics reset successfully"}"#;
+    eventually("all processes begin anew", || {
+        let answer = ask(process.admin, "POST", "/manage/reset", "");
+        assert!([200, 503].contains(&answer.status), "{}", answer.text());
+        answer.status == 200 && answer.text() == done
+    });
 }
 
 #[test]
@@ -119,7 +143,7 @@ fn all_processes_count_as_one_and_begin_anew_as_one() {
     }
     tally.fail(c, 7);
     agree(&[&first, b, c], &tally);
-    let metrics = whole(&get(first.admin, "/api/metrics"));
+    let metrics = whole(&first, "/api/metrics");
     let times =
         ["average", "p50", "p99"].map(|key| metrics["response_time"][key].as_f64().unwrap());
     assert!(
@@ -127,11 +151,7 @@ fn all_processes_count_as_one_and_begin_anew_as_one() {
         "{metrics}"
     );
 
-    let answer = reset(b);
-    assert_eq!(
-        (answer.status, answer.text()),
-        (200, r#"{"message":"Statistics reset successfully"}"#)
-    );
+    reset(b);
     tally = Tally::default();
     agree(&[&first, b, c], &tally);
     tally.send(c, 11);
@@ -145,7 +165,7 @@ fn all_processes_count_as_one_and_begin_anew_as_one() {
     knows(&second, 2);
     tally.send(b, 2);
     agree(&[&second, b, c], &tally);
-    assert_eq!(reset(&second).status, 200);
+    reset(&second);
     agree(&[&second, b, c], &Tally::default());
     drop(balancers);
 }
@@ -165,7 +185,7 @@ fn a_balancer_that_does_not_answer_is_named_and_nothing_is_reset_without_it() {
     }
     agree(&[&supervisor, &b, &c], &tally);
 
-    c.signal(Signal::STOP);
+    pause(&c);
     let begin = Instant::now();
     let (to, through) = (supervisor.admin, b.admin);
     let refused = std::thread::spawn(move || ask(through, "POST", "/manage/reset", ""));
@@ -173,8 +193,7 @@ fn a_balancer_that_does_not_answer_is_named_and_nothing_is_reset_without_it() {
     let took = begin.elapsed();
     let named = c.admin.to_string();
     assert_eq!(partial.status, 200, "{}", partial.text());
-    let incomplete = partial.json()["incomplete"].clone();
-    let said = incomplete[0].as_str().unwrap_or_default();
+    let said = missing(&partial);
     assert!(said.contains(&named) && said.contains("no answer"), "{}", partial.text());
     assert_eq!(partial.json()["total_requests"], 21, "{}", partial.text());
     println!("a paused balancer is named after {took:?}");
@@ -188,13 +207,13 @@ fn a_balancer_that_does_not_answer_is_named_and_nothing_is_reset_without_it() {
     within(LONG, "it is not waited for", || {
         get(to, "/api/stats").json().get("incomplete").is_none()
     });
-    assert_eq!(whole(&get(to, "/api/stats"))["total_requests"], 21);
+    assert_eq!(whole(&supervisor, "/api/stats")["total_requests"], 21);
     c.signal(Signal::CONT);
     eventually("it is back", || get(to, "/api/stats").json()["total_requests"] == 26);
     agree(&[&supervisor, &b, &c], &tally);
     // One that ends takes its part along.
     drop(c.terminate());
-    eventually("its part is gone", || whole(&get(to, "/api/stats"))["total_requests"] == 21);
+    eventually("its part is gone", || whole(&supervisor, "/api/stats")["total_requests"] == 21);
 }
 
 /// The sentences about what is missing.
@@ -229,9 +248,8 @@ fn a_report_leads_to_no_other_place_than_its_process() {
         let mut said = String::new();
         eventually("the stranger is named", || {
             let stats = get(supervisor.admin, "/api/stats");
-            assert_eq!(stats.json()["total_requests"], 4, "{}", stats.text());
             said = missing(&stats);
-            said.contains("the balancer pretended: ")
+            said.contains("the balancer pretended: ") && stats.json()["total_requests"] == 4
         });
         assert!(said.contains(why), "{why}: {said}");
         pretended.stop();
@@ -303,7 +321,7 @@ fn a_key_is_routed_by_the_balancer_that_is_asked() {
         }
     };
     routes();
-    assert_eq!(whole(&get(supervisor.admin, "/api/stats"))["total_requests"], 24);
+    assert_eq!(whole(&supervisor, "/api/stats")["total_requests"], 24);
     // A process without a data plane has one ask that has none of its own, either.
     let nowhere = ask(supervisor.admin, "POST", "/api/route", r#"{"key":"1","path":"/home"}"#);
     assert_eq!(nowhere.status, 503, "{}", nowhere.text());
