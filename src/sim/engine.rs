@@ -109,6 +109,18 @@ impl Engine {
         handle
     }
 
+    /// Whether the driver refuses a start because of what bears the name: only what does not run, and
+    /// earlier runs of the same replica, make way.
+    pub(super) fn refuses(&self, request: &StartRequest) -> bool {
+        let wanted = request.instance;
+        self.containers.values().filter(|c| c.identity.name == request.name).any(|bearer| {
+            let found = bearer.identity.instance;
+            let is_earlier =
+                found.replica == wanted.replica && found.incarnation < wanted.incarnation;
+            matches!(bearer.state, FoundState::Running(_) | FoundState::Paused(_)) && !is_earlier
+        })
+    }
+
     pub(super) fn free_address(&self) -> SocketAddr {
         let holds = |address: SocketAddr| {
             self.containers.values().any(|container| {

@@ -77,13 +77,11 @@ impl World {
 
     pub(super) fn create(&mut self, index: usize, serial: u64, request: &StartRequest) {
         let instance = request.instance;
-        let mut containers = self.engine.containers.values();
-        let is_taken = containers.any(|container| container.identity.name == request.name);
-        let is_over = self.parties[index].term.as_ref().is_none_or(|term| term.serial != serial);
-        // A driver that is gone does not remove what bears the name, so the engine refuses.
-        if is_over && is_taken {
-            return;
+        if self.engine.refuses(request) {
+            let result = Err(StartError::NameTaken(request.name.clone()));
+            return self.result(index, serial, 5, Event::Started { instance, result });
         }
+        let is_over = self.parties[index].term.as_ref().is_none_or(|term| term.serial != serial);
         self.report.late_starts += u64::from(is_over);
         let ready_at = Moment(self.now.0 + self.draw(5, 400));
         let handle = self.engine.create(request, ready_at);
