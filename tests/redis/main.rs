@@ -13,7 +13,10 @@ mod docker;
 mod docker_support;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod kept;
+mod line;
 mod lost;
+mod relays;
 mod reports;
 mod server;
 mod shared;

@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -76,13 +77,26 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// `None`: there is no Redis here.
     pub(crate) fn new(replicas: usize) -> Option<Self> {
-        let redis = RedisServer::start()?;
+        Some(Self::with(RedisServer::start()?, replicas))
+    }
+
+    pub(crate) fn with(redis: RedisServer, replicas: usize) -> Self {
         let replicas = (1..=replicas).map(|number| Replica::start(&format!("s{number}")));
-        Some(Self { redis, replicas: replicas.collect(), home: Home::new() })
+        Self { redis, replicas: replicas.collect(), home: Home::new() }
     }
 
     pub(crate) fn name(&self) -> &str {
         self.home.fleet()
+    }
+
+    /// Where a process keeps what it needs for a start without the store.
+    pub(crate) fn state_dir(&self, process: &str) -> PathBuf {
+        self.home.path(process)
+    }
+
+    /// A key of this fleet in the store.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("ringmaster:{{{}}}:{name}", self.name())
     }
 
     /// The command of a process with a state directory of its own.
