@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod backends;
 mod compose;
 mod containers;
@@ -18,6 +19,7 @@ mod line;
 mod lost;
 mod relays;
 mod reports;
+mod sentinel;
 mod server;
 mod shared;
 mod takeover;
