@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod course;
+#[path = "../common/docker.rs"]
+mod docker;
+#[path = "../docker_support/mod.rs"]
+mod docker_support;
 #[path = "../harness/mod.rs"]
 mod harness;
 
