@@ -113,12 +113,17 @@ impl Engine {
     /// earlier runs of the same replica, make way.
     pub(super) fn refuses(&self, request: &StartRequest) -> bool {
         let wanted = request.instance;
-        self.containers.values().filter(|c| c.identity.name == request.name).any(|bearer| {
-            let found = bearer.identity.instance;
-            let is_earlier =
-                found.replica == wanted.replica && found.incarnation < wanted.incarnation;
-            matches!(bearer.state, FoundState::Running(_) | FoundState::Paused(_)) && !is_earlier
-        })
+        self.running_bearers(&request.name)
+            .any(|found| found.replica != wanted.replica || found.incarnation >= wanted.incarnation)
+    }
+
+    /// What runs under a name.
+    pub(super) fn running_bearers(&self, name: &ReplicaName) -> impl Iterator<Item = InstanceId> {
+        let runs = |container: &&Container| {
+            matches!(container.state, FoundState::Running(_) | FoundState::Paused(_))
+        };
+        let bearers = self.containers.values().filter(move |one| one.identity.name == *name);
+        bearers.filter(runs).map(|container| container.identity.instance)
     }
 
     pub(super) fn free_address(&self) -> SocketAddr {
