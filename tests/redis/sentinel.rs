@@ -1,7 +1,7 @@
 //! A Redis with a replica, and the Sentinels that say which of the two is the master.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -45,9 +45,11 @@ impl Sentinel {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
+            let own = format!("process_id:{}\r\n", child.id());
             let mut listens = false;
             eventually("a Sentinel listens or ends", || {
-                listens = TcpStream::connect(address).is_ok();
+                let said = RedisServer::ask(address, None, &["INFO", "server"]);
+                listens = said.is_some_and(|text| text.contains(&own));
                 listens || child.try_wait().unwrap().is_some()
             });
             if listens {

@@ -60,7 +60,9 @@ impl RedisServer {
     fn answers(&mut self) -> bool {
         let begin = Instant::now();
         while begin.elapsed() < LONG && self.child.try_wait().unwrap().is_none() {
-            if self.try_command(&["PING"]).is_some() {
+            // Another one at this address is not meant.
+            let own = format!("process_id:{}\r\n", self.pid());
+            if self.try_command(&["INFO", "server"]).is_some_and(|text| text.contains(&own)) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));

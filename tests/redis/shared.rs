@@ -1,7 +1,7 @@
 //! Processes of one fleet, and replicas that others keep.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -23,26 +23,17 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn start(name: &str) -> Self {
-        loop {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let mut child = Command::new(companion::program())
-                .env("SERVER_ID", name)
-                .env("PORT", address.port().to_string())
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            // Another process may have taken the port meanwhile.
-            let mut listens = false;
-            eventually("a companion listens or ends", || {
-                listens = TcpStream::connect(address).is_ok();
-                listens || child.try_wait().unwrap().is_some()
-            });
-            if listens {
-                return Self { child, name: name.to_owned(), address };
-            }
-        }
+        let mut child = Command::new(companion::program())
+            .env("SERVER_ID", name)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = companion::listens(&mut child);
+        Self { child, name: name.to_owned(), address }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
