@@ -5,7 +5,6 @@
 
 mod cli;
 mod driver_process;
-mod examples;
 #[path = "../support/harness/mod.rs"]
 mod harness;
 mod healing;

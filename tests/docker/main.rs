@@ -8,7 +8,10 @@ mod docker;
 mod docker_support;
 mod driver;
 mod engine;
+mod examples;
 mod guard;
+#[path = "../support/harness/mod.rs"]
+mod harness;
 mod heal;
 #[path = "../support/private_engine.rs"]
 mod private_engine;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::{
     docker::engine,
-    docker_support::{Fleet, beside_others},
-    harness::{Balancer, Home, Load, eventually, within},
+    docker_support::{Fleet, beside_others, http::Answer},
+    harness::{Balancer, Home, Load, eventually, get, within},
+    line::Line,
     server::RedisServer,
     shared::leads,
 };
@@ -59,4 +60,40 @@ fn a_takeover_restarts_no_container_and_commands_go_on() {
     // Its copy of the state is as good as the first one's.
     let state = std::fs::read_to_string(home.path("second").join("state.json")).unwrap();
     assert!(names.iter().all(|name| state.contains(name.as_str())), "{state}");
+}
+
+#[test]
+fn a_supervisor_that_is_cut_off_starts_and_replaces_nothing() {
+    let Some(host) = engine() else { return };
+    let Some(redis) = RedisServer::start() else { return };
+    let _machine = beside_others();
+    let mut fleet = Fleet::new(&host);
+    let (line, address) = Line::to(redis.address);
+    fleet.start(&["--replicas", "3", "--store", &format!("redis://{address}")]);
+    fleet.until_in_service(3);
+    let (before, names) = (fleet.containers(), fleet.replicas());
+    line.cut();
+    let refused = |answer: Answer| {
+        let said = answer.expect(503).message();
+        assert!(said.contains("the store does not answer"), "{said}");
+    };
+    eventually("it supervises no more", || {
+        get(fleet.admin(), "/metrics").text().contains("\nringmaster_leading 0\n")
+    });
+    refused(fleet.add(r#"{"n":1,"hostnames":["S7"]}"#));
+    fleet.world.docker(&["kill", &fleet.container(&names[1])]);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        // The dead one's keys go to the next of their lists.
+        fleet.owners();
+        assert_eq!(fleet.containers(), before);
+    }
+    refused(fleet.rm(r#"{"n":1}"#));
+    line.mend();
+    eventually("the dead one is replaced", || {
+        let now = fleet.replicas();
+        now.len() == 3 && !now.contains(&names[1])
+    });
+    fleet.assert_no_strays();
+    fleet.add(r#"{"n":1,"hostnames":["S7"]}"#).expect(200);
 }

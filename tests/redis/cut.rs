@@ -1,84 +1,17 @@
-//! A line to the Redis that can be cut or made slow, for one process alone.
+//! One process alone reaches the Redis no more, slowly, or without an answer.
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    net::TcpListener,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 
 use crate::{
-    harness::{Balancer, Load, ask, eventually, get, try_ask, within},
+    harness::{Balancer, Home, Load, ask, eventually, get, try_ask, within},
+    line::{Line, through},
     shared::{Fleet, leads, metric, owners, serves},
 };
-
-#[derive(Default)]
-struct Line {
-    is_cut: AtomicBool,
-    /// Milliseconds that each piece takes on its way.
-    delay: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
-}
-
-impl Line {
-    /// A line to an address, and where it begins.
-    fn to(server: SocketAddr) -> (Arc<Self>, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let line = Arc::new(Self::default());
-        let shared = Arc::clone(&line);
-        // Ends with the test's process.
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if shared.is_cut.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let Ok(upstream) = TcpStream::connect(server) else { continue };
-                shared.carry(&client, &upstream);
-                shared.carry(&upstream, &client);
-                shared.open.lock().unwrap().extend([client, upstream]);
-            }
-        });
-        (line, address)
-    }
-
-    fn carry(self: &Arc<Self>, from: &TcpStream, to: &TcpStream) {
-        let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-        let line = Arc::clone(self);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 16_384];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
-                std::thread::sleep(Duration::from_millis(line.delay.load(Ordering::SeqCst)));
-                if to.write_all(&buffer[..count]).is_err() {
-                    break;
-                }
-            }
-            let _ = to.shutdown(Shutdown::Both);
-        });
-    }
-
-    fn cut(&self) {
-        self.is_cut.store(true, Ordering::SeqCst);
-        for stream in self.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn mend(&self) {
-        self.is_cut.store(false, Ordering::SeqCst);
-    }
-}
-
-fn through(fleet: &Fleet, process: &str) -> (Arc<Line>, Balancer) {
-    let (line, address) = Line::to(fleet.redis.address);
-    let url = format!("redis://{address}");
-    (line, Balancer::spawn(fleet.command(process, "both", &url)))
-}
 
 #[test]
 fn a_supervisor_that_is_cut_off_stops_before_another_begins() {
@@ -118,6 +51,36 @@ fn a_supervisor_that_is_cut_off_stops_before_another_begins() {
     assert!(elsewhere.clone().all(|(_, is)| is == "s1"), "more moved than the weight asks for");
 }
 
+/// By the clock of the store, which is what the next supervisor goes by.
+#[test]
+fn a_supervisor_that_is_not_heard_stops_before_its_lease_has_expired() {
+    let Some(fleet) = Fleet::new(2) else { return };
+    let (line, process) = through(&fleet, "a");
+    eventually("it supervises", || leads(&process));
+    serves(&process, 2);
+    let weigh = || ask(process.admin, "PUT", "/api/servers/s1/weight", r#"{"weight":2}"#);
+    let lease = fleet.key("lease");
+    for break_line in [Line::cut, Line::freeze] {
+        break_line(&line);
+        within(Duration::from_secs(4), "the lease expires", || {
+            let is_held = fleet.redis.command(&["EXISTS", &lease]).starts_with(":1");
+            // Asked later than the store.
+            assert!(is_held || !leads(&process), "it supervises longer than its lease lives");
+            !is_held
+        });
+        let said = weigh().refusal(503);
+        assert!(said.contains("the store does not answer"), "{said}");
+        let told = Home::new().ringmaster(&["status", "--url", &process.url()]);
+        assert_eq!(told.code, 1, "{told:?}");
+        assert!(told.err.contains("the store does not answer"), "{told:?}");
+        assert_eq!(process.ring()["replicas"][0]["weight"], 1);
+        assert_eq!((get(process.admin, "/readyz").status, process.rep().len()), (200, 2));
+        line.mend();
+        eventually("it supervises again", || leads(&process));
+    }
+    eventually("it is asked again", || weigh().status == 200);
+}
+
 #[test]
 fn a_slow_store_deposes_no_one() {
     let Some(fleet) = Fleet::new(2) else { return };
@@ -129,7 +92,7 @@ fn a_slow_store_deposes_no_one() {
     }
     let fence = metric(&first, "ringmaster_table_fence");
     // There and back; the deadline of a call is 500 ms.
-    line.delay.store(80, Ordering::SeqCst);
+    line.slow_down(Duration::from_millis(80));
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(4) {
         assert!(leads(&first) && !leads(&second), "{}", first.log());

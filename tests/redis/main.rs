@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod backends;
 mod compose;
 mod containers;
@@ -13,8 +14,12 @@ mod docker;
 mod docker_support;
 #[path = "../support/harness/mod.rs"]
 mod harness;
+mod kept;
+mod line;
 mod lost;
+mod relays;
 mod reports;
+mod sentinel;
 mod server;
 mod shared;
 mod statistics;

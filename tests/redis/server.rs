@@ -4,7 +4,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -60,7 +60,9 @@ impl RedisServer {
     fn answers(&mut self) -> bool {
         let begin = Instant::now();
         while begin.elapsed() < LONG && self.child.try_wait().unwrap().is_none() {
-            if self.try_command(&["PING"]).is_some() {
+            // Another one at this address is not meant.
+            let own = format!("process_id:{}\r\n", self.pid());
+            if self.try_command(&["INFO", "server"]).is_some_and(|text| text.contains(&own)) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -123,15 +125,26 @@ impl RedisServer {
     }
 
     fn try_command(&self, words: &[&str]) -> Option<String> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
+        Self::ask(self.address, self.password.as_deref(), words)
+    }
+
+    /// What any server or Sentinel answers, as it is on the wire; `None`: nothing.
+    pub(crate) fn ask(
+        address: SocketAddr,
+        password: Option<&str>,
+        words: &[&str],
+    ) -> Option<String> {
+        let mut stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(LONG)).ok()?;
         let mut text = String::new();
-        if let Some(password) = &self.password {
+        if let Some(password) = password {
             text += &encoded(&["AUTH", password]);
         }
         text += &encoded(words);
         text += &encoded(&["QUIT"]);
         stream.write_all(text.as_bytes()).ok()?;
+        // A Sentinel knows no QUIT.
+        stream.shutdown(Shutdown::Write).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         (!answer.is_empty()).then_some(answer)

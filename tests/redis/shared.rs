@@ -1,7 +1,8 @@
 //! Processes of one fleet, and replicas that others keep.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -22,26 +23,17 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn start(name: &str) -> Self {
-        loop {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let mut child = Command::new(companion::program())
-                .env("SERVER_ID", name)
-                .env("PORT", address.port().to_string())
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            // Another process may have taken the port meanwhile.
-            let mut listens = false;
-            eventually("a companion listens or ends", || {
-                listens = TcpStream::connect(address).is_ok();
-                listens || child.try_wait().unwrap().is_some()
-            });
-            if listens {
-                return Self { child, name: name.to_owned(), address };
-            }
-        }
+        let mut child = Command::new(companion::program())
+            .env("SERVER_ID", name)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = companion::listens(&mut child);
+        Self { child, name: name.to_owned(), address }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -76,13 +68,26 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// `None`: there is no Redis here.
     pub(crate) fn new(replicas: usize) -> Option<Self> {
-        let redis = RedisServer::start()?;
+        Some(Self::with(RedisServer::start()?, replicas))
+    }
+
+    pub(crate) fn with(redis: RedisServer, replicas: usize) -> Self {
         let replicas = (1..=replicas).map(|number| Replica::start(&format!("s{number}")));
-        Some(Self { redis, replicas: replicas.collect(), home: Home::new() })
+        Self { redis, replicas: replicas.collect(), home: Home::new() }
     }
 
     pub(crate) fn name(&self) -> &str {
         self.home.fleet()
+    }
+
+    /// Where a process keeps what it needs for a start without the store.
+    pub(crate) fn state_dir(&self, process: &str) -> PathBuf {
+        self.home.path(process)
+    }
+
+    /// A key of this fleet in the store.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("ringmaster:{{{}}}:{name}", self.name())
     }
 
     /// The command of a process with a state directory of its own.

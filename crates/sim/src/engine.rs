@@ -109,6 +109,23 @@ impl Engine {
         handle
     }
 
+    /// Whether the driver refuses a start because of what bears the name: only what does not run, and
+    /// earlier runs of the same replica, make way.
+    pub(super) fn refuses(&self, request: &StartRequest) -> bool {
+        let wanted = request.instance;
+        self.running_bearers(&request.name)
+            .any(|found| found.replica != wanted.replica || found.incarnation >= wanted.incarnation)
+    }
+
+    /// What runs under a name.
+    pub(super) fn running_bearers(&self, name: &ReplicaName) -> impl Iterator<Item = InstanceId> {
+        let runs = |container: &&Container| {
+            matches!(container.state, FoundState::Running(_) | FoundState::Paused(_))
+        };
+        let bearers = self.containers.values().filter(move |one| one.identity.name == *name);
+        bearers.filter(runs).map(|container| container.identity.instance)
+    }
+
     pub(super) fn free_address(&self) -> SocketAddr {
         let holds = |address: SocketAddr| {
             self.containers.values().any(|container| {

@@ -3,12 +3,12 @@
 //! `/delete` are requests like any other.
 
 mod address;
+mod form;
 
 use axum::{
     Router,
-    body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -57,24 +57,9 @@ fn answer(result: Result<(), Refused>) -> Response {
 
 /// The node that a request names.
 async fn asked(request: Request) -> Result<Server, Refused> {
-    let (head, body) = request.into_parts();
-    let form = if is_form(&head.headers) { read_form(body).await? } else { Vec::new() };
-    let query = head.uri.query().unwrap_or_default();
-    let query = form_urlencoded::parse(query.as_bytes()).into_owned();
-    // What the body says goes first.
-    let address = address_of(form.into_iter().chain(query))?;
+    let values = form::values(request).await?;
+    let address = address_of(values.into_iter())?;
     address::parse(&address).map_err(Refused::Bad)
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-}
-
-async fn read_form(body: Body) -> Result<Vec<(String, String)>, Refused> {
-    let body = request::read(body).await?;
-    Ok(form_urlencoded::parse(&body).into_owned().collect())
 }
 
 fn address_of(values: impl Iterator<Item = (String, String)>) -> Result<String, Refused> {
@@ -155,14 +140,16 @@ fn text(status: StatusCode, why: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
 
-    async fn place(kind: Option<&str>, target: &str, body: &'static str) -> Result<String, String> {
+    async fn place(kind: Option<&str>, target: &str, body: &str) -> Result<String, String> {
         let mut request = axum::http::Request::builder().method("POST").uri(target);
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
         }
-        let request = request.body(Body::from(body)).unwrap();
+        let request = request.body(Body::from(body.to_owned())).unwrap();
         let found = asked(request).await;
         found.map(|server| server.place()).map_err(|refused| refused.describe().1)
     }
@@ -210,5 +197,63 @@ mod tests {
             let refused = place(kind, target, body).await;
             assert_eq!(refused, Err(expected.into()), "{target} {body}");
         }
+    }
+    /// Parts of a form as curl sends them, each with its parameters and its text.
+    fn parts(parts: &[(&str, &str)]) -> String {
+        let part = |(parameters, text): &(&str, &str)| {
+            format!("--b7\r\nContent-Disposition: form-data{parameters}\r\n\r\n{text}\r\n")
+        };
+        parts.iter().map(part).collect::<String>() + "--b7--\r\n"
+    }
+
+    const PARTS: &str = "multipart/form-data; boundary=b7";
+
+    #[tokio::test]
+    async fn the_address_is_in_a_part_of_the_form() {
+        let named = |text| (r#"; name="address""#, text);
+        let (one, two) = (named("http://a:1"), named("http://b:2"));
+        for (kind, target, body, expected) in [
+            (PARTS, "/node/add", parts(&[one]), "a:1"),
+            (r#"Multipart/Form-Data; boundary="b7""#, "/node/add", parts(&[one]), "a:1"),
+            (PARTS, "/node/add", parts(&[one, two]), "a:1"),
+            (PARTS, "/node/add", parts(&[("; name=address", "http://a:1")]), "a:1"),
+            // As Go's `FormValue` does, which goes the other way with an encoded form.
+            (PARTS, "/node/add?address=http://b:2", parts(&[one]), "b:2"),
+        ] {
+            assert_eq!(place(Some(kind), target, &body).await, Ok(expected.into()), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_form_in_parts_that_cannot_be_understood_is_refused() {
+        let one = parts(&[(r#"; name="address""#, "http://a:1")]);
+        let cut = &one[..one.len() - 6];
+        let unnamed = parts(&[("", "http://a:1")]);
+        let file = parts(&[(r#"; name="address"; filename="x""#, "http://a:1")]);
+        let other = parts(&[(r#"; name="n""#, "1")]);
+        let empty = parts(&[(r#"; name="address""#, "")]);
+        let long = parts(&[(r#"; name="address""#, &"x".repeat(70_000))]);
+        let unreadable = "the form cannot be read: ";
+        for (kind, body, expected) in [
+            (PARTS, cut, unreadable),
+            (PARTS, "", unreadable),
+            (PARTS, "address=http://a:1", unreadable),
+            ("multipart/form-data; boundary=other", &one, unreadable),
+            ("multipart/form-data", &one, "the form has no boundary"),
+            ("multipart/form-data; boundary", &one, "the form has no boundary"),
+            (PARTS, &unnamed, "a part of the form has no name"),
+            (PARTS, &file, "'address' is a file in this form, and must be a plain field"),
+            (PARTS, &other, "'n' is not a parameter; known is address"),
+            (PARTS, &empty, "Address is required"),
+            (PARTS, &parts(&[]), "Address is required"),
+            (PARTS, &long, "the body is larger than 65536 bytes"),
+            ("multipart/mixed; boundary=b7", &one, "Address is required"),
+        ] {
+            let why = place(Some(kind), "/node/add", body).await.unwrap_err();
+            assert!(why.starts_with(expected), "{kind} {:.80}: {why}", body);
+        }
+        // Nor does an address in the query make up for it.
+        let why = place(Some(PARTS), "/node/add?address=http://a:1", cut).await.unwrap_err();
+        assert!(why.starts_with(unreadable), "{why}");
     }
 }

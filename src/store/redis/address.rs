@@ -1,5 +1,6 @@
 //! Where a Redis is: one server, or the Sentinels that know which server is the master.
 
+use futures_util::{FutureExt, future::select_ok};
 use redis::{
     Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates, TlsMode,
     sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
@@ -19,9 +20,9 @@ pub struct Address {
 }
 
 enum Kind {
-    One(Client),
-    /// Asked anew for each connection, since the master changes.
-    Sentinels(Mutex<SentinelClient>),
+    One(Box<Client>),
+    /// Asked anew for each connection, since the master changes. There is at least one.
+    Sentinels(Vec<Mutex<SentinelClient>>),
 }
 
 const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+sentinel", "rediss+sentinel"];
@@ -57,10 +58,18 @@ impl Address {
     /// A client of the server that may be written to now.
     pub(super) async fn client(&self) -> Result<Client, RedisError> {
         match &self.kind {
-            Kind::One(client) => Ok(client.clone()),
-            Kind::Sentinels(sentinels) => sentinels.lock().await.async_get_client().await,
+            Kind::One(client) => Ok((**client).clone()),
+            // All at once: one whose machine is away must not take the time of the others.
+            Kind::Sentinels(sentinels) => {
+                let asked = sentinels.iter().map(|one| master_by(one).boxed());
+                select_ok(asked).await.map(|(client, _)| client)
+            }
         }
     }
+}
+
+async fn master_by(sentinel: &Mutex<SentinelClient>) -> Result<Client, RedisError> {
+    sentinel.lock().await.async_get_client().await
 }
 
 impl std::fmt::Debug for Address {
@@ -86,7 +95,7 @@ fn one(url: &str, certificates: Option<TlsCertificates>) -> Result<Address, Addr
         None => Client::open(info),
     };
     let client = client.map_err(|error| AddressError(error.to_string()))?;
-    Ok(Address { kind: Kind::One(client), shown })
+    Ok(Address { kind: Kind::One(Box::new(client)), shown })
 }
 
 fn sentinels(
@@ -110,8 +119,6 @@ fn sentinels(
         _ => format!("{host}:26379"),
     };
     let hosts: Vec<String> = hosts.split(',').map(port).collect();
-    let infos = hosts.iter().map(|host| info_of(&format!("{scheme}://{host}")));
-    let infos = infos.collect::<Result<Vec<_>, _>>()?;
     let at = if access.is_empty() { "" } else { "@" };
     // The host means nothing here: user, password and database are what it is read for.
     let node = info_of(&format!("{scheme}://{access}{at}master/{database}"))?;
@@ -120,10 +127,15 @@ fn sentinels(
     if scheme == "rediss" {
         nodes = nodes.set_tls_mode(TlsMode::Secure);
     }
-    let client = SentinelClient::build(infos, master, Some(nodes), SentinelServerType::Master);
-    let client = client.map_err(|error| AddressError(error.to_string()))?;
+    let client = |host: &String| {
+        let infos = vec![info_of(&format!("{scheme}://{host}"))?];
+        let (master, nodes) = (master.to_owned(), Some(nodes.clone()));
+        let client = SentinelClient::build(infos, master, nodes, SentinelServerType::Master);
+        client.map(Mutex::new).map_err(|error| AddressError(error.to_string()))
+    };
+    let clients = hosts.iter().map(client).collect::<Result<_, _>>()?;
     let shown = format!("redis master '{master}' by the Sentinels at {}", hosts.join(", "));
-    Ok(Address { kind: Kind::Sentinels(Mutex::new(client)), shown })
+    Ok(Address { kind: Kind::Sentinels(clients), shown })
 }
 
 #[cfg(test)]

@@ -164,7 +164,14 @@ impl Connection {
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
         let client = self.address.client().await?;
-        client.get_multiplexed_async_connection_with_config(&config).await
+        let mut made = client.get_multiplexed_async_connection_with_config(&config).await?;
+        // Without a password where one is asked for: to a script the server's answer would be that it
+        // is too long for a stranger. All else is said by the call that follows.
+        let known = redis::cmd("PING").query_async::<Value>(&mut made).await;
+        match known.err().filter(|error| error.code() == Some("NOAUTH")) {
+            Some(unknown) => Err(unknown),
+            None => Ok(made),
+        }
     }
 }
 
@@ -267,6 +274,9 @@ fn error_of(error: &RedisError) -> CallError {
         matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension);
     // In the server's own words.
     let said = || format!("{} {}", error.code().unwrap_or("ERR"), error.detail().unwrap_or("-"));
+    if error.kind() == redis::ErrorKind::AuthenticationFailed {
+        return CallError::Denied("the user or the password of `store` is wrong".to_owned());
+    }
     match is_answer {
         true if error.code() == Some("WRONGTYPE") => CallError::Refused(said()),
         true => CallError::Denied(said()),

@@ -23,6 +23,14 @@ fn form(balancer: &Balancer, path: &str, address: &str) -> (u16, String) {
     (answer.status, answer.text().to_owned())
 }
 
+/// The same as `curl -F` sends it.
+fn form_of_parts(balancer: &Balancer, path: &str, part: &str, end: &str) -> (u16, String) {
+    let headers = [("Content-Type", "multipart/form-data; boundary=----7f3a")];
+    let body = format!("------7f3a\r\nContent-Disposition: form-data; {part}\r\n------7f3a{end}");
+    let answer = try_ask(balancer.admin, "POST", path, &headers, &body).unwrap();
+    (answer.status, answer.text().to_owned())
+}
+
 /// Adds a node, and waits until it gets requests.
 fn add(balancer: &Balancer, node: &Companion) {
     let before = balancer.rep().len();
@@ -89,6 +97,32 @@ fn nodes_come_and_go_by_address() {
     assert_eq!(balancer.rep(), [names[1].clone()]);
     add(&balancer, &one);
     assert_eq!(balancer.rep(), [names[1].clone(), names[0].clone()]);
+}
+
+#[test]
+fn nodes_come_and_go_by_a_form_in_parts() {
+    let home = Home::new();
+    let balancer = home.start(&ARGUMENTS);
+    let node = Companion::start("one");
+    let part = format!("name=\"address\"\r\n\r\n{}", node.url());
+    let ask = |path: &str, part: &str, end: &str| form_of_parts(&balancer, path, part, end);
+    assert_eq!(ask("/node/add", &part, "--\r\n"), (200, String::new()));
+    let name = format!("127.0.0.1-{}", node.address.port());
+    eventually("the node is in service", || balancer.rep() == [name.as_str()]);
+    // One that ends too early may lack anything: nothing is removed.
+    let (status, why) = ask("/node/remove", &part, "");
+    assert!(why.starts_with("the form cannot be read: ") && why.ends_with('\n'), "{why}");
+    assert_eq!((status, why.lines().count()), (400, 1), "{why}");
+    let file = part.replace("name=", "filename=\"x\"; name=");
+    let (status, why) = ask("/node/remove", &file, "--\r\n");
+    let expected = "'address' is a file in this form, and must be a plain field\n";
+    assert_eq!((status, why.as_str()), (400, expected));
+    let long = format!("{part}{}", "x".repeat(70_000));
+    let (status, why) = ask("/node/remove", &long, "--\r\n");
+    assert_eq!((status, why.as_str()), (413, "the body is larger than 65536 bytes\n"));
+    assert_eq!(balancer.rep(), [name]);
+    assert_eq!(ask("/node/remove", &part, "--\r\n"), (200, String::new()));
+    assert!(balancer.rep().is_empty());
 }
 
 #[test]

@@ -101,6 +101,37 @@ fn health_says_whether_any_server_is_well() {
 }
 
 #[test]
+fn a_verdict_waits_for_no_addition_that_is_under_way() {
+    let home = Home::new();
+    // It starts when the test says so, which is before the deadline of the addition.
+    let go = home.path("go");
+    let slow = format!(
+        "if [ \"$SERVER_ID\" = slow ]; then while [ ! -e {} ]; do sleep 0.05; done; fi",
+        go.display()
+    );
+    let interval = ["--heartbeat-interval", "5s"];
+    let command = home.command(&slow);
+    let balancer = home.start_full(2, &[&interval[..], &["--command", &command]].concat());
+    let traffic = balancer.traffic;
+    let body = r#"{"n":1,"hostnames":["slow"]}"#;
+    let addition = std::thread::spawn(move || ask(traffic, "POST", "/add", body));
+    eventually("the newcomer is started", || {
+        balancer.children().iter().any(|child| child.name == "slow")
+    });
+    // By the heartbeat it would be back only seconds later.
+    for (is_healthy, expected) in [(false, 1), (true, 2)] {
+        let verdict = format!(r#"{{"healthy":{is_healthy}}}"#);
+        let marked = ask(balancer.admin, "PUT", "/api/servers/server_1/health", &verdict);
+        assert_eq!(marked.status, 200, "{}", marked.text());
+        assert_eq!(balancer.rep().len(), expected, "{is_healthy}");
+    }
+    assert!(!addition.is_finished(), "it was to be under way all the time");
+    std::fs::write(go, "").unwrap();
+    let added = addition.join().unwrap().message();
+    assert_eq!(added["N"], 3, "{added}");
+}
+
+#[test]
 fn a_server_that_cannot_be_reached_is_said_at_once() {
     let home = Home::new();
     let balancer = home.start(&ARGUMENTS);

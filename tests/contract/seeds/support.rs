@@ -29,10 +29,7 @@ impl Companion {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").map(str::parse);
-        let address = address.unwrap_or_else(|| panic!("{line}")).unwrap();
+        let address = companion::listens(&mut child);
         Self { child, address }
     }
 

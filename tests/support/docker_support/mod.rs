@@ -3,6 +3,7 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod compose;
 pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod load;

@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
     sync::OnceLock,
     time::SystemTime,
 };
@@ -20,6 +22,14 @@ pub(crate) fn program() -> &'static Path {
         assert!(program.is_file(), "no '{}' after its build", program.display());
         program
     })
+}
+
+/// Where a companion listens whose standard output is a pipe, once it does.
+pub(crate) fn listens(child: &mut Child) -> SocketAddr {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on ").map(str::parse);
+    address.unwrap_or_else(|| panic!("{line}")).unwrap()
 }
 
 fn is_fresh(program: &Path) -> bool {

@@ -122,6 +122,16 @@ impl Checker {
         }
     }
 
+    /// A start ends what has borne its name: nothing that requests go to.
+    pub(super) fn displaced(&self, bearer: InstanceId, by: InstanceId) -> Broken {
+        let newest = self.tables.last_key_value().map(|(_, publication)| publication.table());
+        let mut targets = newest.into_iter().flat_map(|table| table.targets.iter().flatten());
+        match targets.any(|target| target.instance == bearer) {
+            true => Err(format!("the start of {by} ends {bearer}, which requests go to")),
+            false => Ok(()),
+        }
+    }
+
     /// A supervisor counts an instance as drained, with regard to these balancers.
     pub(super) fn drained(
         &self,

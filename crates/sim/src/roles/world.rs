@@ -279,7 +279,9 @@ impl World {
     fn world_does(&mut self, occurrence: Occurrence) -> Result<(), String> {
         match occurrence {
             Occurrence::Call(who, call) => return self.called(who, call),
-            Occurrence::Create(index, serial, request) => self.create(index, serial, &request),
+            Occurrence::Create(index, serial, request) => {
+                return self.create(index, serial, &request);
+            }
             Occurrence::Remove(handle) => self.remove(&handle),
             Occurrence::TakeList(index, serial, asked) => self.take_list(index, serial, asked),
             Occurrence::ProbeArrives(index, serial, instance, address) => {

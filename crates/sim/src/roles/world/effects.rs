@@ -76,19 +76,26 @@ impl World {
         delay + 5
     }
 
-    pub(super) fn create(&mut self, index: usize, serial: u64, request: &StartRequest) {
+    pub(super) fn create(
+        &mut self,
+        index: usize,
+        serial: u64,
+        request: &StartRequest,
+    ) -> Result<(), String> {
         let instance = request.instance;
-        let mut containers = self.engine.containers.values();
-        let is_taken = containers.any(|container| container.identity.name == request.name);
-        let is_over = self.parties[index].term.as_ref().is_none_or(|term| term.serial != serial);
-        // A driver that is gone does not remove what bears the name, so the engine refuses.
-        if is_over && is_taken {
-            return;
+        if self.engine.refuses(request) {
+            let result = Err(StartError::NameTaken(request.name.clone()));
+            self.result(index, serial, 5, Event::Started { instance, result });
+            return Ok(());
         }
+        for bearer in self.engine.running_bearers(&request.name) {
+            self.checker.displaced(bearer, instance)?;
+        }
+        let is_over = self.parties[index].term.as_ref().is_none_or(|term| term.serial != serial);
         self.report.late_starts += u64::from(is_over);
         let ready_at = Moment(self.now.0 + self.draw(5, 400));
         let handle = self.engine.create(request, ready_at);
-        let Some(container) = self.engine.containers.get(&handle) else { return };
+        let Some(container) = self.engine.containers.get(&handle) else { return Ok(()) };
         let (address, identity) = (container.address, &container.identity);
         let revision = Revision { spec: identity.spec.clone(), image: identity.image.clone() };
         let result = match self.chance(self.engine_trouble / 5.0) {
@@ -96,6 +103,7 @@ impl World {
             false => Ok(Started { handle, address, revision }),
         };
         self.result(index, serial, 5, Event::Started { instance, result });
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, handle: &Handle) {

@@ -2,7 +2,7 @@
 
 use ringmaster_core::fleet::{
     command::{CommandId, Request, ScaleCommand},
-    ids::{Handle, Moment},
+    ids::{Handle, Moment, ReplicaName},
     message::{Event, FoundState, Sighting},
 };
 
@@ -131,9 +131,12 @@ impl World {
             return Ok(());
         };
         let n = self.draw(1, 3) as usize;
+        // Few, so that a late start meets the next bearer of its name.
+        let name = ReplicaName::numbered(self.draw(20, 22) as u32);
+        let names = if self.chance(0.5) { vec![name] } else { Vec::new() };
         let command = match fault {
-            Fault::Removes if size > 2 => ScaleCommand::remove(n.min(size - 1), Vec::new()),
-            _ if size < 8 => ScaleCommand::add(n, Vec::new(), 1),
+            Fault::Removes if size > 2 => ScaleCommand::remove(n.min(size - 1), names),
+            _ if size < 8 => ScaleCommand::add(n, names, 1),
             _ => return Ok(()),
         };
         let Ok(command) = command else { return Ok(()) };

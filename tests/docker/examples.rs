@@ -1,8 +1,10 @@
 //! The pages of `examples/`: each command that they show with its output, against real processes.
 
+mod course;
+
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -16,21 +18,17 @@ struct Servers(Vec<(String, SocketAddr, Child)>);
 impl Servers {
     fn start(names: &[&str]) -> Self {
         let start = |name: &&str| {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let child = Command::new(companion::program())
+            let mut child = Command::new(companion::program())
                 .env("SERVER_ID", name)
                 .env("HOST", "127.0.0.1")
-                .env("PORT", address.port().to_string())
-                .stdout(Stdio::null())
+                .env("PORT", "0")
+                .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
+            let address = companion::listens(&mut child);
             ((*name).to_owned(), address, child)
         };
-        let servers = Self(names.iter().map(start).collect());
-        eventually("all servers listen", || {
-            servers.0.iter().all(|(_, address, _)| std::net::TcpStream::connect(address).is_ok())
-        });
-        servers
+        Self(names.iter().map(start).collect())
     }
 }
 
