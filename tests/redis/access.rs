@@ -2,13 +2,13 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
 use crate::{
-    harness::{Balancer, eventually, get},
-    server::RedisServer,
+    harness::{Balancer, Home, eventually, get, skip},
+    server::{RedisServer, is_required},
     shared::{Fleet, leads, owners, serves, status},
 };
 
@@ -54,20 +54,58 @@ fn a_wrong_password_is_said_and_a_right_one_lets_in() {
     refused(&without);
 }
 
-fn certificate(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/redis/certificates").join(file)
+/// Certificates of a test's own, made for it: `server.pem` with its key is for a server at 127.0.0.1,
+/// `ca.pem` vouches for it, and `other.pem` for nothing.
+struct Certificates<'a>(&'a Home);
+
+impl<'a> Certificates<'a> {
+    fn make(home: &'a Home) -> Self {
+        let made = Self(home);
+        for authority in ["ca", "other"] {
+            made.request(authority, &[]);
+        }
+        let (ca, key) = (made.path("ca.pem"), made.path("ca.key"));
+        let signed = ["-CA", ca.to_str().unwrap(), "-CAkey", key.to_str().unwrap()];
+        let extensions = [
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ];
+        made.request("server", &[signed.as_slice(), &extensions].concat());
+        made
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path(file)
+    }
+
+    /// A new key and a certificate of it, signed by itself unless the options say by whom.
+    fn request(&self, name: &str, options: &[&str]) {
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"])
+            .args(["ec_paramgen_curve:P-256", "-days", "2", "-subj", &format!("/CN={name}")])
+            .arg("-keyout")
+            .arg(self.path(&format!("{name}.key")))
+            .arg("-out")
+            .arg(self.path(&format!("{name}.pem")))
+            .args(options)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
 }
 
 /// Has a server listen for TLS too, and says where.
-fn with_tls(redis: &RedisServer) -> SocketAddr {
+fn with_tls(redis: &RedisServer, certificates: &Certificates<'_>) -> SocketAddr {
     let set = |key: &str, value: &str| {
         let answer = redis.command(&["CONFIG", "SET", key, value]);
         (answer.starts_with("+OK"), answer)
     };
     for (key, value) in [
         ("tls-auth-clients", "no"),
-        ("tls-cert-file", certificate("server.pem").to_str().unwrap()),
-        ("tls-key-file", certificate("server.key").to_str().unwrap()),
+        ("tls-cert-file", certificates.path("server.pem").to_str().unwrap()),
+        ("tls-key-file", certificates.path("server.key").to_str().unwrap()),
     ] {
         let (is_set, answer) = set(key, value);
         assert!(is_set, "{key}: {answer}");
@@ -85,11 +123,16 @@ fn with_tls(redis: &RedisServer) -> SocketAddr {
 #[test]
 fn a_server_with_tls_is_believed_by_the_given_certificates_only() {
     let Some(fleet) = Fleet::new(2) else { return };
-    let address = with_tls(&fleet.redis);
+    if Command::new("openssl").arg("version").output().is_err() {
+        assert!(!is_required(), "openssl is not installed");
+        return skip("openssl is not installed");
+    }
+    let certificates = Certificates::make(&fleet.home);
+    let address = with_tls(&fleet.redis, &certificates);
     let command = |process: &str, role: &str, ca: Option<&str>| -> Command {
         let mut command = fleet.command(process, role, &format!("rediss://{address}"));
         if let Some(file) = ca {
-            command.arg("--store-ca").arg(certificate(file));
+            command.arg("--store-ca").arg(certificates.path(file));
         }
         command
     };
@@ -102,7 +145,7 @@ fn a_server_with_tls_is_believed_by_the_given_certificates_only() {
     assert_eq!(owners(&first), owners(&second));
     assert!(fleet.redis.command(&["EXISTS", &fleet.key("state")]).starts_with(":1"));
     // Neither the certificates of the system nor those of another one vouch for it.
-    for (process, ca) in [("c", None), ("d", Some("other_ca.pem"))] {
+    for (process, ca) in [("c", None), ("d", Some("other.pem"))] {
         let stranger = Balancer::spawn(command(process, "supervisor", ca));
         let said = refused(&stranger);
         assert_eq!(said.matches("certificate").count(), 2, "{said}");
@@ -110,6 +153,6 @@ fn a_server_with_tls_is_believed_by_the_given_certificates_only() {
     // Nor is a server without TLS taken for one with it.
     let plain = format!("rediss://{}", fleet.redis.address);
     let mut command = fleet.command("e", "supervisor", &plain);
-    command.arg("--store-ca").arg(certificate("ca.pem"));
+    command.arg("--store-ca").arg(certificates.path("ca.pem"));
     refused(&Balancer::spawn(command));
 }

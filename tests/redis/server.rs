@@ -20,6 +20,11 @@ pub(crate) struct RedisServer {
     password: Option<String>,
 }
 
+/// Whether these tests must run, whatever is missing here.
+pub(crate) fn is_required() -> bool {
+    std::env::var("RINGMASTER_TEST_REDIS").as_deref() == Ok("required")
+}
+
 impl RedisServer {
     /// `None`: there is no `redis-server` here, and `RINGMASTER_TEST_REDIS=required` is not set.
     pub(crate) fn start() -> Option<Self> {
@@ -31,9 +36,7 @@ impl RedisServer {
         for _ in 0..20 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let Some(child) = spawn(address, password) else {
-                let is_required =
-                    std::env::var("RINGMASTER_TEST_REDIS").as_deref() == Ok("required");
-                assert!(!is_required, "there is no `redis-server`, and it is required");
+                assert!(!is_required(), "there is no `redis-server`, and it is required");
                 eprintln!("SKIPPED: there is no `redis-server` here");
                 return None;
             };

@@ -62,7 +62,7 @@ impl Drop for Replica {
 pub(crate) struct Fleet {
     pub(crate) redis: RedisServer,
     pub(crate) replicas: Vec<Replica>,
-    home: Home,
+    pub(crate) home: Home,
 }
 
 impl Fleet {
