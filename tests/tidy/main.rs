@@ -4,6 +4,8 @@
 //!
 //! It reads sources as text, without comments and literals, and walks whatever exists.
 
+mod dependencies;
+
 use std::{
     collections::BTreeSet,
     fs,
