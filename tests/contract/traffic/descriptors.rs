@@ -124,9 +124,13 @@ fn without_descriptors_strangers_are_refused_and_nobody_is_blamed() {
         });
     }
     let metrics = get(balancer.admin, "/metrics");
-    for (name, none) in [("unanswered", true), ("exhausted", true), ("connections_shed", false)] {
-        let zero = metrics.text().contains(&format!("\nringmaster_{name}_total 0\n"));
-        assert_eq!(zero, none, "{name}: {}", metrics.text());
+    for (series, none) in [
+        ("requests_failed_total{reason=\"no_response\"}", true),
+        ("requests_failed_total{reason=\"no_descriptor\"}", true),
+        ("client_connections_refused_total{reason=\"limit\"}", false),
+    ] {
+        let zero = metrics.text().contains(&format!("\nringmaster_{series} 0\n"));
+        assert_eq!(zero, none, "{series}: {}", metrics.text());
     }
     for word in ["suspect", "eject", "refused"] {
         assert!(balancer.logged(word).is_none(), "{}", balancer.log());
