@@ -6,7 +6,7 @@ use ringmaster_core::fleet::{
 };
 use serde::Serialize;
 
-use crate::control::Clock;
+use crate::control::CoreClock;
 
 /// Lines of a log that the status shows of the last ending; `GET /api/logs` shows all.
 const STATUS_LINES: usize = 10;
@@ -44,7 +44,7 @@ pub(super) struct EndingWire {
     lines: Vec<String>,
 }
 
-pub(super) fn trouble(view: &FleetView, replica: &ReplicaView, clock: Clock) -> TroubleWire {
+pub(super) fn trouble(view: &FleetView, replica: &ReplicaView, clock: CoreClock) -> TroubleWire {
     let now = clock.now();
     let is_forgiven = replica.forgiven_at.is_some_and(|at| at <= now);
     let wait = u64::try_from(replica.next_try.since(now).as_millis()).unwrap_or(u64::MAX);
@@ -61,7 +61,7 @@ pub(super) fn trouble(view: &FleetView, replica: &ReplicaView, clock: Clock) -> 
     }
 }
 
-pub(super) fn ending(ending: &Ending, clock: Clock, lines_max: usize) -> EndingWire {
+pub(super) fn ending(ending: &Ending, clock: CoreClock, lines_max: usize) -> EndingWire {
     let words = &ending.last_words;
     let beyond = words.lines.len().saturating_sub(lines_max);
     EndingWire {

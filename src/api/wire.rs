@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::evidence::{self, TroubleWire};
-use crate::control::Clock;
+use crate::control::CoreClock;
 
 /// `{"message":..,"status":"successful"}`.
 pub(super) fn success(message: impl Serialize) -> Response {
@@ -282,7 +282,7 @@ struct InstanceWire {
     last_probe: Option<String>,
 }
 
-pub(super) fn status(view: &FleetView, clock: Clock) -> StatusWire {
+pub(super) fn status(view: &FleetView, clock: CoreClock) -> StatusWire {
     let replicas = view.replicas.iter().map(|replica| StatusReplicaWire {
         name: replica.name.to_string(),
         id: replica.id.0,
