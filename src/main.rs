@@ -75,8 +75,8 @@ fn main() -> ExitCode {
 }
 
 fn run_simulate(arguments: &Simulate, as_json: bool) -> ExitCode {
-    match simulate::answer(arguments, as_json) {
-        Ok(text) => finish(simulate::deliver(arguments, text)),
+    match simulate::simulate(arguments, as_json) {
+        Ok(text) => finish(simulate::write_output(arguments, text)),
         Err(error) => {
             print_error(&format!("error: {error}"));
             ExitCode::from(2)

@@ -1,4 +1,4 @@
-//! What is known of failures, on the wire.
+//! The format of failures and endings in responses.
 
 use ringmaster_core::fleet::{
     endings::Ending,
@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use crate::control::CoreClock;
 
-/// Lines of a log that the status shows of the last ending; `GET /api/logs` shows all.
+/// Log lines of the last ending in the status; `GET /api/logs` shows all.
 const STATUS_LINES: usize = 10;
 
-/// What is wrong with a replica, or was.
+/// The failures of a replica, and its last ending.
 #[derive(Serialize)]
 pub(super) struct TroubleWire {
-    /// In a row; none for a replica that has been stable.
+    /// Failures in a row; 0 for a replica that has been stable.
     failures: u32,
-    /// Missing where no start waits.
+    /// Only while a start waits for its back-off.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try_in_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -33,24 +33,30 @@ async fn rep(State(handle): State<Handle>) -> Response {
 }
 
 async fn add(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    let make = |asked: Asked| ScaleCommand::add(asked.n, asked.names, asked.weight.unwrap_or(1));
+    let make =
+        |asked: ScaleBody| ScaleCommand::add(asked.n, asked.names, asked.weight.unwrap_or(1));
     scale(&handle, &parameters, body, (ADD_KEYS, make)).await
 }
 
 async fn rm(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    let make = |asked: Asked| ScaleCommand::remove(asked.n, asked.names);
+    let make = |asked: ScaleBody| ScaleCommand::remove(asked.n, asked.names);
     scale(&handle, &parameters, body, (RM_KEYS, make)).await
 }
 
-/// What a body of `/add` may name: `N` means `n`, `names` and `servers` mean `hostnames`.
+/// The keys of a body of `/add`: `N` means `n`, `names` and `servers` mean `hostnames`.
 const ADD_KEYS: &[&str] = &["n", "hostnames", "weight", "N", "names", "servers"];
-/// The same of `/rm`.
+/// The keys of a body of `/rm`.
 const RM_KEYS: &[&str] = &["n", "hostnames", "N", "names", "servers"];
 
-/// The keys that a command knows, and how it is made.
-type Make = (&'static [&'static str], fn(Asked) -> Result<ScaleCommand, ScaleError>);
+/// The keys of a command, and its constructor.
+type CommandFormat = (&'static [&'static str], fn(ScaleBody) -> Result<ScaleCommand, ScaleError>);
 
-async fn scale(handle: &Handle, parameters: &Parsed, body: Body, (known, make): Make) -> Response {
+async fn scale(
+    handle: &Handle,
+    parameters: &Parsed,
+    body: Body,
+    (known, make): CommandFormat,
+) -> Response {
     let request = async {
         let dry_run = request::is_dry_run(parameters)?;
         let asked = parse(&request::read(body).await?, known)?;
@@ -74,15 +80,15 @@ async fn scale(handle: &Handle, parameters: &Parsed, body: Body, (known, make): 
     }
 }
 
-/// What a body asks for.
+/// The content of a body of `/add` or `/rm`.
 #[derive(Debug)]
-struct Asked {
+struct ScaleBody {
     n: usize,
     names: Vec<ReplicaName>,
     weight: Option<u32>,
 }
 
-fn parse(body: &[u8], known: &[&str]) -> Result<Asked, Refused> {
+fn parse(body: &[u8], known: &[&str]) -> Result<ScaleBody, Refused> {
     let fields = request::object(body)?.only(known)?;
     let n = match one_of(&fields, &["n", "N"])? {
         None => return Err(Refused::bad("'n' is missing")),
@@ -98,10 +104,14 @@ fn parse(body: &[u8], known: &[&str]) -> Result<Asked, Refused> {
         let weight = weight.as_u64().and_then(|weight| u32::try_from(weight).ok());
         weight.filter(|&weight| weight >= 1).ok_or(Refused::Scale(ScaleError::NotAWeight))
     });
-    Ok(Asked { n: usize::try_from(n).unwrap_or(usize::MAX), names, weight: weight.transpose()? })
+    Ok(ScaleBody {
+        n: usize::try_from(n).unwrap_or(usize::MAX),
+        names,
+        weight: weight.transpose()?,
+    })
 }
 
-/// The value that is given under one of several keys.
+/// The value of the one key that is given among several with the same meaning.
 fn one_of<'a>(fields: &'a Map<String, Value>, keys: &[&str]) -> Result<Option<&'a Value>, Refused> {
     let mut given = keys.iter().filter_map(|&key| Some((key, fields.get(key)?)));
     match (given.next(), given.next()) {
@@ -157,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_bodies_are_refused_in_a_sentence() {
+    fn invalid_bodies_are_refused_with_a_sentence() {
         let cases = [
             ("", "not valid JSON"),
             ("{", "not valid JSON"),
@@ -183,7 +193,7 @@ mod tests {
             let why = refused(body);
             assert!(why.contains(expected), "{body}: {why}");
         }
-        // A weight has no meaning for those who leave.
+        // A removal has no weight.
         assert!(parse(br#"{"n":1,"weight":1}"#, RM_KEYS).is_err());
     }
 }
