@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::load::{Pace, Plan, Run};
 
-/// What one load showed. Its JSON form is stable: scripts may read it.
+/// The result of one load. Its JSON form is stable: scripts may read it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// `open` or `closed`.
@@ -16,9 +16,9 @@ pub struct Report {
     pub connections: usize,
     /// Connections opened in all.
     pub connections_opened: u64,
-    /// From the start to the last answer, in seconds.
+    /// From the start to the last response, in seconds.
     pub seconds: f64,
-    /// Requests that ended, well or not.
+    /// Requests that ended, with success or not.
     pub requests: u64,
     /// Those answered with a status below 400.
     pub answered: u64,
@@ -183,7 +183,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::load::{Amount, Failure, KeySource, Shape, Tally};
+    use crate::load::{Amount, KeySource, RequestError, Shape, Tally};
     use crate::target::Target;
 
     fn report() -> Report {
@@ -204,7 +204,7 @@ mod tests {
             let name = if millis <= 75 { "server_1" } else { "server_2" };
             tally.answer(Duration::ZERO, Duration::from_millis(millis), Some(name));
         }
-        tally.failure(Duration::ZERO, Failure::Status(503));
+        tally.failure(Duration::ZERO, RequestError::Status(503));
         let run = Run { tally, started: Instant::now(), elapsed: Duration::from_secs(2) };
         Report::new(&plan, &run)
     }

@@ -127,7 +127,7 @@ fn kill_at_half_a_second(command: &str) -> a3::Question {
     }
 }
 
-/// A fleet that grows and shrinks when it is told to, and deals out keys by turns.
+/// A fleet that can be scaled, and that assigns keys in turns.
 fn scaling() -> impl Fn(Seen) -> Act + Send + Sync + 'static {
     let replicas = Mutex::new(3usize);
     move |seen: Seen| {
