@@ -23,7 +23,7 @@ pub struct Cli {
     pub json: bool,
 }
 
-/// The subcommands.
+/// The subcommands with their arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the balancer
@@ -64,10 +64,10 @@ pub struct Serve {
     pub options: Options,
 }
 
-/// What was given in all ways together.
+/// The settings from all sources together.
 #[derive(Debug)]
 pub struct Given {
-    /// The settings.
+    /// The settings, before they are checked.
     pub options: Options,
     /// Sentences on the way in which they were given.
     pub warnings: Vec<String>,
@@ -128,7 +128,7 @@ pub enum RingChange {
     Weight(Reweigh),
 }
 
-/// Settings of the ring.
+/// Arguments of `ring set`.
 #[derive(Args, Debug)]
 pub struct SetRing {
     /// ring, slots, ketama, maglev, rendezvous or jump
@@ -160,7 +160,7 @@ pub struct SetRing {
     pub client: AdminOptions,
 }
 
-/// Another weight.
+/// Arguments of `ring weight`.
 #[derive(Args, Debug)]
 pub struct Reweigh {
     /// Name of the replica
@@ -175,7 +175,7 @@ pub struct Reweigh {
     pub client: AdminOptions,
 }
 
-/// An addition.
+/// Arguments of `add`.
 #[derive(Args, Debug)]
 pub struct Add {
     /// How many, and which.
@@ -186,7 +186,7 @@ pub struct Add {
     pub weight: u32,
 }
 
-/// A removal.
+/// Arguments of `rm`.
 #[derive(Args, Debug)]
 pub struct Remove {
     /// How many, and which.
@@ -222,7 +222,7 @@ pub enum ServerAction {
     Enable(OneServer),
 }
 
-/// A server that is to be registered.
+/// Arguments of `servers add`.
 #[derive(Args, Debug)]
 pub struct RegisterServer {
     /// What to call it
@@ -241,7 +241,7 @@ pub struct RegisterServer {
     pub client: AdminOptions,
 }
 
-/// A server that is to be removed.
+/// Arguments of `servers rm`.
 #[derive(Args, Debug)]
 pub struct RemoveServer {
     /// Its name
@@ -257,7 +257,7 @@ pub struct RemoveServer {
     pub client: AdminOptions,
 }
 
-/// One server.
+/// Arguments of `servers drain` and `servers enable`.
 #[derive(Args, Debug)]
 pub struct OneServer {
     /// Its name
@@ -292,7 +292,7 @@ impl std::str::FromStr for Place {
     }
 }
 
-/// Whose log to show.
+/// Arguments of `logs`.
 #[derive(Args, Debug)]
 pub struct Logs {
     /// Name of a replica, or the former name of an instance that has ended
@@ -305,7 +305,7 @@ pub struct Logs {
     pub client: AdminOptions,
 }
 
-/// A scale command.
+/// Arguments of every scale command.
 #[derive(Args, Debug)]
 pub struct Scale {
     /// How many [default: as many as names are given, or 1]

@@ -77,7 +77,7 @@ impl DriverKind {
 /// Checked settings of `ringmaster serve`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Fleet name.
+    /// Name of the fleet.
     pub fleet: String,
     /// The driver that runs the replicas.
     pub driver: DriverKind,
@@ -117,9 +117,9 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     /// Whether the replicas are stopped when the balancer ends.
     pub stop_replicas_on_exit: bool,
-    /// Heartbeats.
+    /// Sends the heartbeats, as configured.
     pub prober: Prober,
-    /// The ring.
+    /// Settings of the ring.
     pub ring: RingSettings,
     /// Which replica is removed when a command names none.
     pub victim: VictimRule,

@@ -47,14 +47,14 @@ pub struct ShownRing {
 /// One replica on the ring.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RingReplica {
-    /// Its name.
+    /// The name of the replica, as in `/rep`.
     pub name: String,
     /// The part of all slots it owns, from 0 to 1.
     pub share: f64,
-    /// Its ring identity.
+    /// The id of the replica in the ring.
     #[serde(default)]
     pub id: u32,
-    /// Its weight.
+    /// The weight of the replica; 1 for a balancer that does not show it.
     #[serde(default = "one")]
     pub weight: u32,
     /// The slots that its virtual servers sit on.

@@ -43,7 +43,7 @@ const BOOT_MS: u64 = 2_000;
 /// The goal for the control loop with the largest fleet, in percent of a core.
 const GOAL_PERCENT: f64 = 10.0;
 
-/// The cost of one size.
+/// The result for one size of the fleet.
 #[derive(Debug, Serialize)]
 pub struct Row {
     replicas: usize,
@@ -54,7 +54,7 @@ pub struct Row {
     heartbeats_per_second: f64,
 }
 
-/// All sizes.
+/// The result for all sizes of the fleet.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     rows: Vec<Row>,

@@ -79,11 +79,11 @@ pub fn shares(ring: &ring::Ring, keys: KeySource) -> Vec<f64> {
 /// The distribution of a peak-to-average, from many runs that assign `requests` at random by `shares`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Expected {
-    /// Without chance: of the shares themselves.
+    /// The peak-to-average of the shares themselves, without chance.
     pub peak_to_average: f64,
-    /// 95 % of all runs are between this
+    /// The lower end of the range of 95 % of all runs.
     pub low: f64,
-    /// and this.
+    /// The upper end of the range of 95 % of all runs.
     pub high: f64,
     /// Standard deviation of the replicas' requests, without chance.
     pub deviation: f64,

@@ -22,7 +22,7 @@ pub struct Report {
     pub requests: u64,
     /// Those answered with a status below 400.
     pub answered: u64,
-    /// All others.
+    /// All requests without a status below 400.
     pub failed: u64,
     /// Answered requests per second.
     pub answered_per_second: f64,
@@ -44,14 +44,14 @@ pub struct Report {
 pub struct Latency {
     /// The median.
     pub p50: f64,
-    /// Nine of ten were at least as quick.
+    /// 90 of 100 were at least as fast.
     pub p90: f64,
-    /// 99 of 100 were at least as quick.
+    /// 99 of 100 were at least as fast.
     pub p99: f64,
-    /// 999 of 1000 were at least as quick.
+    /// 999 of 1000 were at least as fast.
     #[serde(rename = "p99.9")]
     pub p99_9: f64,
-    /// The slowest.
+    /// The slowest request.
     pub max: f64,
 }
 

@@ -94,8 +94,8 @@ impl AdminGuard {
     }
 
     fn refuse(&self, request: &Request, peer: IpAddr) -> Option<Response> {
-        let judged = origin::judge(head(request), &self.names, Strictness::Always, "admin_hosts");
-        if let Err(stranger) = judged {
+        let checked = origin::judge(head(request), &self.names, Strictness::Always, "admin_hosts");
+        if let Err(stranger) = checked {
             return Some(forbidden(&stranger.to_string()));
         }
         if let Some(token) = &self.token {
@@ -127,9 +127,9 @@ async fn check_traffic(
     request: Request,
     next: Next,
 ) -> Response {
-    let judged =
+    let checked =
         origin::judge(head(&request), &guard.names, Strictness::MarkedOnly, "control_hosts");
-    if let Err(stranger) = judged {
+    if let Err(stranger) = checked {
         return forbidden(&stranger.to_string());
     }
     let is_public = guard.public_rep && request.uri().path() == "/rep";

@@ -33,13 +33,14 @@ async fn rep(State(handle): State<Handle>) -> Response {
 }
 
 async fn add(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    let make =
-        |asked: ScaleBody| ScaleCommand::add(asked.n, asked.names, asked.weight.unwrap_or(1));
+    let make = |content: ScaleBody| {
+        ScaleCommand::add(content.n, content.names, content.weight.unwrap_or(1))
+    };
     scale(&handle, &parameters, body, (ADD_KEYS, make)).await
 }
 
 async fn rm(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    let make = |asked: ScaleBody| ScaleCommand::remove(asked.n, asked.names);
+    let make = |content: ScaleBody| ScaleCommand::remove(content.n, content.names);
     scale(&handle, &parameters, body, (RM_KEYS, make)).await
 }
 
@@ -59,8 +60,8 @@ async fn scale(
 ) -> Response {
     let request = async {
         let dry_run = request::is_dry_run(parameters)?;
-        let asked = parse(&request::read(body).await?, known)?;
-        let command = make(asked).map_err(Refused::Scale)?;
+        let content = parse(&request::read(body).await?, known)?;
+        let command = make(content).map_err(Refused::Scale)?;
         Ok::<_, Refused>(Request { command, dry_run })
     };
     let request = match request.await {
@@ -156,14 +157,14 @@ mod tests {
 
     #[test]
     fn counts_and_names_are_read() {
-        let asked =
+        let content =
             parse(br#"{"n":4,"hostnames":["S5","S4"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
-        assert_eq!((asked.n, asked.names.len(), asked.weight), (4, 2, None));
-        let asked =
+        assert_eq!((content.n, content.names.len(), content.weight), (4, 2, None));
+        let content =
             parse(br#"{"N":1,"names":null,"weight":3}"#, ADD_KEYS).unwrap_or_else(|_| panic!());
-        assert_eq!((asked.n, asked.names.len(), asked.weight), (1, 0, Some(3)));
-        let asked = parse(br#"{"n":1,"servers":["S5"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
-        assert_eq!(asked.names.len(), 1);
+        assert_eq!((content.n, content.names.len(), content.weight), (1, 0, Some(3)));
+        let content = parse(br#"{"n":1,"servers":["S5"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
+        assert_eq!(content.names.len(), 1);
     }
 
     #[test]

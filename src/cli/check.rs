@@ -68,9 +68,11 @@ impl Report {
             let mark = if *is_default { "  (default)" } else { "" };
             let _ = writeln!(text, "  {key:<width$} = {}{mark}", plain(value));
         }
-        let said = [("notice", &self.notices), ("warning", &self.warnings)];
-        for (index, (kind, line)) in
-            said.iter().flat_map(|(kind, lines)| lines.iter().map(move |l| (kind, l))).enumerate()
+        let remarks = [("notice", &self.notices), ("warning", &self.warnings)];
+        for (index, (kind, line)) in remarks
+            .iter()
+            .flat_map(|(kind, lines)| lines.iter().map(move |l| (kind, l)))
+            .enumerate()
         {
             let lead = if index == 0 { "\n" } else { "" };
             let _ = writeln!(text, "{lead}{kind}: {line}");
@@ -129,10 +131,10 @@ mod tests {
     /// Options as parsed from a command line.
     fn options(arguments: &[&str]) -> Options {
         let words = [&["ringmaster", "check"], arguments].concat();
-        let Subcommand::Check(asked) = Cli::try_parse_from(words).unwrap().command else {
+        let Subcommand::Check(arguments) = Cli::try_parse_from(words).unwrap().command else {
             panic!("it is `check`")
         };
-        asked.given().unwrap().options
+        arguments.given().unwrap().options
     }
 
     fn report(arguments: &[&str]) -> Report {

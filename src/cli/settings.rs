@@ -7,7 +7,7 @@ use crate::config::{Config, Options};
 
 const HIDDEN: &str = "(hidden)";
 
-/// One setting.
+/// One setting for display.
 #[derive(Debug)]
 pub(super) struct Setting {
     /// The key, as in the file.

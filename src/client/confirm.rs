@@ -23,13 +23,13 @@ pub(super) fn confirm(preview: &Value) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut terminal = io::stderr();
-    let asked = write!(
+    let written = write!(
         terminal,
         "{}remove {} of {before} replicas? [y/N] ",
         draw::change(preview, true),
         before.saturating_sub(after)
     );
-    asked.and_then(|()| terminal.flush()).context("the question cannot be shown; see `--yes`")?;
+    written.and_then(|()| terminal.flush()).context("the question cannot be shown; see `--yes`")?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).context("no answer; see `--yes`")?;
     match answer.trim().to_ascii_lowercase().as_str() {
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn removing_more_than_half_or_the_last_needs_confirmation() {
-        let asked = [(1, 0), (2, 0), (3, 1), (3, 0), (5, 2), (4, 1)];
-        let not_asked = [(0, 0), (2, 1), (3, 2), (4, 2), (5, 3), (10, 5)];
-        for (cases, expected) in [(&asked, true), (&not_asked, false)] {
+        let needed = [(1, 0), (2, 0), (3, 1), (3, 0), (5, 2), (4, 1)];
+        let not_needed = [(0, 0), (2, 1), (3, 2), (4, 2), (5, 3), (10, 5)];
+        for (cases, expected) in [(&needed, true), (&not_needed, false)] {
             for &(before, after) in cases {
                 assert_eq!(needs_confirmation(before, after), expected, "{before} {after}");
             }

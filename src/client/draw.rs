@@ -23,14 +23,14 @@ pub(super) fn ring(response: &Value, colours: bool) -> String {
         text.push_str(&strip(&ring, style));
     }
     let replicas: Vec<&Value> = response["replicas"].as_array().into_iter().flatten().collect();
-    let width = replicas.iter().map(|replica| word(&replica["name"]).len()).max().unwrap_or(0);
+    let width = replicas.iter().map(|replica| text_of(&replica["name"]).len()).max().unwrap_or(0);
     for (index, replica) in replicas.iter().enumerate() {
         let share = replica["share"].as_f64().unwrap_or(0.0) * 100.0;
         let bar = "#".repeat((share / 2.0).round() as usize);
         let mut line = format!(
             "{} {:<width$} {share:>5.1} %  {bar}",
             style.cell(index, style.letter(index)),
-            word(&replica["name"])
+            text_of(&replica["name"])
         );
         if replica["weight"] != 1 {
             let _ = write!(line, "  weight {}", replica["weight"]);
@@ -52,22 +52,22 @@ pub(super) fn ring(response: &Value, colours: bool) -> String {
 }
 
 fn headline(response: &Value) -> String {
-    let mut text = word(&response["algorithm"]).to_owned();
+    let mut text = text_of(&response["algorithm"]).to_owned();
     let _ = write!(text, ", {} slots", response["slots"]);
     if response["algorithm"] == "ring" {
         let _ = write!(
             text,
             ", {} virtual servers a replica, placement {}",
             response["virtual_servers"],
-            word(&response["placement"])
+            text_of(&response["placement"])
         );
     }
     let _ = writeln!(
         text,
         ", hash {}, generation {}, digest {}",
-        word(&response["hash"]),
+        text_of(&response["hash"]),
         response["generation"],
-        word(&response["digest"])
+        text_of(&response["digest"])
     );
     text
 }
@@ -155,7 +155,7 @@ pub(super) fn lookup(response: &Value) -> String {
     let mut text = format!(
         "key {}, {} {}, slot {}\n",
         response["key"],
-        word(&response["hash"]),
+        text_of(&response["hash"]),
         response["hash_value"],
         response["slot"]
     );
@@ -169,7 +169,7 @@ pub(super) fn lookup(response: &Value) -> String {
         };
         let address = candidate["url"].as_str().unwrap_or_default();
         let address = address.strip_prefix("http://").unwrap_or(address);
-        let line = format!("{place:>4}. {:<24} {address}{mark}", word(&candidate["name"]));
+        let line = format!("{place:>4}. {:<24} {address}{mark}", text_of(&candidate["name"]));
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
@@ -200,7 +200,7 @@ pub(super) fn change(message: &Value, is_dry_run: bool) -> String {
     text
 }
 
-fn word(value: &Value) -> &str {
+fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 

@@ -32,7 +32,7 @@ fn draw(response: &Value) -> String {
     }
     let instance = &response["instance"];
     if instance.is_object() {
-        let _ = writeln!(text, "--- {}, {}", name(instance), word(&instance["phase"]));
+        let _ = writeln!(text, "--- {}, {}", name(instance), text_of(&instance["phase"]));
         match instance["error"].as_str() {
             Some(why) => text.push_str(&format!("no log: {why}\n")),
             None => put_lines(&mut text, &instance["lines"], usize::MAX, ""),
@@ -88,10 +88,10 @@ fn put_lines(text: &mut String, lines: &Value, most: usize, indent: &str) {
 }
 
 fn name(value: &Value) -> String {
-    format!("{} (incarnation {})", word(&value["name"]), value["incarnation"])
+    format!("{} (incarnation {})", text_of(&value["name"]), value["incarnation"])
 }
 
-fn word(value: &Value) -> &str {
+fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 

@@ -104,7 +104,7 @@ pub async fn ring(ring: &RingCommand, as_json: bool) -> anyhow::Result<String> {
         }
         (None, None) => {
             let response = ask(&ring.client, Method::GET, "/api/ring", None).await?;
-            // See https://no-color.org.
+            // The convention of https://no-color.org.
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             let colours = std::io::stdout().is_terminal() && !plain;
             show(as_json, &response, |response| draw::ring(response, colours))
@@ -204,8 +204,8 @@ pub async fn status(client: &AdminOptions, as_json: bool) -> anyhow::Result<(Str
             if status["passing"].is_u64() { &status["passing"] } else { &status["N"] },
             status["desired"],
             status["generation"],
-            word(&status["engine"]),
-            word(&status["operation"]),
+            text_of(&status["engine"]),
+            text_of(&status["operation"]),
             status["commands_waiting"]
         );
         if let Some(line) = roll_line(status) {
@@ -232,7 +232,7 @@ pub async fn status(client: &AdminOptions, as_json: bool) -> anyhow::Result<(Str
 }
 
 fn replica_line(replica: &Value) -> String {
-    let mut line = format!("replica {} ({})", replica["id"], word(&replica["name"]));
+    let mut line = format!("replica {} ({})", replica["id"], text_of(&replica["name"]));
     if let Some(place) = replica["registered_at"].as_str() {
         let _ = write!(line, ", registered at {place}");
     }
@@ -248,15 +248,15 @@ fn put_processes(text: &mut String, status: &Value) {
     if lease.is_null() {
         return;
     }
-    let (admin, store) = (word(&lease["admin"]), word(&status["store"]));
+    let (admin, store) = (text_of(&lease["admin"]), text_of(&status["store"]));
     let _ = writeln!(text, "supervised at {admin} (term {}), store {store}", lease["fence"]);
     for balancer in status["balancers"].as_array().into_iter().flatten() {
         let _ = writeln!(
             text,
             "balancer {}: table {}, ring {}, heard {} ms ago{}",
-            word(&balancer["id"]),
-            word(&balancer["version"]),
-            word(&balancer["digest"]),
+            text_of(&balancer["id"]),
+            text_of(&balancer["version"]),
+            text_of(&balancer["digest"]),
             balancer["heartbeat_age_ms"],
             if balancer["live"] == false { ", silent" } else { "" }
         );
@@ -281,9 +281,9 @@ fn put_instance(text: &mut String, instance: &Value) {
     let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
     let line = format!(
         "  {:<24} incarnation {:<4} {}{reason}{kept}{outdated}  {}",
-        word(&instance["name"]),
+        text_of(&instance["name"]),
         instance["incarnation"],
-        word(&instance["phase"]),
+        text_of(&instance["phase"]),
         instance["address"].as_str().unwrap_or("")
     );
     let _ = writeln!(text, "{}", line.trim_end());
@@ -292,7 +292,7 @@ fn put_instance(text: &mut String, instance: &Value) {
     }
 }
 
-fn word(value: &Value) -> &str {
+fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or("none")
 }
 

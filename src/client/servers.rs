@@ -5,7 +5,7 @@ use std::fmt::Write;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{ask, confirm, draw, segment, show, with_dry_run, word};
+use super::{ask, confirm, draw, segment, show, text_of, with_dry_run};
 use crate::cli::{AdminOptions, RegisterServer, RemoveServer, ServerAction, Servers};
 
 /// Lists the servers, or changes one.
@@ -82,7 +82,7 @@ fn list(response: &Value) -> String {
     let widest = |text: &dyn Fn(&Value) -> String| {
         servers.iter().map(|server| text(server).len()).max().unwrap_or(0)
     };
-    let (name, at) = (widest(&|server| word(&server["name"]).to_owned()), widest(&place));
+    let (name, at) = (widest(&|server| text_of(&server["name"]).to_owned()), widest(&place));
     let mut text =
         format!("{} of {} healthy\n", response["healthy_count"], response["total_count"]);
     for server in servers {
@@ -95,7 +95,7 @@ fn list(response: &Value) -> String {
         let _ = writeln!(
             text,
             "{:<name$}  {:<at$}  weight {:<4} {state:<9}  {keeper:<10}  {} requests, {} errors, {:.1} ms",
-            word(&server["name"]),
+            text_of(&server["name"]),
             place(server),
             // As a text, because a JSON number ignores the width.
             server["weight"].to_string(),

@@ -192,22 +192,22 @@ mod tests {
 
     #[test]
     fn a_notice_says_that_other_machines_can_scale_the_fleet() {
-        let said = |text: &str| {
+        let notice = |text: &str| {
             let notices = check(text).unwrap().notices;
             notices.iter().filter(|notice| notice.contains("can scale the fleet")).count()
         };
-        assert_eq!(said(""), 1);
-        assert_eq!(said("listen = \"[::]:5000\"\nadmin_open = true"), 1);
+        assert_eq!(notice(""), 1);
+        assert_eq!(notice("listen = \"[::]:5000\"\nadmin_open = true"), 1);
         for safe in ["admin_token = \"x\"", "mounts = []", "listen = \"127.0.0.1:5000\""] {
-            assert_eq!(said(safe), 0, "{safe}");
+            assert_eq!(notice(safe), 0, "{safe}");
         }
         let notices = |text: &str| check(text).unwrap().notices.join("\n");
         for (group, power) in
             [("servers", "add and remove servers"), ("nodes", "add and remove nodes")]
         {
-            let said = notices(&format!("mounts = [\"{group}\"]"));
+            let notice = notices(&format!("mounts = [\"{group}\"]"));
             let expected = format!("can {power}: `mounts` holds `{group}` and there is no");
-            assert!(said.contains(&expected), "{said}");
+            assert!(notice.contains(&expected), "{notice}");
         }
         let both = notices("mounts = [\"servers\", \"scaling\"]");
         assert!(both.contains("scale the fleet and add and remove servers"), "{both}");

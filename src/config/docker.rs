@@ -180,8 +180,8 @@ mod tests {
             ("http://foo", "without its scheme"),
             (&"a".repeat(400), "255 characters"),
         ] {
-            let said = image(bad).unwrap_err().to_string();
-            assert!(said.starts_with("`image`: '") && said.contains(why), "{bad}: {said}");
+            let message = image(bad).unwrap_err().to_string();
+            assert!(message.starts_with("`image`: '") && message.contains(why), "{bad}: {message}");
         }
     }
 
@@ -191,8 +191,8 @@ mod tests {
             assert_eq!(network(good), Ok(()), "{good}");
         }
         for bad in ["", " ", " a", "a/b", "container:x", "-x", "a\n", "bridge", "host", "none"] {
-            let said = network(bad).unwrap_err().to_string();
-            assert!(said.starts_with("`network`: '"), "{bad}: {said}");
+            let message = network(bad).unwrap_err().to_string();
+            assert!(message.starts_with("`network`: '"), "{bad}: {message}");
         }
     }
 }

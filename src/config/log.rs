@@ -67,10 +67,10 @@ mod tests {
             ("7", "'7'"),
             ("a b=info", "'a b=info'"),
         ] {
-            let said = filter(text).unwrap_err();
+            let message = filter(text).unwrap_err();
             assert!(
-                said.starts_with(&format!("`RINGMASTER_LOG`: {named} is not one of")),
-                "{said}"
+                message.starts_with(&format!("`RINGMASTER_LOG`: {named} is not one of")),
+                "{message}"
             );
         }
     }

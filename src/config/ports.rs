@@ -45,8 +45,8 @@ mod tests {
             ("0.0.0.0:1", "[::]:1"),
             ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
         ] {
-            let said = differ(one, other).unwrap_err();
-            assert!(said.starts_with("`admin`: ") && said.contains("`listen`"), "{said}");
+            let message = differ(one, other).unwrap_err();
+            assert!(message.starts_with("`admin`: ") && message.contains("`listen`"), "{message}");
         }
         for (one, other) in [
             ("0.0.0.0:1", "127.0.0.1:2"),

@@ -202,8 +202,8 @@ mod tests {
     fn an_open_balancer_needs_a_token() {
         let open = "store = \"redis://h\"\nadmin = \"0.0.0.0:1\"\nadmin_open = true\n";
         let balancer = format!("{open}role = \"balancer\"\n");
-        let said = check(&balancer).unwrap_err();
-        assert!(said.starts_with("`admin_open`: cannot be for a balancer"), "{said}");
+        let message = check(&balancer).unwrap_err();
+        assert!(message.starts_with("`admin_open`: cannot be for a balancer"), "{message}");
         check(&format!("{balancer}admin_token = \"t\"")).unwrap();
         check(&format!("{open}advertise = \"h:1\"")).unwrap();
     }
@@ -230,8 +230,8 @@ mod tests {
                 "`advertise`: 0.0.0.0:1 is no address",
             ),
         ] {
-            let said = check(&text).unwrap_err();
-            assert!(said.starts_with(why) && !said.contains("s3cret"), "{text}: {said}");
+            let message = check(&text).unwrap_err();
+            assert!(message.starts_with(why) && !message.contains("s3cret"), "{text}: {message}");
         }
     }
 }

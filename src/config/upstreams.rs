@@ -143,8 +143,11 @@ mod tests {
             (["a=[::1]:1", "b=[0:0::1]:1"], "'a' ([::1]:1) and 'b' ([0:0::1]:1)"),
             (["a=10.0.0.1:1", "b=[::ffff:10.0.0.1]:1"], "are at one address"),
         ] {
-            let said = refused(&two).unwrap();
-            assert!(said.starts_with("`upstream`: ") && said.contains(why), "{two:?}: {said}");
+            let message = refused(&two).unwrap();
+            assert!(
+                message.starts_with("`upstream`: ") && message.contains(why),
+                "{two:?}: {message}"
+            );
         }
         assert_eq!(refused(&["a=h:1", "b=h:2", "c=g:1"]), None);
     }
@@ -153,8 +156,8 @@ mod tests {
     fn an_upstream_cannot_have_the_name_of_a_replica() {
         let upstreams = vec![parse("Server_3=h:1").unwrap()];
         assert_eq!(differ_from_replicas(&upstreams, 2), Ok(()));
-        let said = differ_from_replicas(&upstreams, 3).unwrap_err().to_string();
-        assert!(said.starts_with("`upstream`: 'Server_3' is the name of a replica"), "{said}");
+        let error = differ_from_replicas(&upstreams, 3).unwrap_err().to_string();
+        assert!(error.starts_with("`upstream`: 'Server_3' is the name of a replica"), "{error}");
     }
 
     #[test]
@@ -163,8 +166,8 @@ mod tests {
         let upstreams = upstreams.map(|text| parse(text).unwrap());
         let at = |last: u8| Some(SocketAddr::from(([10, 0, 0, last], 1)));
         assert_eq!(addresses_differ(&upstreams, &[at(1), at(2), None, None]), Ok(()));
-        let said = addresses_differ(&upstreams, &[at(1), None, at(2), at(1)]).unwrap_err();
-        assert!(said.why.starts_with("'a' (one.lan:1) and 'd' (y.lan:1) are"), "{said}");
+        let error = addresses_differ(&upstreams, &[at(1), None, at(2), at(1)]).unwrap_err();
+        assert!(error.why.starts_with("'a' (one.lan:1) and 'd' (y.lan:1) are"), "{error}");
     }
 
     fn upstream(text: &str) -> Registration {

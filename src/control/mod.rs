@@ -1,9 +1,9 @@
 //! The shell of the supervisor: one task that owns it, an executor without decisions, and a handle
 //! for the rest of the program.
 //!
-//! An event comes in, `handle` says what follows, the routing table and the view are published if
+//! An event comes in, `handle` returns the actions, the routing table and the view are published if
 //! they changed, the actions are carried out concurrently, and their results come back as events.
-//! Nothing here knows of HTTP servers or of the data plane.
+//! Nothing here depends on the HTTP servers or the data plane.
 
 pub mod checks;
 mod executor;
@@ -59,7 +59,7 @@ pub trait Publisher: Send + Sync + 'static {
 
 /// What the shell works with.
 pub struct ControlParts {
-    /// The core.
+    /// The core, which the shell runs.
     pub supervisor: Supervisor,
     /// The clock of all events and deadlines.
     pub clock: CoreClock,
@@ -69,7 +69,7 @@ pub struct ControlParts {
     pub store: Arc<dyn Store>,
     /// Whether effects may begin.
     pub leash: Leash,
-    /// Sends heartbeats.
+    /// Sends the heartbeats.
     pub prober: Prober,
     /// Receives the routing table.
     pub publisher: Arc<dyn Publisher>,

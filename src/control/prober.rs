@@ -20,7 +20,7 @@ const BODY_MAX: usize = 64 << 10;
 /// The longest expected text in a response body, in bytes.
 pub const EXPECTED_MAX: usize = 1_024;
 
-/// Sends heartbeats.
+/// Sends heartbeats over TCP or HTTP.
 #[derive(Clone, Debug)]
 pub struct Prober {
     /// `None`: a TCP connection is enough.

@@ -195,15 +195,15 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_result() {
-        let asked = Options {
+        let input = Options {
             victim: "random".to_owned(),
             distribution: "zipf:1.1".to_owned(),
             bounded: Some(1.25),
             ..options("8,-3,+3,-3")
         };
         let traced = |options: &Options| format!("{:?}", play(options));
-        assert_eq!(traced(&asked), traced(&asked));
-        assert_ne!(traced(&asked), traced(&Options { seed: 2, ..asked.clone() }));
+        assert_eq!(traced(&input), traced(&input));
+        assert_ne!(traced(&input), traced(&Options { seed: 2, ..input.clone() }));
     }
 
     #[test]
@@ -218,13 +218,13 @@ mod tests {
 
     #[test]
     fn the_least_loaded_leaves_by_the_frequency_of_its_keys() {
-        let asked = Options {
+        let input = Options {
             victim: "least_loaded".to_owned(),
             distribution: "zipf:1.2".to_owned(),
             ..options("6,-1")
         };
-        let steps = play(&asked);
-        let question = asked.check().unwrap();
+        let steps = play(&input);
+        let question = input.check().unwrap();
         let keys = Keys::draw(&question.ring, question.keys, question.distribution, question.seed);
         let loads = keys.loads(&steps[0].ring);
         let gone = steps[0].ring.index_of(steps[1].removed[0]).unwrap();

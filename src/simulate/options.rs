@@ -34,9 +34,9 @@ pub struct Options {
     pub ring: RingOptions,
     /// `3,+2,-1`: the initial number, then the changes.
     pub sequence: String,
-    /// See [`VictimRule`].
+    /// The name of a [`VictimRule`].
     pub victim: String,
-    /// Different keys.
+    /// Number of different keys.
     pub keys: u32,
     /// `uniform` or `zipf:EXPONENT`.
     pub distribution: String,

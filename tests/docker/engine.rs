@@ -81,7 +81,7 @@ fn the_engine_may_end_and_come_back() {
     assert_eq!(names.len(), 3);
     assert_eq!(fleet.digest(), ring);
 
-    // Killed.
+    // Killed, unlike the orderly stop above.
     private.end(Signal::KILL);
     until_engine_is(&fleet, false);
     private.again();

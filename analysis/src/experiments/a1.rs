@@ -50,7 +50,7 @@ pub struct Finding {
 /// One replica's part.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// The replica.
+    /// The name of the replica.
     pub name: String,
     /// Requests that it answered.
     pub requests: u64,

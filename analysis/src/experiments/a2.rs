@@ -23,7 +23,7 @@ pub const SIZES: RangeInclusive<usize> = 2..=6;
 /// The result of A-2.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// By N.
+    /// The measurements, in the order of N.
     pub points: Vec<Point>,
     /// Requests sent at each N.
     pub requests: u64,
@@ -34,7 +34,7 @@ pub struct Finding {
 /// One number of replicas.
 #[derive(Debug, Clone, Serialize)]
 pub struct Point {
-    /// N.
+    /// The number of replicas.
     pub replicas: usize,
     /// Requests per replica, on average.
     pub average: f64,

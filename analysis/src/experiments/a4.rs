@@ -38,7 +38,7 @@ pub struct Pair {
     pub placement: String,
     /// The hash function of keys; with the placement `hash` also of virtual servers.
     pub hash: String,
-    /// By N, as A-2 measures.
+    /// The measurements of A-2, in the order of N.
     pub points: Vec<Point>,
 }
 

@@ -64,7 +64,7 @@ pub struct Plan {
 /// What all requests have in common. `{key}` in path and body stands for the key.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
     /// Path and query.
     pub path: String,

@@ -19,7 +19,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// The result of a measurement.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    /// Its figures.
+    /// The measured values with their units.
     Figures(Vec<(Unit, f64)>),
     /// The proxy serves, but does not support the protocol of the row.
     NotYet,

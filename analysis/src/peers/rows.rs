@@ -10,11 +10,11 @@ use serde::Serialize;
 pub enum Proxy {
     /// The balancer, with one worker.
     Ringmaster,
-    /// HAProxy.
+    /// HAProxy, with one thread.
     Haproxy,
-    /// nginx.
+    /// nginx, with one worker.
     Nginx,
-    /// Envoy.
+    /// Envoy, with one worker.
     Envoy,
     /// A copy of bytes without a proxy's work, as the lower bound.
     Splice,
@@ -98,14 +98,14 @@ impl fmt::Display for Unit {
 pub enum Work {
     /// GETs on keep-alive connections.
     Get {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
-        /// Bytes of an answer.
+        /// Bytes of a response body.
         bytes: usize,
     },
     /// Uploads on keep-alive connections.
     Upload {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
         /// Bytes of an upload.
         bytes: usize,
@@ -117,19 +117,19 @@ pub enum Work {
     },
     /// GETs over HTTP/2 without an upgrade.
     H2 {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
         /// Requests at the same time on each.
         streams: usize,
     },
     /// GETs at a fixed rate; latencies count from when a request was due.
     OpenLoop {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
     },
     /// Connections that wait after one GET each.
     Idle {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
     },
 }
@@ -141,7 +141,7 @@ pub enum Against {
     Proxy(Proxy),
     /// The same proxy in another row.
     Row(&'static str),
-    /// A number.
+    /// A fixed number.
     Number(f64),
 }
 
@@ -158,7 +158,7 @@ pub struct Goal {
     pub most: f64,
 }
 
-/// One row.
+/// One row of the comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The name for `--only`.

@@ -36,7 +36,7 @@ pub fn run(replicas: u32, turns: usize) -> Result<()> {
         let key = black_box(headers).get(&name).map_or(&b""[..], HeaderValue::as_bytes);
         let is_admitted = |member: MemberIndex| admitted[usize::from(member.0)];
         let picked = balance::candidates(&ring, ring.slot_of(key), is_admitted, &[]).next();
-        black_box(picked.context("nobody is admitted")?);
+        black_box(picked.context("no replica is admitted")?);
     }
     Ok(())
 }

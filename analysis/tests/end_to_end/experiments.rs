@@ -165,7 +165,7 @@ async fn a2_measures_every_size_and_leaves_the_fleet_as_it_was() {
         assert_eq!(point.rows.iter().map(|row| row.requests).sum::<u64>(), 600);
         assert!((point.average - 600.0 / point.replicas as f64).abs() < 1e-9);
         assert!(point.peak_to_average >= 1.0 && point.peak_to_average < 1.4, "{point:?}");
-        assert!(point.expected.is_none(), "nobody showed a ring");
+        assert!(point.expected.is_none(), "the server shows no ring");
     }
     let balancer = analysis::balancer::Balancer::new(&setup.url).unwrap();
     assert_eq!(balancer.replicas().await.unwrap().len(), 3);

@@ -11,19 +11,19 @@
 //! | the table lags behind | `table` also takes the warming |
 //! | in the table and out of it | admitted ones are `finishing` |
 //! | enters without having passed | `is_ready` without passes; `readmit` at any result; a commit admits unpassed newcomers |
-//! | enters paused or dead | heartbeats speak for a paused one |
+//! | enters paused or dead | a passed heartbeat readmits a paused one |
 //! | of no use, and stays | joining instances are kept during their rollback |
-//! | starts beside a start | no look at `coming`; beside a healthy one: rolling what is current |
-//! | two replicas roll at once | no look at other steps of the plan, or at others that come |
-//! | too many starts, stops | no look at the budget |
+//! | starts beside a start | the plan ignores `coming`; beside a healthy one: a current instance is rolled |
+//! | two replicas roll at once | the plan ignores its other steps, or instances that start |
+//! | too many starts, stops | the plan ignores the budget |
 //! | too many living replaced at once, replaced in a panic | an allowance of all of them |
-//! | rolls on though it was stopped | no look at what was rejected |
-//! | heals from what is on trial | healing starts what is wanted |
+//! | rolls on though it was stopped | the plan ignores the rejected revision |
+//! | heals from what is on trial | healing starts the wanted revision |
 //! | a quiet turn leaves | a failed heartbeat taken for quiet |
 //! | does not inherit its slots | a start's positions reversed |
 //! | is started twice | the next incarnation counted from the committed one only |
 //! | starts before the state is on disk | a first fleet does not wait for its first write |
-//! | was healthy (ejected, died, stopped) | a failed request ejects; the engine's word counts for every container of the same labels; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
+//! | was healthy (ejected, died, stopped) | a failed request ejects; an event counts for every container with the same labels; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
 //! | serves, and is ended | each list reaps the first that passes |
 //! | the ring changed without a commit | a death removes its replica |
 //! | moves between those who stay | a removal swaps positions of others |

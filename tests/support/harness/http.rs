@@ -133,7 +133,6 @@ pub(crate) fn ask(to: SocketAddr, method: &str, target: &str, body: &str) -> Res
         .unwrap_or_else(|error| panic!("{method} {target}: {error}"))
 }
 
-/// A GET.
 pub(crate) fn get(to: SocketAddr, target: &str) -> Response {
     ask(to, "GET", target, "")
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Replica {
     pub(crate) pid: i32,
-    /// Its `SERVER_ID`.
+    /// The `SERVER_ID` of the replica.
     pub(crate) name: String,
     /// The replica's id and incarnation.
     pub(crate) id: u32,

@@ -13,7 +13,7 @@ use crate::{
 /// One figure of one measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// From 1.
+    /// The number of the round, from 1.
     pub round: usize,
     /// The row's name.
     pub row: &'static str,
@@ -21,7 +21,7 @@ pub struct Figure {
     pub proxy: Proxy,
     /// The unit of the figure.
     pub unit: Unit,
-    /// The figure.
+    /// The measured value.
     pub value: f64,
 }
 
@@ -41,9 +41,9 @@ pub struct Gap {
 pub struct Spread {
     /// The median.
     pub median: f64,
-    /// The least.
+    /// The smallest value.
     pub least: f64,
-    /// The greatest.
+    /// The largest value.
     pub greatest: f64,
 }
 
