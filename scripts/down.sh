@@ -1,6 +1,6 @@
 #!/bin/sh
-# Removes what `make up` and the balancer have made: containers, networks, the state; nothing that
-# does not bear our label or name. Images and what was compiled stay, see `make clean`.
+# Removes what `make up` and the balancer have made: containers, networks, the state; only what has
+# the project's labels or names. Images and build results stay, see `make clean`.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -42,7 +42,7 @@ leftover_networks() {
         done
 }
 
-# The balancer first: it would replace what we remove. Told to stop, it starts nothing more.
+# The balancer first: it would replace removed containers. After SIGTERM it starts nothing more.
 # shellcheck disable=SC2046
 {
     for id in $(balancer_container); do docker stop "$id" >/dev/null; done

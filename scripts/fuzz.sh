@@ -20,7 +20,7 @@ have cargo-fuzz || {
         fail "cargo-fuzz is missing, and cargo cannot install it"
 }
 
-# Its flags reach every dependency, so what it builds is not mixed with the rest.
+# Its flags apply to every dependency, so its build results have a folder of their own.
 RUSTUP_TOOLCHAIN=nightly
 CARGO_TARGET_DIR=$built/fuzz
 export RUSTUP_TOOLCHAIN CARGO_TARGET_DIR

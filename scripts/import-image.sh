@@ -32,7 +32,7 @@ for word in "$@"; do
     esac
     mkdir -p "$tree${inside%/*}"
     cp -L "$path" "$tree$inside"
-    # A static program has none, of which ldd complains.
+    # ldd fails on a static program, which needs no libraries.
     libraries=$(ldd "$path" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// { print $1 }')
     for library in $libraries; do
         [ ! -e "$tree$library" ] || continue
@@ -40,7 +40,7 @@ for word in "$@"; do
         cp -L "$library" "$tree$library"
     done
 done
-# `mktemp` made it for its owner only, and programs there need not run as root.
+# `mktemp` gives access only to the owner, but programs in the image may run as another user.
 chmod -R go+rX "$tree"
 words=$*
 set -- --change 'ENV PATH=/bin'

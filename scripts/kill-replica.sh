@@ -5,7 +5,7 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 
 balancer=$(balancer_process) || fail "no balancer runs here as a process"
-# Its children only: containers bear such names too.
+# Only children of the balancer: containers have such names too.
 # shellcheck disable=SC2013
 for process in $(cat "/proc/$balancer/task/"*/children); do
     if tr '\0' '\n' 2>/dev/null <"/proc/$process/environ" | grep -qx "SERVER_ID=$1"; then

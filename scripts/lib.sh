@@ -1,9 +1,9 @@
 # shellcheck shell=sh
-# What the other scripts share. To be sourced; makes the top folder the current one.
+# Functions that the other scripts share. To be sourced; changes to the top folder.
 
 cd "$(dirname "$0")/.." || exit 1
 
-# Names of ours on the engine. The fleet's own things bear the first label, the balancer's the second.
+# Names on the engine. Objects of the fleet have the first label, those of the balancer the second.
 # shellcheck disable=SC2034
 {
     FLEET_LABEL=ringmaster.fleet=default
@@ -26,7 +26,7 @@ have() {
     command -v "$1" >/dev/null 2>&1
 }
 
-# Whether an engine answers. Otherwise $no_engine says why, in one line.
+# Whether an engine responds. Otherwise $no_engine says why, in one line.
 engine_answers() {
     no_engine="there is no docker command"
     have docker || return 1
@@ -44,7 +44,7 @@ engine_arch() {
     esac
 }
 
-# A `docker build` of one of the two images. What a builder says about itself is shown when it fails.
+# A `docker build` of one of the two images. Its output is shown only when it fails.
 build_image() { # target tag architecture
     words=$(docker build --target "$1" --tag "$2" --build-arg "TARGETARCH=$3" . 2>&1) ||
         fail "cannot build the image $2: $words"
@@ -57,11 +57,11 @@ balancer_container() {
     docker ps --quiet --filter label=ringmaster.role=balancer --filter "label=$BALANCER_LABEL"
 }
 
-# The number of a balancer that runs without an engine; fails when there is none.
+# The process id of a balancer that runs without an engine; fails when there is none.
 balancer_process() {
     [ -r "$RUN_DIR/pid" ] || return 1
     read -r pid <"$RUN_DIR/pid" || return 1
-    # The number may be somebody else's by now.
+    # The process id may have been reused.
     if [ -d /proc/self ]; then
         command_line=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 1
     else

@@ -13,7 +13,7 @@ deadline=60
 # How long it may take to bring each replica to a new image: bake, start, drain and stop.
 roll_deadline=300
 
-# Whether somebody listens on a port of this machine.
+# Whether a port of this machine has a listener.
 listening() { # port any|loopback
     if [ -r /proc/net/tcp ]; then
         for table in /proc/net/tcp /proc/net/tcp6; do
@@ -28,7 +28,7 @@ listening() { # port any|loopback
     have lsof && lsof -nP -iTCP:"$1" -sTCP:LISTEN >/dev/null 2>&1
 }
 
-# Refuses a port that is taken, unless it is our own balancer that has it.
+# Refuses a port that is in use, unless the fleet's own balancer uses it.
 check_port() { # variable value any|loopback ports-of-ours
     case $2 in
     '' | *[!0-9]* | ??????*) fail "$1=$2 is not a port" ;;
@@ -52,7 +52,7 @@ in_service() {
         sed -n 's/.*"N":\([0-9]*\).*"replicas":\[\([^]]*\)\].*/\1: \2/p' | tr -d '"' | sed 's/,/, /g'
 }
 
-# How many replicas there are to be: those of the ring, which outlives the balancer, or at the
+# The desired number of replicas: those of the ring, which outlives the balancer, or at the
 # first start those of the configuration.
 expected() { # whether there is a state
     if [ "$1" = yes ]; then
@@ -62,8 +62,8 @@ expected() { # whether there is a state
     fi
 }
 
-# Whether all replicas are in service; names them in `replicas`. Where the list of them asks for a token,
-# that one passes has to be enough: this is shown to everybody.
+# Whether all replicas are in service; names them in `replicas`. If the list requires a token, one
+# passing replica has to be enough, because that is readable without it.
 serves() { # whether-there-is-a-state
     if grep -Eq '^admin_token(_file)? *=' ringmaster.toml; then
         replicas='some: (their list asks for the token)'
@@ -165,9 +165,9 @@ find_socket() {
     fi
     gid=0
     case $(docker info --format '{{.OperatingSystem}} {{.SecurityOptions}}' 2>/dev/null) in
-    # The engine's machine is a virtual one, in which the socket is root's.
+    # The engine runs in a virtual machine, where the socket belongs to root.
     *"Docker Desktop"*) DOCKER_SOCKET=/var/run/docker.sock ;;
-    # Whose socket it is on this machine is root in a container.
+    # The owner of the socket on this machine is root in a container.
     *rootless*) ;;
     *) [ ! -S "$DOCKER_SOCKET" ] || gid=$(stat -L -c %g "$DOCKER_SOCKET") ;;
     esac
@@ -181,7 +181,7 @@ ports_of_container() {
     done
 }
 
-# Not when it is restarted over and over.
+# A container that restarts over and over does not count as running.
 container_runs() {
     [ "$(docker inspect --format '{{.RestartCount}}' ringmaster)" -lt 3 ]
 }

@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and how the answers of a running balancer are shown.
+//! The command line. Doc comments on commands and flags are the texts of `--help`.
 
 pub mod check;
 pub mod print;
@@ -23,7 +23,7 @@ pub struct Cli {
     pub json: bool,
 }
 
-/// The subcommands.
+/// The subcommands with their arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the balancer
@@ -31,19 +31,19 @@ pub enum Command {
     /// Check a configuration and show what it means
     Check(Serve),
     /// List the replicas in service
-    Replicas(Client),
+    Replicas(AdminOptions),
     /// Add replicas
     Add(Add),
     /// Remove replicas: the named ones first, then by the victim rule
     Rm(Remove),
     /// Show who owns which share of the keys, or change that
-    Ring(Ring),
+    Ring(RingCommand),
     /// List the servers and what they served; register, drain or remove one
     Servers(Servers),
     /// Show all replicas and their instances
-    Status(Client),
+    Status(AdminOptions),
     /// Try again what was given up: a roll that was stopped, starts that wait for their back-off
-    Retry(Client),
+    Retry(AdminOptions),
     /// Show what a replica has written, and how its instances ended
     Logs(Logs),
     /// Play a sequence of changes on a ring, without a fleet
@@ -64,25 +64,24 @@ pub struct Serve {
     pub options: Options,
 }
 
-/// What was given in all ways together.
+/// The settings from all sources together.
 #[derive(Debug)]
 pub struct Given {
-    /// The settings.
+    /// The settings, before they are checked.
     pub options: Options,
-    /// What is to be said about the way they were given, each in a sentence.
+    /// Sentences on the way in which they were given.
     pub warnings: Vec<String>,
 }
 
 impl Serve {
-    /// The settings of flags and environment, behind them those of the file, and behind these those
-    /// of the preset.
+    /// The settings of flags and environment, then those of the file, then those of the preset.
     ///
     /// # Errors
-    /// A file that cannot be read, or a preset that there is not.
+    /// A file that cannot be read, or an unknown preset.
     pub fn given(self) -> Result<Given, ConfigError> {
         let file = self.config.as_deref().map(FromFile::read).transpose()?;
         let FromFile { options: mut file, warnings } = file.unwrap_or_default();
-        // Two ways to say one thing: the one that is nearer wins.
+        // A token from a flag or the environment replaces both kinds of token in the file.
         if self.options.admin_token.is_some() || self.options.admin_token_file.is_some() {
             (file.admin_token, file.admin_token_file) = (None, None);
         }
@@ -91,9 +90,9 @@ impl Serve {
     }
 }
 
-/// How a running balancer is reached.
+/// Address and token of a running balancer.
 #[derive(Args, Clone, Debug)]
-pub struct Client {
+pub struct AdminOptions {
     /// Admin address of the balancer
     #[arg(long, env = "RINGMASTER_URL", default_value = "http://127.0.0.1:9090")]
     pub url: String,
@@ -105,10 +104,10 @@ pub struct Client {
     pub token_file: Option<PathBuf>,
 }
 
-/// What to show of the ring, or to change.
+/// Arguments of `ring`.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Ring {
+pub struct RingCommand {
     /// A change; without one the ring is shown.
     #[command(subcommand)]
     pub change: Option<RingChange>,
@@ -117,7 +116,7 @@ pub struct Ring {
     pub key: Option<String>,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
 /// Changes of the ring.
@@ -129,7 +128,7 @@ pub enum RingChange {
     Weight(Reweigh),
 }
 
-/// Settings of the ring.
+/// Arguments of `ring set`.
 #[derive(Args, Debug)]
 pub struct SetRing {
     /// ring, slots, ketama, maglev, rendezvous or jump
@@ -158,10 +157,10 @@ pub struct SetRing {
     pub dry_run: bool,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
-/// Another weight.
+/// Arguments of `ring weight`.
 #[derive(Args, Debug)]
 pub struct Reweigh {
     /// Name of the replica
@@ -173,10 +172,10 @@ pub struct Reweigh {
     pub dry_run: bool,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
-/// An addition.
+/// Arguments of `add`.
 #[derive(Args, Debug)]
 pub struct Add {
     /// How many, and which.
@@ -187,7 +186,7 @@ pub struct Add {
     pub weight: u32,
 }
 
-/// A removal.
+/// Arguments of `rm`.
 #[derive(Args, Debug)]
 pub struct Remove {
     /// How many, and which.
@@ -198,7 +197,7 @@ pub struct Remove {
     pub yes: bool,
 }
 
-/// What to do about servers.
+/// Arguments of `servers`.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Servers {
@@ -207,7 +206,7 @@ pub struct Servers {
     pub action: Option<ServerAction>,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
 /// Changes of servers.
@@ -223,7 +222,7 @@ pub enum ServerAction {
     Enable(OneServer),
 }
 
-/// A server that is to be registered.
+/// Arguments of `servers add`.
 #[derive(Args, Debug)]
 pub struct RegisterServer {
     /// What to call it
@@ -239,10 +238,10 @@ pub struct RegisterServer {
     pub dry_run: bool,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
-/// A server that is to be removed.
+/// Arguments of `servers rm`.
 #[derive(Args, Debug)]
 pub struct RemoveServer {
     /// Its name
@@ -255,20 +254,20 @@ pub struct RemoveServer {
     pub dry_run: bool,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
-/// One server.
+/// Arguments of `servers drain` and `servers enable`.
 #[derive(Args, Debug)]
 pub struct OneServer {
     /// Its name
     pub name: String,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
-/// `HOST:PORT`. Whether the host can be one, the balancer says.
+/// `HOST:PORT`. The balancer checks the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// A hostname or an address, IPv6 in its brackets.
@@ -293,7 +292,7 @@ impl std::str::FromStr for Place {
     }
 }
 
-/// Whose log to show.
+/// Arguments of `logs`.
 #[derive(Args, Debug)]
 pub struct Logs {
     /// Name of a replica, or the former name of an instance that has ended
@@ -303,10 +302,10 @@ pub struct Logs {
     pub lines: Option<usize>,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
-/// A scale command.
+/// Arguments of every scale command.
 #[derive(Args, Debug)]
 pub struct Scale {
     /// How many [default: as many as names are given, or 1]
@@ -319,10 +318,10 @@ pub struct Scale {
     pub dry_run: bool,
     /// How the balancer is reached.
     #[command(flatten)]
-    pub client: Client,
+    pub client: AdminOptions,
 }
 
-/// Says that a secret is on the command line, where every process of the machine can read it.
+/// A warning if a secret is on the command line, where every process of the machine can read it.
 pub fn secret_on_command_line(given: &ArgMatches) -> Option<String> {
     const SECRETS: [&str; 4] = ["admin_token", "metrics_token", "hash_key", "token"];
     let on_command_line = |id: &&str| {
@@ -353,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_a_host_and_a_port() {
+    fn a_place_is_a_host_and_a_port() {
         for (text, host, port) in [("a:1", "a", 1), ("[::1]:65535", "[::1]", 65_535)] {
             assert_eq!(text.parse(), Ok(Place { host: host.to_owned(), port }), "{text}");
         }

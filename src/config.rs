@@ -1,5 +1,6 @@
-//! Configuration: preset, file, environment and flags become one checked [`Config`], once. Flags beat
-//! the environment, which beats the file, which beats the preset. Every limit that can be set is in it.
+//! Configuration: preset, file, environment and flags become one checked [`Config`], once at the start.
+//! Flags take precedence over the environment, then come the file and the preset. It contains every
+//! limit that can be set.
 
 mod access;
 mod docker;
@@ -36,18 +37,18 @@ use crate::{control::prober::Prober, driver::docker::init::Init};
 pub use access::{Access, Secret, token_from};
 pub use file::FromFile;
 pub use log::log_filter;
-pub use machine::{meet, program, resolve};
+pub use machine::{check_machine, program, resolve};
 pub use mounts::MountGroup;
 pub use options::Options;
 pub use store::{Role, StoreKind};
 
-/// A setting that cannot be used.
+/// A setting that is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}`: {why}")]
 pub struct ConfigError {
     /// The key, as in the file.
     pub key: &'static str,
-    /// What is wrong with it.
+    /// What is wrong with the setting.
     pub why: String,
 }
 
@@ -63,7 +64,7 @@ pub enum DriverKind {
 }
 
 impl DriverKind {
-    /// As it is written.
+    /// The spelling in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -76,23 +77,23 @@ impl DriverKind {
 /// Checked settings of `ringmaster serve`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Fleet name.
+    /// Name of the fleet.
     pub fleet: String,
-    /// Who runs replicas.
+    /// The driver that runs the replicas.
     pub driver: DriverKind,
     /// Size of a fleet without state.
     pub replicas: usize,
     /// Image of the replicas.
     pub image: String,
-    /// Port that they listen on.
+    /// Port that the replicas listen on.
     pub port: u16,
     /// Environment of the replicas.
     pub env: Vec<(String, Secret)>,
     /// Program or arguments of the replicas.
     pub command: Option<Vec<String>>,
-    /// Their network, if not the fleet's own.
+    /// Network of the replicas, if not the fleet's own.
     pub network: Option<String>,
-    /// Whether their containers start with an init.
+    /// Whether containers start with an init.
     pub init: Init,
     /// Registered servers.
     pub upstreams: Vec<Registration>,
@@ -100,60 +101,61 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the state is kept.
     pub store: StoreKind,
-    /// How long a call of the store may take.
+    /// Timeout of a call to the store.
     pub store_timeout: Duration,
-    /// Whether backends that others list in the store are registered servers.
+    /// Whether the backends that are listed in the store become registered servers.
     pub backends: bool,
     /// What this process does.
     pub role: Role,
-    /// Where other processes reach the admin port, `HOST:PORT`; `None`: at its address.
+    /// `HOST:PORT` where other processes reach the admin port; `None` for its address.
     pub advertise: Option<String>,
     /// Address of the admin port.
     pub admin: SocketAddr,
     /// Who may use the admin port and the scaling API.
     pub access: Access,
-    /// Where the log goes; `None`: standard error.
+    /// The log file; `None` for standard error.
     pub log_file: Option<PathBuf>,
-    /// Whether replicas are stopped at the end.
+    /// Whether the replicas are stopped when the balancer ends.
     pub stop_replicas_on_exit: bool,
-    /// Heartbeats.
+    /// Sends the heartbeats, as configured.
     pub prober: Prober,
-    /// The ring.
+    /// Settings of the ring.
     pub ring: RingSettings,
-    /// Who leaves when nobody is named.
+    /// Which replica is removed when a command names none.
     pub victim: VictimRule,
-    /// What follows from the settings and may surprise, each in a sentence.
+    /// Consequences of the settings that may surprise, each in a sentence.
     pub notices: Vec<String>,
-    /// Bounds of the supervision.
+    /// Limits of the supervisor.
     pub limits: Limits,
-    /// What the traffic port serves itself.
+    /// The APIs on the traffic port.
     pub mounts: BTreeSet<MountGroup>,
-    /// The data plane.
+    /// Settings of the data plane.
     pub proxy: ProxyConfig,
 }
 
 type Checked<T> = Result<T, ConfigError>;
 
 impl Config {
-    /// Checks settings and fills in the defaults. `docker_is_here`: whether a Docker socket exists.
+    /// Checks settings and fills in the defaults. `docker_is_here`: whether a Docker socket exists,
+    /// which decides the default of the driver.
     ///
     /// # Errors
-    /// The first setting that cannot be used.
+    /// The first invalid setting.
     pub fn check(options: Options, docker_is_here: bool) -> Checked<Self> {
         let driver = driver_of(&options, docker_is_here)?;
         let limits = Limits { names: names_of(driver), ..limits_of(&options)? };
         let limits = healing::healing_of(&options, limits)?;
-        // There is no driver that could start one.
+        // The driver `static` cannot start a replica.
         let starts = driver != DriverKind::Static;
         let replicas = if starts { options.replicas.unwrap_or(3) } else { 0 };
         let store = store::store_of(&options)?;
         let role = store::role_of(&options, &store, driver)?;
-        // A balancer routes by what others know.
+        // A balancer gets the upstreams with the table of the supervisor.
         let upstreams = match role.supervises() {
             true => upstreams::upstreams_of(&options)?,
             false => Vec::new(),
         };
-        upstreams::names_of_ours(&upstreams, replicas)?;
+        upstreams::differ_from_replicas(&upstreams, replicas)?;
         let (ring, mut notices) = ring::ring_of(&options, replicas, &upstreams)?;
         let most = limits.replicas_max.min(ring.replicas_max());
         if replicas > most {
@@ -324,7 +326,7 @@ fn network_of(options: &Options) -> Checked<Option<String>> {
     network.map(|name| docker::network(name).map(|()| name.to_owned())).transpose()
 }
 
-/// What the driver's engine asks of names.
+/// The rule for the names of replicas, which depends on what runs them.
 fn names_of(driver: DriverKind) -> NameRule {
     match driver {
         DriverKind::Docker => NameRule::Docker,
@@ -343,7 +345,7 @@ fn env_of(options: &Options) -> Checked<Vec<(String, Secret)>> {
     let pairs = options.env.iter().flatten().filter(|pair| !pair.0.is_empty());
     let split = pairs.enumerate().map(|(at, pair)| match pair.0.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), Secret(value.to_owned()))),
-        // All of it may be a secret.
+        // The message does not quote the entry, because it may be a secret.
         _ => wrong("env", format!("entry {} is not K=V", at + 1)),
     });
     split.collect()
@@ -395,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn hedging_is_asked_for_by_name() {
+    fn hedging_is_off_by_default() {
         let percent = |text| Config::check(file(text), true).unwrap().proxy.hedge_percent;
         assert_eq!(percent(""), None);
         assert_eq!(percent("hedge_percent = 5"), None);
@@ -404,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn an_invalid_setting_is_named() {
         let cases = [
             ("listen = \"nowhere\"", "`listen`"),
             ("driver = \"podman\"", "`driver`: 'podman' is not one of"),

@@ -1,9 +1,8 @@
 //! The balancer's own log: lines to standard error or to a file, written by a thread of its own.
 //!
-//! Logging never waits and never fails. A line that finds too many others waiting, since the
-//! reader of a pipe stands still, and a line that cannot be written, since the disk is full or the
-//! pipe is closed, is dropped and counted; the next one that can be written is preceded by a line
-//! that says how many are missing.
+//! Logging never blocks and never fails. A line is dropped and counted if the queue is full, because
+//! the reader of a pipe has stopped, or if it cannot be written, because the disk is full or the pipe
+//! is closed. The next line that can be written is preceded by one with the number of missing lines.
 
 use std::{
     fs::File,
@@ -20,12 +19,12 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// From one failed attempt to open the file anew to the next.
+/// Pause between attempts to reopen the file.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// Lines that may wait to be written.
 const WAITING_MAX: usize = 4_096;
 
-/// Of the process, as the log is.
+/// A static, because a process has one log.
 static LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Log lines that could not be written, since the start.
@@ -33,16 +32,16 @@ pub fn lines_dropped() -> u64 {
     LINES_DROPPED.load(Ordering::Relaxed)
 }
 
-/// The log. Clones write to the same.
+/// The log. Clones write to the same log.
 #[derive(Clone, Debug)]
 pub struct Log {
-    orders: SyncSender<Order>,
+    messages: SyncSender<LogMessage>,
     reopens: Arc<AtomicBool>,
 }
 
-enum Order {
+enum LogMessage {
     Write(Vec<u8>),
-    /// To be answered when all that came before is written.
+    /// To be confirmed when everything before it has been written.
     Flush(SyncSender<()>),
 }
 
@@ -62,31 +61,31 @@ impl Log {
             None => Sink::Stderr,
             Some(path) => Sink::File { file: append_to(path)?, path: path.to_owned() },
         };
-        let (orders, waiting) = sync_channel(WAITING_MAX);
+        let (messages, waiting) = sync_channel(WAITING_MAX);
         let reopens = Arc::<AtomicBool>::default();
         let mut writer = Writer {
             sink,
             reopens: Arc::clone(&reopens),
             reopen_after: None,
             is_torn: false,
-            said: lines_dropped(),
+            reported: lines_dropped(),
         };
         thread::Builder::new().name("log".into()).spawn(move || writer.run(&waiting))?;
-        Ok(Self { orders, reopens })
+        Ok(Self { messages, reopens })
     }
 
-    /// Before the next line the file is opened anew, under its name: what bears the name may be
-    /// another one by now.
+    /// Reopens the file by its name before the next line, because log rotation may have renamed the
+    /// open one.
     pub fn reopen(&self) {
         self.reopens.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until everything so far is written, or cannot be; at most for `limit`.
+    /// Waits until everything so far has been written or dropped; at most for `limit`.
     pub fn flush(&self, limit: Duration) {
         let (done, flushed) = sync_channel(1);
-        // Where the queue is full the reader stands still, and waiting would not help.
-        if self.orders.try_send(Order::Flush(done)).is_ok() {
-            // In time or not, the caller goes on.
+        // With a full queue the reader has stopped, and waiting would not help.
+        if self.messages.try_send(LogMessage::Flush(done)).is_ok() {
+            // The result does not matter: the caller continues in any case.
             let _ = flushed.recv_timeout(limit);
         }
     }
@@ -111,13 +110,13 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Takes one line with each write.
+/// Each write is one line.
 #[derive(Debug)]
 pub struct LineWriter<'a>(&'a Log);
 
 impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.0.orders.try_send(Order::Write(line.to_vec())).is_err() {
+        if self.0.messages.try_send(LogMessage::Write(line.to_vec())).is_err() {
             LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -128,26 +127,26 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// What the thread owns.
+/// The state of the writing thread.
 struct Writer {
     sink: Sink,
     reopens: Arc<AtomicBool>,
-    /// Not before this moment, after a failure.
+    /// After a failure, the earliest moment of the next attempt.
     reopen_after: Option<Instant>,
-    /// Whether the last line broke off.
+    /// Whether the last line was written only in part.
     is_torn: bool,
-    /// Dropped lines that the log itself has told of.
-    said: u64,
+    /// Dropped lines that have been reported in the log.
+    reported: u64,
 }
 
 impl Writer {
-    /// Until the last [`Log`] is gone.
-    fn run(&mut self, waiting: &Receiver<Order>) {
-        while let Ok(order) = waiting.recv() {
-            let line = match order {
-                Order::Write(line) => line,
-                Order::Flush(done) => {
-                    // Who asked may have stopped waiting.
+    /// Runs until the last [`Log`] is dropped.
+    fn run(&mut self, waiting: &Receiver<LogMessage>) {
+        while let Ok(message) = waiting.recv() {
+            let line = match message {
+                LogMessage::Write(line) => line,
+                LogMessage::Flush(done) => {
+                    // The caller may have stopped waiting.
                     let _ = done.try_send(());
                     continue;
                 }
@@ -169,7 +168,7 @@ impl Writer {
                 (*file, self.is_torn) = (opened, false);
                 self.reopen_after = None;
             }
-            // The old one is better than none until a later attempt succeeds.
+            // Continue with the old file until a later attempt succeeds.
             Err(error) => {
                 self.reopens.store(true, Ordering::Relaxed);
                 if self.reopen_after.replace(Instant::now() + REOPEN_PAUSE).is_none() {
@@ -181,10 +180,10 @@ impl Writer {
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let dropped = lines_dropped();
-        if dropped > self.said {
-            let missing = dropped - self.said;
+        if dropped > self.reported {
+            let missing = dropped - self.reported;
             self.put(format!("{missing} lines of this log could not be written\n").as_bytes())?;
-            self.said = dropped;
+            self.reported = dropped;
         }
         self.put(line)
     }
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_device_drops_lines_and_the_next_file_tells_of_them() {
+    fn a_full_device_drops_lines_and_the_next_file_reports_them() {
         let dir = std::env::temp_dir().join(format!("ringmaster-log-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         let path = dir.join("log");

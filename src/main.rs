@@ -1,6 +1,6 @@
-//! `ringmaster`: parses the command line, runs what was asked for, and turns the result into an
-//! exit code: 0 clean, 1 failed while running, 2 unusable flags or configuration; of `status` 3 where
-//! the fleet is degraded, 4 where no replica passes.
+//! `ringmaster`: parses the command line, runs the command, and turns the result into an exit code:
+//! 0 success, 1 failed while running, 2 unusable flags or configuration; for `status` also 3 if the
+//! fleet is degraded and 4 if no replica passes.
 
 use std::{
     io::{self, ErrorKind as IoError, Write},
@@ -22,13 +22,13 @@ use ringmaster::{
 use ringmaster_core::fleet::view::Health;
 use tracing_subscriber::EnvFilter;
 
-/// Which lines are logged.
+/// The variable that sets which lines are logged.
 const LOG: &str = "RINGMASTER_LOG";
 
-/// Whoever says nothing at all is shown what there is.
+/// Without any argument the help is shown.
 const MISSING_SUBCOMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
-/// Holds less memory per connection than the C library's, and gives and takes it faster.
+/// Faster than the allocator of the C library, and with less memory per connection.
 #[global_allocator]
 static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -40,33 +40,33 @@ fn main() -> ExitCode {
     let (cli, warning) = match parsed {
         Ok(parsed) => parsed,
         Err(error) if error.kind() == MISSING_SUBCOMMAND => {
-            complain(&error.to_string());
+            print_error(&error.to_string());
             return ExitCode::from(2);
         }
         Err(error) if error.use_stderr() => {
-            // One line: what is wrong, without the usage.
+            // Only the line with the error, without the usage.
             let text = error.to_string();
-            complain(text.lines().next().unwrap_or("error: unusable arguments"));
+            print_error(text.lines().next().unwrap_or("error: unusable arguments"));
             return ExitCode::from(2);
         }
-        Err(help) => return deliver(&help.to_string()),
+        Err(help) => return write_output(&help.to_string()),
     };
     match cli.command {
-        Command::Serve(asked) | Command::Check(asked) if asked.print_config => {
-            match print::print(asked) {
-                Ok(text) => deliver(&text),
+        Command::Serve(arguments) | Command::Check(arguments) if arguments.print_config => {
+            match print::print(arguments) {
+                Ok(text) => write_output(&text),
                 Err(error) => unusable(&error),
             }
         }
-        Command::Serve(asked) => match config_of(asked, warning) {
+        Command::Serve(arguments) => match config_of(arguments, warning) {
             Ok((config, filter)) => run_serve(config, filter),
             Err(error) => unusable(&error),
         },
-        Command::Check(asked) => run_check(asked, warning, cli.json),
-        Command::Simulate(asked) => run_simulate(&asked, cli.json),
+        Command::Check(arguments) => run_check(arguments, warning, cli.json),
+        Command::Simulate(arguments) => run_simulate(&arguments, cli.json),
         other => {
             if let Some(warning) = warning {
-                // One that cannot be written is no reason not to go on.
+                // A warning that cannot be written must not stop the command.
                 let _ = writeln!(io::stderr(), "warning: {warning}");
             }
             run_client(other, cli.json)
@@ -74,40 +74,43 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_simulate(asked: &Simulate, as_json: bool) -> ExitCode {
-    match simulate::answer(asked, as_json) {
-        Ok(text) => finish(simulate::deliver(asked, text)),
+fn run_simulate(arguments: &Simulate, as_json: bool) -> ExitCode {
+    match simulate::simulate(arguments, as_json) {
+        Ok(text) => finish(simulate::write_output(arguments, text)),
         Err(error) => {
-            complain(&format!("error: {error}"));
+            print_error(&format!("error: {error}"));
             ExitCode::from(2)
         }
     }
 }
 
-fn config_of(asked: Serve, warning: Option<String>) -> Result<(Config, EnvFilter), ConfigError> {
+fn config_of(
+    arguments: Serve,
+    warning: Option<String>,
+) -> Result<(Config, EnvFilter), ConfigError> {
     let filter = log_filter(std::env::var_os(LOG).as_deref())?;
-    let Given { options, warnings } = asked.given()?;
+    let Given { options, warnings } = arguments.given()?;
     let mut config = Config::check(options, ringmaster::driver::docker::is_here())?;
     config.notices.extend(warnings.into_iter().chain(warning));
     Ok((config, filter))
 }
 
-fn run_check(asked: Serve, warning: Option<String>, as_json: bool) -> ExitCode {
+fn run_check(arguments: Serve, warning: Option<String>, as_json: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return finish(Err(error.into())),
     };
     let log = std::env::var_os(LOG);
-    let checked = runtime.block_on(check::check(asked, warning, log.as_deref()));
-    // A resolver that was given up may still wait for its server.
+    let checked = runtime.block_on(check::check(arguments, warning, log.as_deref()));
+    // A lookup that has timed out may still occupy a thread: do not wait for it.
     runtime.shutdown_background();
     match checked {
         Ok(report) => finish(Ok(if as_json { report.json() } else { report.text() })),
         Err(error) => {
             if as_json {
-                // Whether it was read or not, the exit code tells what it says.
-                deliver(&check::refusal_json(&error));
+                // A write error is ignored: the exit code reports the refusal too.
+                write_output(&check::refusal_json(&error));
             }
             unusable(&error)
         }
@@ -115,13 +118,13 @@ fn run_check(asked: Serve, warning: Option<String>, as_json: bool) -> ExitCode {
 }
 
 fn unusable(error: &ConfigError) -> ExitCode {
-    complain(&format!("error: {error}"));
+    print_error(&format!("error: {error}"));
     ExitCode::from(2)
 }
 
-/// How long a write to a disk that hangs may keep the program from ending.
+/// How long a write to a hanging disk may delay the end of the program.
 const LAST_WRITE: Duration = Duration::from_secs(2);
-/// How long the last lines of the log may take.
+/// How long writing the last lines of the log may take.
 const LOG_DEADLINE: Duration = Duration::from_secs(1);
 
 fn run_serve(config: Config, filter: EnvFilter) -> ExitCode {
@@ -133,7 +136,7 @@ fn run_serve(config: Config, filter: EnvFilter) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(log.clone())
-        // It would be told to standard error, and panic where that is closed.
+        // They would be printed to standard error, and panic where that is closed.
         .log_internal_errors(false)
         .with_ansi(logging::is_colourful(config.log_file.as_deref()))
         .with_target(false)
@@ -155,13 +158,13 @@ fn run_serve(config: Config, filter: EnvFilter) -> ExitCode {
     finish(served.map(|()| String::new()))
 }
 
-/// Each proxied connection needs two descriptors; what we are allowed we take.
+/// Raises the limit to the allowed maximum, because each proxied connection needs two descriptors.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        complain(&format!("the limit of open files stays as it is: {error}"));
+        print_error(&format!("the limit of open files stays as it is: {error}"));
     }
 }
 
@@ -174,9 +177,9 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
     if let Command::Status(options) = &command {
         return match runtime.block_on(client::status(options, as_json)) {
             Ok((text, health)) => {
-                let told = deliver(&text);
+                let printed = write_output(&text);
                 match health {
-                    Health::Ok => told,
+                    Health::Ok => printed,
                     Health::Degraded => ExitCode::from(3),
                     Health::Down => ExitCode::from(4),
                 }
@@ -202,28 +205,28 @@ fn run_client(command: Command, as_json: bool) -> ExitCode {
 
 fn finish(result: anyhow::Result<String>) -> ExitCode {
     match result {
-        Ok(text) => deliver(&text),
+        Ok(text) => write_output(&text),
         Err(error) => {
-            complain(&format!("error: {error:#}"));
+            print_error(&format!("error: {error:#}"));
             ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
         }
     }
 }
 
-/// Writes an answer. Who closes a pipe early has read enough.
-fn deliver(text: &str) -> ExitCode {
+/// Writes the output of a command. A reader that closes the pipe early is no error.
+fn write_output(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != IoError::BrokenPipe => {
-            complain(&format!("error: the answer cannot be written: {error}"));
+            print_error(&format!("error: the answer cannot be written: {error}"));
             ExitCode::from(1)
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// One message for people. `eprintln!` would panic where standard error is closed or full.
-fn complain(text: &str) {
-    // There is nowhere left to say that it could not be said; the exit code still tells.
+/// Writes a message to standard error. `eprintln!` would panic where that is closed or full.
+fn print_error(text: &str) {
+    // An error here cannot be reported anywhere; the exit code still says that something failed.
     let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }

@@ -1,4 +1,4 @@
-//! What a running balancer says about itself.
+//! A client of a running balancer's API.
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// How long one question may take.
+/// Timeout of one request.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// A client of one balancer's API.
@@ -17,28 +17,28 @@ pub struct Balancer {
     url: String,
 }
 
-/// How long a scale command may take: the start of all newcomers, or the drain of a leaver.
+/// Timeout of a scale command, which waits for all starts or for a drain.
 const SCALE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Between two looks at the replicas in service.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Pause between two requests for the replicas in service.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The ring as `GET /api/ring` shows it; only what the experiments need. Settings that are not
 /// shown are those of the default ring.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Ring {
+pub struct ShownRing {
     /// How a slot finds its owner.
     pub algorithm: Option<String>,
-    /// How many slots the circle or table really has.
+    /// Slots of the circle or table.
     pub slots: Option<u64>,
     /// Virtual servers per unit of weight.
     pub virtual_servers: Option<u32>,
     /// How positions are chosen.
     pub placement: Option<String>,
-    /// What is done about a taken slot.
+    /// The collision rule.
     pub collision: Option<String>,
-    /// What keys are hashed with.
+    /// The hash function of keys.
     pub hash: Option<String>,
     /// The replicas with the part of all slots that each one owns.
     pub replicas: Vec<RingReplica>,
@@ -47,14 +47,14 @@ pub struct Ring {
 /// One replica on the ring.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RingReplica {
-    /// Its name.
+    /// The name of the replica, as in `/rep`.
     pub name: String,
     /// The part of all slots it owns, from 0 to 1.
     pub share: f64,
-    /// Its ring identity.
+    /// The id of the replica in the ring.
     #[serde(default)]
     pub id: u32,
-    /// Its weight.
+    /// The weight of the replica; 1 for a balancer that does not show it.
     #[serde(default = "one")]
     pub weight: u32,
     /// The slots that its virtual servers sit on.
@@ -67,7 +67,7 @@ fn one() -> u32 {
 }
 
 #[derive(Deserialize)]
-struct RepAnswer {
+struct RepResponse {
     message: RepMessage,
 }
 
@@ -89,23 +89,23 @@ impl Balancer {
     /// The replicas in service, in the order they joined (`GET /rep`).
     ///
     /// # Errors
-    /// When the balancer does not answer, or not with a list.
+    /// When the balancer does not respond with a list.
     pub async fn replicas(&self) -> Result<Vec<String>> {
-        Ok(self.get::<RepAnswer>("/rep").await?.message.replicas)
+        Ok(self.get::<RepResponse>("/rep").await?.message.replicas)
     }
 
     /// The ring (`GET /api/ring`, admin port only).
     ///
     /// # Errors
-    /// When the balancer does not answer, or not with a ring.
-    pub async fn ring(&self) -> Result<Ring> {
+    /// When the balancer does not respond with a ring.
+    pub async fn ring(&self) -> Result<ShownRing> {
         self.get("/api/ring").await
     }
 
-    /// Waits until `wanted` replicas are in service: at first they come one by one.
+    /// Waits until `wanted` replicas are in service: at the start they are admitted one by one.
     ///
     /// # Errors
-    /// When the balancer does not answer, or they are not there in time.
+    /// When the balancer does not respond, or they are not in service in time.
     pub async fn wait_for(&self, wanted: usize) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -116,15 +116,15 @@ impl Balancer {
             if begun.elapsed() > SCALE_DEADLINE {
                 bail!("{} has {here} replicas in service, not {wanted}", self.url);
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Adds or removes replicas until there are `wanted` in service, and gives back their names.
-    /// Who leaves is the balancer's choice.
+    /// Adds or removes replicas until `wanted` are in service, and returns their names.
+    /// The balancer chooses which ones are removed.
     ///
     /// # Errors
-    /// When the balancer refuses or does not answer in time.
+    /// When the balancer refuses or does not respond in time.
     pub async fn scale_to(&self, wanted: usize) -> Result<Vec<String>> {
         let here = self.replicas().await?.len();
         let (path, number) = match wanted.cmp(&here) {

@@ -97,7 +97,7 @@ struct RolesArgs {
     out: PathBuf,
 }
 
-/// What every kind of load is told.
+/// The arguments of every load.
 #[derive(Debug, Args)]
 struct TrafficArgs {
     /// Where the requests go.
@@ -328,10 +328,10 @@ impl A4Args {
     }
 }
 
-/// Carries out one command line.
+/// Runs one command.
 ///
 /// # Errors
-/// When it cannot be carried out, or no request at all was answered.
+/// When the command fails, or no request succeeds.
 pub async fn run(cli: Cli) -> Result<()> {
     let bar = progress_bar();
     match cli.command {
@@ -393,7 +393,7 @@ async fn share(args: RolesArgs, bar: &ProgressBar, json: bool) -> Result<()> {
     }
 }
 
-/// A goal that is missed is a result; a figure that is missing is a failure.
+/// A missed goal is a result, a missing figure is an error.
 async fn compare(args: PeersArgs, bar: &ProgressBar, json: bool) -> Result<()> {
     let question = peers::Question {
         myself: std::env::current_exe()?,
@@ -443,13 +443,13 @@ fn answered(report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// On stderr, and only when somebody looks at it.
+/// A progress bar on standard error, if that is a terminal.
 fn progress_bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    // The template is constant; were it wrong, the library's own style would do.
+    // The template is constant; if it were wrong, the default style would be used.
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
@@ -458,7 +458,7 @@ fn progress_bar() -> ProgressBar {
 fn say<T: Serialize + std::fmt::Display>(result: &T, json: bool) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(result)? } else { result.to_string() };
     match writeln!(io::stdout(), "{text}") {
-        // Whoever closed the pipe has seen enough.
+        // A reader that closes the pipe early is no error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

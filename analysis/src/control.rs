@@ -1,4 +1,4 @@
-//! What supervising costs at rest: nothing fails, so there are only heartbeats.
+//! The CPU cost of supervision at rest: without failures there are only heartbeats.
 //!
 //! Two figures for each size of fleet: the core alone, on virtual time, and the control threads of
 //! the real program, which send the heartbeats too.
@@ -40,21 +40,21 @@ const SIZES: [usize; 3] = [3, 100, 1_000];
 const REST_MS: u64 = 20_000;
 /// Virtual time in which all have been admitted, in milliseconds.
 const BOOT_MS: u64 = 2_000;
-/// What the control loop may use of a core with the largest fleet, in percent.
+/// The goal for the control loop with the largest fleet, in percent of a core.
 const GOAL_PERCENT: f64 = 10.0;
 
-/// The cost of one size.
+/// The result for one size of the fleet.
 #[derive(Debug, Serialize)]
 pub struct Row {
     replicas: usize,
-    /// Of a core, in percent: planning and deriving alone.
+    /// The core alone, without heartbeats, in percent of a CPU core.
     core_percent: f64,
-    /// Of a core, in percent: the control threads of the program, heartbeats included.
+    /// The control threads of the program, with heartbeats, in percent of a CPU core.
     threads_percent: f64,
     heartbeats_per_second: f64,
 }
 
-/// All sizes.
+/// The result for all sizes of the fleet.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     rows: Vec<Row>,
@@ -102,7 +102,7 @@ pub async fn run(ringmaster: &Path, time: Duration, out: &Path) -> Result<Findin
     Ok(finding)
 }
 
-/// The core in percent of a CPU at rest, and its heartbeats per second.
+/// The supervisor's CPU use at rest in percent, and its heartbeats per second.
 fn core(replicas: usize) -> Result<(f64, f64)> {
     let settings = Settings {
         limits: Limits { replicas_max: replicas, ..Limits::default() },
@@ -145,14 +145,14 @@ fn servers(replicas: usize) -> Result<Vec<Registration>> {
     (0..replicas).map(server).collect()
 }
 
-/// What will happen next.
+/// The next occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Wake,
     Passed(InstanceId),
 }
 
-/// Answers heartbeats after a millisecond, on virtual time.
+/// Passes every heartbeat after a millisecond, on virtual time.
 struct World {
     supervisor: Supervisor,
     listing: Listing,
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// One event as the shell takes it in: the table and the view are derived where they may differ.
+    /// Handles one event as the shell does: it derives the table and the view if they may have changed.
     fn turn(&mut self, event: Event, now: Moment) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn at_rest_each_replica_has_its_heartbeat() {
         let (_, heartbeats) = core(50).unwrap();
-        // One in 400 ms each.
+        // 50 replicas, each with a heartbeat every 400 ms.
         assert!((120.0..=126.0).contains(&heartbeats), "{heartbeats}");
     }
 }

@@ -1,13 +1,13 @@
 //! Load generator and experiments for Ringmaster.
 //!
-//! - [`load`]: sends requests at a running HTTP server and counts exactly what came back.
+//! - [`load`]: sends requests to a running HTTP server and counts the responses exactly.
 //! - [`experiments`]: each one is a load with a question, a chart and a table.
-//! - [`peers`]: what one request costs us, and what it costs other proxies.
+//! - [`peers`]: the cost of one request, compared with other proxies.
 //! - [`ring`]: the figures of the ring beside their goals, without a balancer.
-//! - [`control`]: what the control side costs at rest, with many replicas.
+//! - [`control`]: the cost of the control side at rest, with many replicas.
 //! - [`roles`]: several processes of one fleet, while servers, supervisors and the Redis come and go.
-//! - [`predict`]: what a ring lets expect of requests. Pure.
-//! - [`balancer`]: what a running balancer says about itself.
+//! - [`predict`]: predicts requests per replica. Pure.
+//! - [`balancer`]: a client of a running balancer's API.
 //! - [`plot`] and [`report`]: from numbers to SVG, CSV and text. Pure: the same
 //!   numbers give the same bytes.
 //!

@@ -1,4 +1,4 @@
-//! What a ring lets expect of requests: computed by the library that serves them, from the
+//! Predicts requests per replica with the library that also serves them, from the
 //! positions that a balancer shows. Pure.
 
 use anyhow::Result;
@@ -11,19 +11,19 @@ use serde::Serialize;
 use crate::balancer;
 use crate::load::KeySource;
 
-/// Runs that are drawn to see what chance alone does.
+/// Simulated runs, to estimate the effect of chance.
 const DRAWS: usize = 2_000;
-/// Of these the middle 95 %.
+/// The part of the runs below, and above, the middle 95 %.
 const OUTSIDE: f64 = 0.025;
 /// The keys that are drawn for [`KeySource::Random`].
 const SIX_DIGITS: std::ops::RangeInclusive<u64> = 100_000..=999_999;
 
-/// The ring that a balancer shows. `hash_key` is the secret of siphash, which nobody shows.
+/// Rebuilds the ring that a balancer shows. `hash_key` is the secret of siphash, which it does not show.
 ///
 /// # Errors
-/// What is shown is no ring, or its hash function needs a key that is not given.
-pub fn ring_of(shown: &balancer::Ring, hash_key: Option<&str>) -> Result<ring::Ring> {
-    // The others have circles and tables of their own.
+/// The shown ring is invalid, or its hash function needs a key that is not given.
+pub fn ring_of(shown: &balancer::ShownRing, hash_key: Option<&str>) -> Result<ring::Ring> {
+    // The other algorithms choose the size of their circle or table themselves.
     let is_sized = keeps_positions(shown);
     let slots = shown.slots.filter(|_| is_sized).map(u32::try_from).transpose()?;
     let options = RingOptions {
@@ -38,7 +38,7 @@ pub fn ring_of(shown: &balancer::Ring, hash_key: Option<&str>) -> Result<ring::R
     let settings = options.on(&RingSettings::default())?;
     let member = |(replica, number): (&balancer::RingReplica, u32)| Member {
         id: RingId(replica.id),
-        // Says only where a virtual server is put, and these have been.
+        // Only needed for placement, and the positions are given.
         ordinal: number,
         weight: replica.weight,
         positions: replica.slots.clone(),
@@ -47,7 +47,7 @@ pub fn ring_of(shown: &balancer::Ring, hash_key: Option<&str>) -> Result<ring::R
 }
 
 /// Whether the algorithm of a ring keeps positions, which have to be shown then.
-pub fn keeps_positions(shown: &balancer::Ring) -> bool {
+pub fn keeps_positions(shown: &balancer::ShownRing) -> bool {
     let algorithm = shown.algorithm.as_deref().and_then(Algorithm::from_name);
     algorithm.is_none_or(Algorithm::has_positions)
 }
@@ -76,14 +76,14 @@ pub fn shares(ring: &ring::Ring, keys: KeySource) -> Vec<f64> {
     weights.iter().map(|weight| weight / total.max(f64::MIN_POSITIVE)).collect()
 }
 
-/// What chance makes of a peak-to-average: `requests` are dealt out by `shares` many times.
+/// The distribution of a peak-to-average, from many runs that assign `requests` at random by `shares`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Expected {
-    /// Without chance: of the shares themselves.
+    /// The peak-to-average of the shares themselves, without chance.
     pub peak_to_average: f64,
-    /// 95 % of all runs are between this
+    /// The lower end of the range of 95 % of all runs.
     pub low: f64,
-    /// and this.
+    /// The upper end of the range of 95 % of all runs.
     pub high: f64,
     /// Standard deviation of the replicas' requests, without chance.
     pub deviation: f64,
@@ -121,7 +121,7 @@ pub fn expected(shares: &[f64], requests: u64) -> Option<Expected> {
 mod tests {
     use super::*;
 
-    fn shown(placement: &str, hash: &str, positions: &[&[u32]]) -> balancer::Ring {
+    fn shown(placement: &str, hash: &str, positions: &[&[u32]]) -> balancer::ShownRing {
         let replica = |(number, slots): (u32, &&[u32])| balancer::RingReplica {
             name: format!("server_{number}"),
             share: 0.0,
@@ -129,11 +129,11 @@ mod tests {
             weight: 1,
             slots: slots.to_vec(),
         };
-        balancer::Ring {
+        balancer::ShownRing {
             placement: Some(placement.to_owned()),
             hash: Some(hash.to_owned()),
             replicas: (1..).zip(positions).map(replica).collect(),
-            ..balancer::Ring::default()
+            ..balancer::ShownRing::default()
         }
     }
 
@@ -160,15 +160,18 @@ mod tests {
 
     #[test]
     fn tables_need_no_positions() {
-        let maglev = balancer::Ring {
+        let maglev = balancer::ShownRing {
             algorithm: Some("maglev".to_owned()),
             slots: Some(65_537),
             ..shown("even", "xxh3", &[&[], &[]])
         };
         let shares = shares(&ring_of(&maglev, None).unwrap(), KeySource::Random);
         assert!((shares[0] - 0.5).abs() < 0.01, "{shares:?}");
-        let ketama =
-            balancer::Ring { algorithm: Some("ketama".to_owned()), slots: Some(1 << 32), ..maglev };
+        let ketama = balancer::ShownRing {
+            algorithm: Some("ketama".to_owned()),
+            slots: Some(1 << 32),
+            ..maglev
+        };
         assert!(ring_of(&ketama, None).is_ok());
     }
 

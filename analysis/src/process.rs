@@ -1,4 +1,4 @@
-//! Programs that experiments start: on their cores, measured by the kernel's books, stopped.
+//! Programs that experiments start: their cores, their CPU time and memory, and their end.
 
 use std::{
     fs::File,
@@ -14,12 +14,12 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{net::TcpStream, process::Command};
 
-/// How long a program may take until it answers, or until it has ended.
+/// Timeout for the start and the end of a program.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// How long a program may take to say its version.
+/// Timeout for printing a version.
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
-/// Between two looks at a port.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Pause between two checks of a port.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The core of the proxy that is measured.
 pub(crate) const PROXY_CORE: &str = "0";
@@ -48,20 +48,20 @@ impl Drop for Pinned {
     }
 }
 
-/// What shows that a proxy serves.
+/// How to check that a proxy serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
     /// It accepts connections.
     Accepts,
-    /// It answers a request with success.
+    /// It responds to a request with success.
     Answers,
 }
 
-/// A program that ends with this value.
+/// A program that ends when this value is dropped.
 pub(crate) struct Child {
     name: String,
     child: tokio::process::Child,
-    /// What it wrote to standard error.
+    /// Its standard error.
     words: File,
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn raise_file_limit() -> Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-/// The first line that a program says of its version; none when it is not installed.
+/// The first line of a program's version; `None` if it is not installed.
 pub(crate) async fn version(program: &Path, flag: &str) -> Option<String> {
     let mut command = Command::new(program);
     command.arg(flag).stdin(Stdio::null()).kill_on_drop(true);
@@ -98,7 +98,7 @@ impl Child {
         Child::spawn(program, command)
     }
 
-    /// A command that ends with us, even if we are killed.
+    /// A command that ends with this process, also when this process is killed.
     pub(crate) fn bound_command(program: &Path) -> Command {
         // It replaces itself by the program, which so has the process number that we know.
         let mut command = Command::new("setpriv");
@@ -141,12 +141,12 @@ impl Child {
                     return Ok(());
                 }
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         bail!("{} did not answer within {DEADLINE:?}: {}", self.name, self.last_words())
     }
 
-    /// The end of what it wrote to standard error.
+    /// The end of its standard error.
     fn last_words(&self) -> String {
         let mut text = Vec::new();
         let mut words = &self.words;
@@ -214,7 +214,7 @@ impl Child {
     }
 }
 
-/// How busy the machine is with what is not ours, from one moment on.
+/// Measures how much CPU other programs use.
 pub(crate) struct Others {
     begun: Instant,
     busy: Duration,
@@ -227,8 +227,8 @@ impl Others {
         Ok(Others { begun: Instant::now(), busy: busy()?, ours: ours()? })
     }
 
-    /// How many cores other programs had on average since then. Ours are this one and those that
-    /// it started, once they have ended.
+    /// The average number of cores that other programs have used since then. Not counted are this one and
+    /// the programs that it started and that have ended.
     pub(crate) fn cores(&self) -> Result<f64> {
         let busy = busy()?.saturating_sub(self.busy);
         let theirs = busy.saturating_sub(ours()?.saturating_sub(self.ours));
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_books_are_read() {
+    fn the_figures_of_the_kernel_are_read() {
         assert_eq!(run_time("52698000 17 3\n"), Some(52_698_000));
         assert_eq!(run_time(""), None);
         let smaps =

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::load::{Pace, Plan, Run};
 
-/// What one load showed. Its JSON form is stable: scripts may read it.
+/// The result of one load. Its JSON form is stable: scripts may read it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// `open` or `closed`.
@@ -16,13 +16,13 @@ pub struct Report {
     pub connections: usize,
     /// Connections opened in all.
     pub connections_opened: u64,
-    /// From the start to the last answer, in seconds.
+    /// From the start to the last response, in seconds.
     pub seconds: f64,
-    /// Requests that ended, well or not.
+    /// Requests that ended, with success or not.
     pub requests: u64,
     /// Those answered with a status below 400.
     pub answered: u64,
-    /// All others.
+    /// All requests without a status below 400.
     pub failed: u64,
     /// Answered requests per second.
     pub answered_per_second: f64,
@@ -44,14 +44,14 @@ pub struct Report {
 pub struct Latency {
     /// The median.
     pub p50: f64,
-    /// Nine of ten were at least as quick.
+    /// 90 of 100 were at least as fast.
     pub p90: f64,
-    /// 99 of 100 were at least as quick.
+    /// 99 of 100 were at least as fast.
     pub p99: f64,
-    /// 999 of 1000 were at least as quick.
+    /// 999 of 1000 were at least as fast.
     #[serde(rename = "p99.9")]
     pub p99_9: f64,
-    /// The slowest.
+    /// The slowest request.
     pub max: f64,
 }
 
@@ -183,7 +183,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::load::{Amount, Failure, KeySource, Shape, Tally};
+    use crate::load::{Amount, KeySource, RequestError, Shape, Tally};
     use crate::target::Target;
 
     fn report() -> Report {
@@ -204,7 +204,7 @@ mod tests {
             let name = if millis <= 75 { "server_1" } else { "server_2" };
             tally.answer(Duration::ZERO, Duration::from_millis(millis), Some(name));
         }
-        tally.failure(Duration::ZERO, Failure::Status(503));
+        tally.failure(Duration::ZERO, RequestError::Status(503));
         let run = Run { tally, started: Instant::now(), elapsed: Duration::from_secs(2) };
         Report::new(&plan, &run)
     }

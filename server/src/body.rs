@@ -1,4 +1,4 @@
-//! Bodies: reading one within bounds, and the kinds that go out.
+//! Bodies: reads request bodies within limits, and builds response bodies.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,16 +15,16 @@ use hyper::{HeaderMap, Request};
 /// The largest request body that is read into memory, in bytes.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 
-/// How long a client may take over its body.
+/// Timeout for reading a request body.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How much of a body that is too large is read and thrown away before the
-/// answer. Closing a socket with unread bytes resets the connection, and the
+/// Bytes of a too large body that are read and dropped before the
+/// response. Closing a socket with unread bytes resets the connection, and the
 /// client would see the reset instead of the 413.
 const MAX_DISCARD: usize = 16 * 1024 * 1024;
 const DISCARD_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What an answer can carry: a whole text, the request's own body, or a pattern.
+/// The body of a response: a text, the request's own body, or a pattern.
 pub(crate) type Payload = Either<Full<Bytes>, Either<Incoming, Pattern>>;
 
 /// Why a body could not be read.
@@ -32,7 +32,7 @@ pub(crate) type Payload = Either<Full<Bytes>, Either<Incoming, Pattern>>;
 pub(crate) enum BodyError {
     TooLarge,
     TooSlow,
-    /// The client went away or broke the framing; nobody may be there to read an answer.
+    /// The client has closed the connection or broken the framing; it may not read a response.
     Broken,
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn read(request: Request<Incoming>) -> Result<Bytes, BodyError>
 }
 
 async fn discard(headers: &HeaderMap, body: &mut Incoming) {
-    // A client that waits for "100 Continue" sends nothing before our answer.
+    // A client that waits for "100 Continue" sends nothing before the response.
     if headers.contains_key(EXPECT) {
         return;
     }

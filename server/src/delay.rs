@@ -1,4 +1,4 @@
-//! How long `/process` takes: always as long, or drawn anew for each request.
+//! The delay of `/process`: fixed, or drawn for each request.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 /// The longest simulated delay.
 pub(crate) const DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// The delays that may be drawn, each as likely as the others; both ends are among them.
+/// The range of delays, with both ends; all are equally likely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
     least: Duration,
@@ -18,7 +18,7 @@ pub struct Delay {
 }
 
 impl Delay {
-    /// Always as long; beyond the longest, that.
+    /// A fixed delay, at most the longest.
     pub(crate) fn fixed(delay: Duration) -> Delay {
         let delay = delay.min(DELAY_MAX);
         Delay { least: delay, most: delay }
@@ -29,7 +29,7 @@ impl Delay {
     }
 }
 
-/// What a text must be to name delays.
+/// The error of a text that is no delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoDelay;
 

@@ -1,11 +1,11 @@
 //! The companion server: Ringmaster's example replica, and a test double for it.
 //!
-//! One request goes `serve` (connections, shutdown) → `routes` (which answer) →
-//! `store` or `body` (what is in it). Everything it knows comes from the
+//! A request passes `serve` (connections, shutdown) → `routes` (which response) →
+//! `store` or `body` (the content). All its configuration comes from the
 //! environment ([`Settings`]), because that is all a container is given; the
 //! delay of `/process` may be a flag too, and so a container's command.
 //!
-//! It is also the backend that the balancer is measured against, so an answer
+//! It is also the backend of the balancer's benchmarks, so a response
 //! that never changes is built once, and nothing is logged per request.
 
 mod body;

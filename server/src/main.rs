@@ -1,7 +1,7 @@
-//! The companion server's process: read the environment and the arguments, listen, obey signals.
+//! The companion server's process: reads the environment and the arguments, listens, handles signals.
 //!
-//! Exit codes: 0 told to stop, 1 cannot listen or run, 2 unusable environment or arguments, 3 ended by itself as
-//! `EXIT_AFTER_MS` asked for.
+//! Exit codes: 0 stopped by a signal, 1 cannot listen or run, 2 unusable environment or arguments,
+//! 3 `EXIT_AFTER_MS` has passed.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -25,31 +25,31 @@ It is configured by its environment:
   RINGMASTER_REPLICA      ring identity, a number
   RINGMASTER_INCARNATION  which run of the replica this is, a number";
 
-/// What the arguments ask for.
+/// The parsed arguments.
 #[derive(Debug)]
-enum Asked {
+enum Arguments {
     Help,
     Serve { delay: Option<String> },
 }
 
-/// `None`: arguments that cannot be used.
-fn asked(arguments: impl Iterator<Item = OsString>) -> Option<Asked> {
+/// `None` for unusable arguments.
+fn parse(arguments: impl Iterator<Item = OsString>) -> Option<Arguments> {
     let mut arguments = arguments.map(|argument| argument.into_string().ok());
     let mut delay = None;
     while let Some(argument) = arguments.next() {
         match argument?.as_str() {
-            "--help" | "-h" => return Some(Asked::Help),
+            "--help" | "-h" => return Some(Arguments::Help),
             "--delay" => delay = Some(arguments.next()??),
             other => delay = Some(other.strip_prefix("--delay=")?.to_owned()),
         }
     }
-    Some(Asked::Serve { delay })
+    Some(Arguments::Serve { delay })
 }
 
 fn main() -> ExitCode {
-    let delay = match asked(std::env::args_os().skip(1)) {
-        Some(Asked::Serve { delay }) => delay,
-        Some(Asked::Help) => {
+    let delay = match parse(std::env::args_os().skip(1)) {
+        Some(Arguments::Serve { delay }) => delay,
+        Some(Arguments::Help) => {
             say(&mut io::stdout(), USAGE);
             return ExitCode::SUCCESS;
         }
@@ -70,21 +70,21 @@ fn main() -> ExitCode {
         Err(error) => return fail(1, &format!("ringmaster-server: cannot start: {error}")),
     };
     match runtime.block_on(run(&settings)) {
-        Ok(End::Told) => ExitCode::SUCCESS,
-        Ok(End::ByItself) => fail(3, "ringmaster-server: EXIT_AFTER_MS has passed"),
+        Ok(End::Signal) => ExitCode::SUCCESS,
+        Ok(End::ExitAfter) => fail(3, "ringmaster-server: EXIT_AFTER_MS has passed"),
         Err(sentence) => fail(1, &format!("ringmaster-server: {sentence}")),
     }
 }
 
-/// Why it ends.
+/// Why the process ends.
 enum End {
-    Told,
-    ByItself,
+    Signal,
+    ExitAfter,
 }
 
 async fn run(settings: &Settings) -> Result<End, String> {
     // Before listening: as PID 1 a signal without a handler is ignored, and
-    // whoever sees the port open may already send one.
+    // a signal may be sent as soon as the port is open.
     let stop = stop_signal().map_err(|error| format!("cannot watch signals: {error}"))?;
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -99,14 +99,14 @@ async fn run(settings: &Settings) -> Result<End, String> {
             None => std::future::pending().await,
         }
     };
-    // A bad image does not finish what it has begun.
+    // Open requests are dropped at `EXIT_AFTER_MS`, as with a program that crashes.
     tokio::select! {
-        () = serve(listener, settings, Limits::default(), stop) => Ok(End::Told),
-        () = exit => Ok(End::ByItself),
+        () = serve(listener, settings, Limits::default(), stop) => Ok(End::Signal),
+        () = exit => Ok(End::ExitAfter),
     }
 }
 
-/// Ready at the first SIGTERM or SIGINT.
+/// Completes at the first SIGTERM or SIGINT.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,4 +1,4 @@
-//! Which request gets which answer.
+//! The routes, with their responses.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,14 +19,14 @@ use crate::delay::{DELAY_MAX, Delay};
 use crate::settings::Settings;
 use crate::store::{Full as StoreFull, Store};
 
-type Answer = Response<Payload>;
+type RouteResponse = Response<Payload>;
 
 const MAX_KEYS: usize = 65_536;
 const MAX_STORED_BYTES: usize = 32 * 1024 * 1024;
 const MAX_STREAM_BYTES: u64 = 1 << 30;
 const MAX_STREAM_CHUNK: u64 = 1024 * 1024;
 
-/// Tells the balancer that this 404 is about data, not about a path that does not exist.
+/// The header that marks a 404 about data, as opposed to one about a path that does not exist.
 const KEEP_STATUS: HeaderName = HeaderName::from_static("ringmaster-keep-status");
 
 /// The state that all connections share.
@@ -37,7 +37,7 @@ pub(crate) struct App {
     incarnation: Option<u64>,
     process_delay: Delay,
     random: Mutex<StdRng>,
-    /// The whole answer of `/home`, which never changes.
+    /// The whole body of `/home`, which never changes.
     home: Bytes,
     healthy: AtomicBool,
     store: Mutex<Store>,
@@ -63,18 +63,18 @@ impl App {
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        // A panic elsewhere leaves the map whole: every change of it is one call.
+        // The map is valid after a panic, because every change is one call.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn draw_delay(&self) -> Duration {
-        // No state of a generator is a wrong one.
+        // Every state of a generator is valid.
         self.process_delay.draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Answers one request; every failure is an answer too.
-pub(crate) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
+/// Handles one request; an error becomes a response too.
+pub(crate) async fn answer(app: &App, request: Request<Incoming>) -> RouteResponse {
     // A HEAD is a GET whose body hyper leaves out.
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     let result = match (request.method(), request.uri().path()) {
@@ -101,9 +101,9 @@ pub(crate) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
 }
 
 /// A refusal is boxed: it is rare, and it would double the size of every result.
-type Outcome = Result<Answer, Box<Answer>>;
+type Outcome = Result<RouteResponse, Box<RouteResponse>>;
 
-fn health(healthy: bool) -> Answer {
+fn health(healthy: bool) -> RouteResponse {
     let (status, text) = if healthy {
         (StatusCode::OK, r#"{"status":"healthy"}"#)
     } else {
@@ -112,8 +112,8 @@ fn health(healthy: bool) -> Answer {
     json_answer(status, Bytes::from_static(text.as_bytes()))
 }
 
-/// The toggle itself succeeds either way, so its answer is 200 for both states.
-fn toggle_health(app: &App) -> Answer {
+/// The toggle succeeds either way, so the status is 200 for both states.
+fn toggle_health(app: &App) -> RouteResponse {
     let mut answer = health(!app.healthy.fetch_not(Ordering::Relaxed));
     *answer.status_mut() = StatusCode::OK;
     answer
@@ -199,7 +199,7 @@ async fn delete(app: &App, request: Request<Incoming>) -> Outcome {
 }
 
 /// The key from the query, or else from a JSON body.
-async fn key_of(request: Request<Incoming>) -> Result<String, Box<Answer>> {
+async fn key_of(request: Request<Incoming>) -> Result<String, Box<RouteResponse>> {
     if let Some(key) = query(&request, "key") {
         return not_empty(key);
     }
@@ -211,24 +211,24 @@ async fn key_of(request: Request<Incoming>) -> Result<String, Box<Answer>> {
     not_empty(key)
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Box<Answer>> {
+fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Box<RouteResponse>> {
     serde_json::from_slice(text).map_err(|_| refuse(StatusCode::BAD_REQUEST, "Invalid JSON format"))
 }
 
-fn not_empty(key: String) -> Result<String, Box<Answer>> {
+fn not_empty(key: String) -> Result<String, Box<RouteResponse>> {
     if key.is_empty() {
         return Err(refuse(StatusCode::BAD_REQUEST, "Key cannot be empty"));
     }
     Ok(key)
 }
 
-fn key_not_found() -> Box<Answer> {
+fn key_not_found() -> Box<RouteResponse> {
     let mut answer = refuse(StatusCode::NOT_FOUND, "Key not found");
     answer.headers_mut().insert(KEEP_STATUS, HeaderValue::from_static("1"));
     answer
 }
 
-fn headers(request: &Request<Incoming>) -> Answer {
+fn headers(request: &Request<Incoming>) -> RouteResponse {
     let mut fields: serde_json::Map<String, Value> = serde_json::Map::new();
     for (name, value) in request.headers() {
         let values = fields.entry(name.as_str()).or_insert_with(|| Value::Array(Vec::new()));
@@ -266,8 +266,8 @@ fn stream(request: &Request<Incoming>) -> Outcome {
     Ok(answer)
 }
 
-/// Sends the body back while it arrives; it is never held, so it may be of any length.
-fn echo(request: Request<Incoming>) -> Answer {
+/// Sends the body back while it arrives. It is never buffered, so it may have any length.
+fn echo(request: Request<Incoming>) -> RouteResponse {
     let (head, body) = request.into_parts();
     let mut answer = Response::new(Either::Right(Either::Left(body)));
     if let Some(kind) = head.headers.get(CONTENT_TYPE) {
@@ -283,17 +283,17 @@ fn query(request: &Request<Incoming>, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-fn whole_number(name: &str, text: &str) -> Result<u64, Box<Answer>> {
+fn whole_number(name: &str, text: &str) -> Result<u64, Box<RouteResponse>> {
     text.parse().map_err(|_| {
         refuse(StatusCode::BAD_REQUEST, &format!("{name} must be a whole number, not {text:?}"))
     })
 }
 
-fn done(value: &RawValue, message: &'static str) -> Answer {
+fn done(value: &RawValue, message: &'static str) -> RouteResponse {
     value_answer(StatusCode::OK, &Done { success: true, value, message })
 }
 
-fn refuse(status: StatusCode, error: &str) -> Box<Answer> {
+fn refuse(status: StatusCode, error: &str) -> Box<RouteResponse> {
     #[derive(Serialize)]
     struct Refusal<'a> {
         success: bool,
@@ -302,7 +302,7 @@ fn refuse(status: StatusCode, error: &str) -> Box<Answer> {
     Box::new(value_answer(status, &Refusal { success: false, error }))
 }
 
-fn refuse_body(error: BodyError) -> Box<Answer> {
+fn refuse_body(error: BodyError) -> Box<RouteResponse> {
     match error {
         BodyError::TooLarge => refuse(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -315,12 +315,12 @@ fn refuse_body(error: BodyError) -> Box<Answer> {
     }
 }
 
-fn value_answer(status: StatusCode, value: &impl Serialize) -> Answer {
-    // Serialising fails only for maps with keys that are not text, which none of ours is.
+fn value_answer(status: StatusCode, value: &impl Serialize) -> RouteResponse {
+    // Serialising fails only for maps with keys that are not text, and there are none.
     json_answer(status, Bytes::from(serde_json::to_vec(value).unwrap_or_default()))
 }
 
-fn json_answer(status: StatusCode, text: Bytes) -> Answer {
+fn json_answer(status: StatusCode, text: Bytes) -> RouteResponse {
     let mut answer = Response::new(Either::Left(Full::new(text)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

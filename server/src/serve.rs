@@ -1,4 +1,4 @@
-//! Connections: how many, how long, and how they end.
+//! Accepts connections, with limits, and ends them at shutdown.
 
 use std::future::Future;
 use std::io;
@@ -16,38 +16,38 @@ use tokio::sync::Semaphore;
 use crate::routes::{App, answer};
 use crate::settings::Settings;
 
-/// How many connections, and how long they may do nothing.
+/// The limits on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections at most; further ones wait in the kernel's accept queue.
+    /// Most open connections; further ones wait in the kernel's accept queue.
     pub connections: usize,
     /// How long a request head may take, and how long an idle connection is kept.
     pub head: Duration,
-    /// How long requests in flight may take once we were told to stop.
+    /// How long requests in flight may take after a signal to stop.
     pub stop: Duration,
 }
 
 impl Default for Limits {
     /// Idle connections are kept longer than the balancer keeps them (4 s), so that
-    /// it is the balancer that closes and no request meets a closing connection.
+    /// the balancer closes first and no request meets a closing connection.
     fn default() -> Limits {
         Limits { connections: 4096, head: Duration::from_secs(30), stop: Duration::from_secs(2) }
     }
 }
 
-/// A pause after a failed accept: when descriptors run out, trying again at
-/// once would only burn the processor that could free one.
+/// A pause after a failed accept: without descriptors, an immediate retry would
+/// only use CPU time that could free one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves `listener` until `stop` is ready, then closes it at once and returns
-/// when the requests in flight are answered, after [`Limits::stop`] at the latest.
+/// when the requests in flight have ended, after [`Limits::stop`] at the latest.
 pub async fn serve(
     listener: TcpListener,
     settings: &Settings,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) {
-    // Which delays are drawn is no secret, so chance that is not of the best will do.
+    // A weak generator is enough, because delays are no secret.
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
     let app = Arc::new(App::new(settings, StdRng::seed_from_u64(seed)));
     let open = Arc::new(Semaphore::new(limits.connections));
@@ -58,7 +58,7 @@ pub async fn serve(
         () = accept_forever(&listener, &app, &open, &graceful, limits.head) => {}
     }
     drop(listener);
-    // Passing the deadline is no failure: whoever is still waiting was told so.
+    // Requests that are still open at the deadline are dropped.
     let _ = tokio::time::timeout(limits.stop, graceful.shutdown()).await;
 }
 
@@ -69,7 +69,7 @@ async fn accept_forever(
     graceful: &GracefulShutdown,
     head_deadline: Duration,
 ) {
-    // The semaphore is never closed, so acquiring fails never.
+    // Never fails, because the semaphore is never closed.
     while let Ok(permit) = Arc::clone(open).acquire_owned().await {
         let stream = match accept(listener).await {
             Ok(stream) => stream,
@@ -89,7 +89,7 @@ async fn accept_forever(
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watcher().watch(connection);
         tokio::spawn(async move {
-            // A client that went away or spoke nonsense is its own affair.
+            // An error is the client's: it has closed the connection or broken the protocol.
             let _ = connection.await;
             drop(permit);
         });

@@ -1,4 +1,4 @@
-//! What the environment says and the flag `--delay`, checked once at the start.
+//! The settings from the environment and the flag `--delay`, checked once at the start.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,23 +13,23 @@ const DEFAULT_DELAY_MS: u64 = 100;
 /// The checked environment of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The replica's name (`SERVER_ID`, default `unknown`), part of most answers.
+    /// The replica's name (`SERVER_ID`, default `unknown`), part of most responses.
     pub server_id: String,
     /// Where to listen (`HOST`, default `0.0.0.0`; `PORT`, default 5000, 0 = any free one).
     pub listen: SocketAddr,
-    /// How long `/process` takes when the request does not say (`PROCESS_DELAY`, a time or a range;
+    /// Default delay of `/process` (`PROCESS_DELAY`, a time or a range;
     /// else `PROCESS_DELAY_MS`; default 100 ms, at most 60 s).
     pub process_delay: Delay,
-    /// After how long the process ends by itself with status 3 (`EXIT_AFTER_MS`): to see what its
-    /// keeper makes of a bad image.
+    /// The process ends with status 3 after this time (`EXIT_AFTER_MS`), to simulate an image whose
+    /// containers end by themselves.
     pub exit_after: Option<Duration>,
-    /// The ring identity (`RINGMASTER_REPLICA`), when the keeper gave one.
+    /// The replica's id in the ring (`RINGMASTER_REPLICA`), if set.
     pub replica: Option<u64>,
-    /// Which run of the replica this is (`RINGMASTER_INCARNATION`), when the keeper gave one.
+    /// Which run of the replica this is (`RINGMASTER_INCARNATION`), if set.
     pub incarnation: Option<u64>,
 }
 
-/// One variable that cannot be used, said in one sentence.
+/// An invalid variable, as one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
     variable: &'static str,
@@ -46,12 +46,12 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 impl Settings {
-    /// Reads the settings through `lookup`, which answers one variable's value.
+    /// Reads the settings through `lookup`, which returns the value of a variable.
     ///
     /// An empty value counts as unset, since compose files produce those.
     ///
     /// # Errors
-    /// The first variable whose value cannot be used.
+    /// The first invalid variable.
     pub fn from_lookup(
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Settings, SettingsError> {
@@ -73,7 +73,7 @@ impl Settings {
     /// These settings with another delay of `/process`.
     ///
     /// # Errors
-    /// A text that names no delay.
+    /// The text is no delay.
     pub fn with_delay(self, text: &str) -> Result<Settings, SettingsError> {
         let process_delay = parse_delay("--delay", text.to_owned())?;
         Ok(Settings { process_delay, ..self })
@@ -82,7 +82,7 @@ impl Settings {
     /// Reads the settings from the process environment.
     ///
     /// # Errors
-    /// The first variable whose value cannot be used.
+    /// The first invalid variable.
     pub fn from_env() -> Result<Settings, SettingsError> {
         Settings::from_lookup(|name| std::env::var_os(name))
     }

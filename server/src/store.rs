@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-/// The store takes nothing more; what it holds is unchanged.
+/// The store is full; its content is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
     pub(crate) max_keys: usize,
     pub(crate) max_bytes: usize,
 }
 
-/// Values are kept as the JSON text they came in, so that they go back unchanged
+/// Values are kept as the received JSON text, so that they are returned unchanged
 /// (numbers keep their digits) and their cost in memory is their length.
 #[derive(Debug)]
 pub(crate) struct Store {

@@ -1,4 +1,4 @@
-//! The limits on connections, made small enough to be met.
+//! The limits on connections, with small values.
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
@@ -14,17 +14,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves on a thread that ends with the test process.
 fn start(limits: Limits) -> SocketAddr {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            tell.send(listener.local_addr().unwrap()).unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
             let settings = Settings::from_lookup(|_| None).unwrap();
             serve(listener, &settings, limits, std::future::pending()).await;
         });
     });
-    told.recv_timeout(PATIENCE).unwrap()
+    receiver.recv_timeout(PATIENCE).unwrap()
 }
 
 fn ask(address: SocketAddr) -> TcpStream {

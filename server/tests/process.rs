@@ -1,4 +1,4 @@
-//! The real process, spoken to over real sockets.
+//! The real process, over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
@@ -150,7 +150,7 @@ fn process_takes_the_asked_time_and_says_who_did_it() {
         ("GET", "/process?a=b&delay_ms=0", 0),
     ] {
         let start = Instant::now();
-        let answer = server.ask(method, target, "a body that nobody needs");
+        let answer = server.ask(method, target, "an unneeded body");
         assert!(start.elapsed() >= Duration::from_millis(delay), "{target}");
         assert_eq!(
             answer.json(),
@@ -324,7 +324,7 @@ fn headers_stream_and_echo_show_what_a_proxy_did() {
     let mut stream = server.connect();
     let mut writer = stream.try_clone().unwrap();
     let sent = body.clone();
-    // Echo is back-pressured: whoever only writes and does not read would wait for ever.
+    // Echo applies back-pressure: a client that writes without reading would wait for ever.
     let sending = std::thread::spawn(move || {
         let head = "POST /echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n";
         write!(writer, "{head}Content-Length: {}\r\n\r\n{sent}", sent.len()).unwrap();
@@ -341,7 +341,7 @@ fn sigterm_refuses_newcomers_finishes_what_is_in_flight_and_exits_cleanly() {
         let mut idle = server.connect();
         let mut busy = server.connect();
         busy.write_all(b"GET /process?delay_ms=600 HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
-        // Answered on another connection, so the first request has been read as well.
+        // A response on another connection shows that the first request has been read as well.
         assert_eq!(server.ask("GET", "/home", "").status, 200);
         server.signal(signal);
         // The idle connection is closed at once, which shows that the signal has arrived.
@@ -366,21 +366,21 @@ fn delays_of_a_range_are_drawn_anew_for_each_request() {
     let delays = |server: &Server| -> Vec<u64> {
         let ask = || {
             let start = Instant::now();
-            let told = server.ask("GET", "/process", "").json()["delay_ms"].as_u64().unwrap();
-            assert!(start.elapsed() >= Duration::from_millis(told), "{told}");
-            told
+            let delays_ms = server.ask("GET", "/process", "").json()["delay_ms"].as_u64().unwrap();
+            assert!(start.elapsed() >= Duration::from_millis(delays_ms), "{delays_ms}");
+            delays_ms
         };
         (0..12).map(|_| ask()).collect()
     };
-    let told = delays(&by_variable);
-    assert!(told.iter().all(|told| (1..=2).contains(told)), "{told:?}");
+    let delays_ms = delays(&by_variable);
+    assert!(delays_ms.iter().all(|delays_ms| (1..=2).contains(delays_ms)), "{delays_ms:?}");
     for server in &flags {
-        let told = delays(server);
-        assert!(told.iter().all(|told| (5..=40).contains(told)), "{told:?}");
+        let delays_ms = delays(server);
+        assert!(delays_ms.iter().all(|delays_ms| (5..=40).contains(delays_ms)), "{delays_ms:?}");
         // Twelve equal draws of 36: once in 10^17 runs.
-        assert!(told.iter().any(|one| *one != told[0]), "{told:?}");
+        assert!(delays_ms.iter().any(|one| *one != delays_ms[0]), "{delays_ms:?}");
     }
-    // The request's own word still beats all of them.
+    // The delay in the request takes precedence over all of them.
     let own = flags[0].ask("GET", "/process?delay_ms=3", "");
     assert_eq!(own.json()["delay_ms"], json!(3));
 

@@ -1,4 +1,4 @@
-//! The admin port: all APIs, the ring, the status, the decision record, and metrics.
+//! The admin port: all APIs, with the status, the decision record and the metrics.
 
 use axum::{
     Json, Router,
@@ -25,12 +25,12 @@ struct Admin {
     shared: Option<(Shared, Term)>,
 }
 
-/// The routes, behind their guard.
+/// The routes of the admin port, behind their guard.
 pub fn router(handle: Handle, traffic: Traffic, guard: AdminGuard) -> Router {
     guard::admin(routes(handle, traffic, None), guard)
 }
 
-/// The routes. `shared`: where other processes share the fleet, which this one supervises.
+/// The routes of the admin port. `shared` is for a supervisor that shares its fleet with other processes.
 pub(super) fn routes(handle: Handle, traffic: Traffic, shared: Option<(&Shared, &Term)>) -> Router {
     let shared = shared.map(|(shared, term)| (shared.clone(), term.clone()));
     let state = Admin { handle: handle.clone(), traffic: traffic.clone(), shared };
@@ -51,7 +51,7 @@ pub(super) fn routes(handle: Handle, traffic: Traffic, shared: Option<(&Shared, 
 async fn status(State(admin): State<Admin>) -> Response {
     let status = wire::status(&admin.handle.view(), admin.handle.clock());
     let Some((own, term)) = &admin.shared else { return Json(status).into_response() };
-    // It is made of texts and numbers only.
+    // Serialising texts and numbers cannot fail.
     let mut status = serde_json::to_value(status).unwrap_or_default();
     for (key, value) in shared::status(own, term) {
         status[key] = value;

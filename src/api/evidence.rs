@@ -1,4 +1,4 @@
-//! What is known of failures, on the wire.
+//! The format of failures and endings in responses.
 
 use ringmaster_core::fleet::{
     endings::Ending,
@@ -6,17 +6,17 @@ use ringmaster_core::fleet::{
 };
 use serde::Serialize;
 
-use crate::control::Clock;
+use crate::control::CoreClock;
 
-/// Lines of a log that the status shows of the last ending; `GET /api/logs` shows all.
+/// Log lines of the last ending in the status; `GET /api/logs` shows all.
 const STATUS_LINES: usize = 10;
 
-/// What is wrong with a replica, or was.
+/// The failures of a replica, and its last ending.
 #[derive(Serialize)]
 pub(super) struct TroubleWire {
-    /// In a row; none for a replica that has been stable.
+    /// Failures in a row; 0 for a replica that has been stable.
     failures: u32,
-    /// Missing where no start waits.
+    /// Only while a start waits for its back-off.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try_in_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub(super) struct EndingWire {
     lines: Vec<String>,
 }
 
-pub(super) fn trouble(view: &FleetView, replica: &ReplicaView, clock: Clock) -> TroubleWire {
+pub(super) fn trouble(view: &FleetView, replica: &ReplicaView, clock: CoreClock) -> TroubleWire {
     let now = clock.now();
     let is_forgiven = replica.forgiven_at.is_some_and(|at| at <= now);
     let wait = u64::try_from(replica.next_try.since(now).as_millis()).unwrap_or(u64::MAX);
@@ -61,7 +61,7 @@ pub(super) fn trouble(view: &FleetView, replica: &ReplicaView, clock: Clock) -> 
     }
 }
 
-pub(super) fn ending(ending: &Ending, clock: Clock, lines_max: usize) -> EndingWire {
+pub(super) fn ending(ending: &Ending, clock: CoreClock, lines_max: usize) -> EndingWire {
     let words = &ending.last_words;
     let beyond = words.lines.len().saturating_sub(lines_max);
     EndingWire {

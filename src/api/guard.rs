@@ -1,4 +1,4 @@
-//! Who may use our own paths: the checks before the routes, on both ports.
+//! The checks of token, host name and peer before the API routes, on both ports.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,30 +19,30 @@ use super::{
     wire,
 };
 
-/// Whether a peer may be a container on one of our networks; `None`: that is not known yet.
+/// Whether a peer may be a container on one of the balancer's networks; `None` if not known yet.
 pub type MayBeReplica = Arc<dyn Fn(IpAddr) -> Option<bool> + Send + Sync>;
 
-/// Who may use the admin port.
+/// The checks of the admin port.
 #[derive(Clone)]
 pub struct AdminGuard {
-    /// Asked for in `Authorization: Bearer`.
+    /// Required in `Authorization: Bearer`.
     pub token: Option<Arc<str>>,
-    /// Enough for the metrics alone.
+    /// Also accepted, for the metrics only.
     pub metrics_token: Option<Arc<str>>,
-    /// What the port may be called.
+    /// Host names that the port accepts.
     pub names: HostNames,
-    /// Without a token, such peers are refused: a replica must not command its keeper.
+    /// Without a token, such peers are refused: a replica must not control its supervisor.
     pub may_be_replica: MayBeReplica,
 }
 
-/// Who may use the APIs on the traffic port.
+/// The checks of the APIs on the traffic port.
 #[derive(Clone)]
 pub struct TrafficGuard {
-    /// Asked for in `Authorization: Bearer`.
+    /// Required in `Authorization: Bearer`.
     pub token: Option<Arc<str>>,
-    /// Whether the list of replicas is shown without it.
+    /// Whether the list of replicas is shown without the token.
     pub public_rep: bool,
-    /// What the port may be called by a page that changes something.
+    /// Host names that the port accepts from a page that changes something.
     pub names: HostNames,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn admin(router: Router, guard: AdminGuard) -> Router {
     router.layer(middleware::from_fn_with_state(guard, check_admin))
 }
 
-/// What of the APIs the traffic port serves, behind their guard.
+/// The APIs on the traffic port, behind their guard.
 pub fn traffic(router: Router, guard: TrafficGuard) -> Router {
     guarded(router.fallback(unknown), guard)
 }
@@ -61,7 +61,7 @@ pub(super) fn guarded(router: Router, guard: TrafficGuard) -> Router {
     router.layer(middleware::from_fn_with_state(guard, check_traffic))
 }
 
-/// Beside the paths of a group, but below one of its prefixes.
+/// 404 for a path that is below a prefix of a group, but is none of its paths.
 pub(super) async fn unknown(request: Request) -> Response {
     let path: String = request.uri().path().chars().take(80).collect();
     wire::failure(StatusCode::NOT_FOUND, &format!("there is no '{path}' here"))
@@ -74,7 +74,7 @@ async fn check_admin(
     next: Next,
 ) -> Response {
     let refused = match request.uri().path() {
-        // Asked by machines in other containers, by whatever name; what they say commands nothing.
+        // Open to all: orchestrators request them by any host name, and they change nothing.
         "/livez" | "/readyz" => None,
         "/metrics" => guard.refuse_metrics(request.headers()),
         _ => guard.refuse(&request, peer.ip().to_canonical()),
@@ -90,16 +90,16 @@ impl AdminGuard {
         let tokens = [&self.metrics_token, &self.token];
         let mut tokens = tokens.into_iter().flatten().peekable();
         let is_open = tokens.peek().is_none();
-        (!is_open && !tokens.any(|token| bears(headers, token))).then(unauthorized)
+        (!is_open && !tokens.any(|token| has_token(headers, token))).then(unauthorized)
     }
 
     fn refuse(&self, request: &Request, peer: IpAddr) -> Option<Response> {
-        let judged = origin::judge(head(request), &self.names, Strictness::Always, "admin_hosts");
-        if let Err(stranger) = judged {
+        let checked = origin::judge(head(request), &self.names, Strictness::Always, "admin_hosts");
+        if let Err(stranger) = checked {
             return Some(forbidden(&stranger.to_string()));
         }
         if let Some(token) = &self.token {
-            return (!bears(request.headers(), token)).then(unauthorized);
+            return (!has_token(request.headers(), token)).then(unauthorized);
         }
         if peer.is_loopback() {
             return None;
@@ -109,8 +109,8 @@ impl AdminGuard {
             Some(true) => Some(forbidden(
                 "a container must not command the balancer that keeps it; set `admin_token` to allow more",
             )),
-            // A replica could be faster than the first list after a restart. What the others write is
-            // not its business either.
+            // After a restart a replica's request can arrive before the first list, so it must not
+            // change anything, nor read the logs of other replicas.
             None if !is_read || request.uri().path().starts_with("/api/logs/") => {
                 Some(wire::failure(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -127,14 +127,14 @@ async fn check_traffic(
     request: Request,
     next: Next,
 ) -> Response {
-    let judged =
+    let checked =
         origin::judge(head(&request), &guard.names, Strictness::MarkedOnly, "control_hosts");
-    if let Err(stranger) = judged {
+    if let Err(stranger) = checked {
         return forbidden(&stranger.to_string());
     }
     let is_public = guard.public_rep && request.uri().path() == "/rep";
     match &guard.token {
-        Some(token) if !is_public && !bears(request.headers(), token) => unauthorized(),
+        Some(token) if !is_public && !has_token(request.headers(), token) => unauthorized(),
         _ => next.run(request).await,
     }
 }
@@ -143,17 +143,17 @@ fn head(request: &Request) -> (&Method, &axum::http::Uri, &HeaderMap) {
     (request.method(), request.uri(), request.headers())
 }
 
-/// Whether a request bears this token.
-fn bears(headers: &HeaderMap, token: &str) -> bool {
+/// Whether a request has this token.
+fn has_token(headers: &HeaderMap, token: &str) -> bool {
     let given = headers.get(header::AUTHORIZATION);
     let given = given.and_then(|value| value.to_str().ok()?.split_once(' '));
-    // The scheme is the same in any case, the token is not.
+    // The scheme ignores case, the token does not.
     given.is_some_and(|(scheme, given)| {
         scheme.eq_ignore_ascii_case("bearer") && is_equal(given.as_bytes(), token.as_bytes())
     })
 }
 
-/// In a time that does not tell where they differ.
+/// Compares in a time that does not depend on where they differ.
 fn is_equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// What a router that answers 200 to everything says behind this guard.
+    /// The status of a router behind this guard that responds with 200 to everything.
     async fn status(
         guard: &AdminGuard,
         peer: &str,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_token_containers_of_our_networks_are_refused() {
+    async fn without_a_token_containers_on_the_own_networks_are_refused() {
         let guard = open();
         for (peer, read, change) in [
             ("127.0.0.1", 200, 200),
@@ -229,10 +229,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tokens_open_what_they_are_for() {
+    async fn each_token_opens_its_paths() {
         let admin = Some(Arc::from("a"));
         let metrics = Some(Arc::from("m"));
-        // Which tokens are set; then the status with none, the admin's, that of the metrics.
+        // The configured tokens; then the status without a token, with the admin's, with the metrics'.
         let cases = [
             (None, None, "/metrics", [200, 200, 200]),
             (admin.clone(), None, "/metrics", [401, 200, 401]),

@@ -1,5 +1,5 @@
-//! What machines ask to know whether to start us again (`/livez`) and whether to send traffic
-//! (`/readyz`). Plain text, for people who look by hand.
+//! `/livez`, whether the balancer must be restarted, and `/readyz`, whether it can serve traffic. The
+//! responses are plain text, so that people can read them.
 
 use axum::{
     Router,
@@ -13,7 +13,6 @@ use ringmaster_core::fleet::view::FleetView;
 use super::wire;
 use crate::control::Handle;
 
-/// The routes.
 pub(super) fn router(handle: Handle) -> Router {
     Router::new()
         .route("/livez", get(livez).fallback(only_read))
@@ -29,7 +28,7 @@ async fn readyz(State(handle): State<Handle>) -> Response {
     answer(readiness(&handle.view()))
 }
 
-/// What `/readyz` answers.
+/// The response of `/readyz`.
 pub(super) fn answer(ready: Result<(), String>) -> Response {
     match ready {
         Ok(()) => text(StatusCode::OK, "ok"),
@@ -42,7 +41,7 @@ fn text(status: StatusCode, line: &str) -> Response {
     (status, kind, format!("{line}\n")).into_response()
 }
 
-/// Whether traffic can be answered, and if not, why.
+/// Whether traffic can be served, and if not, why.
 fn readiness(view: &FleetView) -> Result<(), String> {
     if view.passing() > 0 {
         return Ok(());
@@ -50,7 +49,7 @@ fn readiness(view: &FleetView) -> Result<(), String> {
     let engine = view.engine_error.as_deref();
     let because = engine.map(|error| format!("; the engine: {error}")).unwrap_or_default();
     match view.replicas.len() {
-        // An empty fleet is as it is wanted, once it is known to be one.
+        // An empty fleet is ready if it is desired, which is known after the first list.
         0 if view.is_booted => Ok(()),
         _ if !view.is_booted => Err(format!("the fleet is not known yet{because}")),
         wanted => Err(format!("no replica passes its heartbeat, of {wanted}{because}")),

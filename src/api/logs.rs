@@ -1,4 +1,4 @@
-//! What replicas have written: `GET /api/logs/{name}`.
+//! The logs of replicas: `GET /api/logs/{name}`.
 
 use axum::{
     Json, Router,
@@ -16,12 +16,11 @@ use super::{
 };
 use crate::control::Handle;
 
-/// Lines that are shown when nothing is said.
+/// Default number of lines.
 const LINES_DEFAULT: usize = 50;
-/// Lines that can be asked for.
+/// Most lines that can be requested.
 const LINES_MAX: usize = 1_000;
 
-/// The routes.
 pub(super) fn router(handle: Handle) -> Router {
     Router::new().route("/api/logs/{name}", get(logs).fallback(wrong_method)).with_state(handle)
 }
@@ -45,9 +44,9 @@ impl Parameters {
 
 #[derive(Serialize)]
 struct LogsWire {
-    /// The ring identity that all of it belongs to.
+    /// The id of the replica.
     replica: u32,
-    /// The one that runs; `null` for a former name.
+    /// The running instance; `null` for a former name.
     instance: Option<LiveWire>,
     /// Oldest first.
     endings: Vec<EndingWire>,
@@ -59,7 +58,7 @@ struct LiveWire {
     incarnation: u32,
     phase: &'static str,
     lines: Vec<String>,
-    /// Why there are no lines.
+    /// Why the lines cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }

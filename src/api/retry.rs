@@ -1,4 +1,4 @@
-//! `POST /api/retry`: tries again what was given up.
+//! `POST /api/retry`: retries what the core has given up.
 
 use axum::{Router, extract::State, response::Response, routing::post};
 use ringmaster_core::fleet::command::{Done, Request, ScaleCommand, ScaleError};
@@ -9,7 +9,6 @@ use super::{
 };
 use crate::control::{Answered, Handle};
 
-/// The route.
 pub(super) fn router(handle: Handle) -> Router {
     Router::new().route("/api/retry", post(retry).fallback(wrong_method)).with_state(handle)
 }

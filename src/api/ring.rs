@@ -1,4 +1,4 @@
-//! The ring: what it is, and how it is changed.
+//! `/api/ring`: shows and changes the ring.
 
 use axum::{
     Json, Router,
@@ -19,7 +19,6 @@ use super::{
 };
 use crate::control::{Answered, Handle};
 
-/// The routes.
 pub(super) fn router(handle: Handle) -> Router {
     Router::new()
         .route("/api/ring", get(ring).put(set_ring).fallback(wrong_method_ring))
@@ -49,7 +48,7 @@ async fn set_ring(State(handle): State<Handle>, parameters: Parsed, body: Body) 
     }
 }
 
-/// The settings that a body names; those of the file, by the same names.
+/// The settings in a body, with the same names as in the file.
 fn options(fields: Fields) -> Result<RingOptions, Refused> {
     const KEYS: [&str; 7] =
         ["algorithm", "slots", "virtual_servers", "placement", "collision", "hash", "hash_key"];

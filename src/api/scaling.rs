@@ -33,28 +33,35 @@ async fn rep(State(handle): State<Handle>) -> Response {
 }
 
 async fn add(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    let make = |asked: Asked| ScaleCommand::add(asked.n, asked.names, asked.weight.unwrap_or(1));
+    let make = |content: ScaleBody| {
+        ScaleCommand::add(content.n, content.names, content.weight.unwrap_or(1))
+    };
     scale(&handle, &parameters, body, (ADD_KEYS, make)).await
 }
 
 async fn rm(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
-    let make = |asked: Asked| ScaleCommand::remove(asked.n, asked.names);
+    let make = |content: ScaleBody| ScaleCommand::remove(content.n, content.names);
     scale(&handle, &parameters, body, (RM_KEYS, make)).await
 }
 
-/// What a body of `/add` may name: `N` means `n`, `names` and `servers` mean `hostnames`.
+/// The keys of a body of `/add`: `N` means `n`, `names` and `servers` mean `hostnames`.
 const ADD_KEYS: &[&str] = &["n", "hostnames", "weight", "N", "names", "servers"];
-/// The same of `/rm`.
+/// The keys of a body of `/rm`.
 const RM_KEYS: &[&str] = &["n", "hostnames", "N", "names", "servers"];
 
-/// The keys that a command knows, and how it is made.
-type Make = (&'static [&'static str], fn(Asked) -> Result<ScaleCommand, ScaleError>);
+/// The keys of a command, and its constructor.
+type CommandFormat = (&'static [&'static str], fn(ScaleBody) -> Result<ScaleCommand, ScaleError>);
 
-async fn scale(handle: &Handle, parameters: &Parsed, body: Body, (known, make): Make) -> Response {
+async fn scale(
+    handle: &Handle,
+    parameters: &Parsed,
+    body: Body,
+    (known, make): CommandFormat,
+) -> Response {
     let request = async {
         let dry_run = request::is_dry_run(parameters)?;
-        let asked = parse(&request::read(body).await?, known)?;
-        let command = make(asked).map_err(Refused::Scale)?;
+        let content = parse(&request::read(body).await?, known)?;
+        let command = make(content).map_err(Refused::Scale)?;
         Ok::<_, Refused>(Request { command, dry_run })
     };
     let request = match request.await {
@@ -74,15 +81,15 @@ async fn scale(handle: &Handle, parameters: &Parsed, body: Body, (known, make): 
     }
 }
 
-/// What a body asks for.
+/// The content of a body of `/add` or `/rm`.
 #[derive(Debug)]
-struct Asked {
+struct ScaleBody {
     n: usize,
     names: Vec<ReplicaName>,
     weight: Option<u32>,
 }
 
-fn parse(body: &[u8], known: &[&str]) -> Result<Asked, Refused> {
+fn parse(body: &[u8], known: &[&str]) -> Result<ScaleBody, Refused> {
     let fields = request::object(body)?.only(known)?;
     let n = match one_of(&fields, &["n", "N"])? {
         None => return Err(Refused::bad("'n' is missing")),
@@ -98,10 +105,14 @@ fn parse(body: &[u8], known: &[&str]) -> Result<Asked, Refused> {
         let weight = weight.as_u64().and_then(|weight| u32::try_from(weight).ok());
         weight.filter(|&weight| weight >= 1).ok_or(Refused::Scale(ScaleError::NotAWeight))
     });
-    Ok(Asked { n: usize::try_from(n).unwrap_or(usize::MAX), names, weight: weight.transpose()? })
+    Ok(ScaleBody {
+        n: usize::try_from(n).unwrap_or(usize::MAX),
+        names,
+        weight: weight.transpose()?,
+    })
 }
 
-/// The value that is given under one of several keys.
+/// The value of the one key that is given among several with the same meaning.
 fn one_of<'a>(fields: &'a Map<String, Value>, keys: &[&str]) -> Result<Option<&'a Value>, Refused> {
     let mut given = keys.iter().filter_map(|&key| Some((key, fields.get(key)?)));
     match (given.next(), given.next()) {
@@ -146,18 +157,18 @@ mod tests {
 
     #[test]
     fn counts_and_names_are_read() {
-        let asked =
+        let content =
             parse(br#"{"n":4,"hostnames":["S5","S4"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
-        assert_eq!((asked.n, asked.names.len(), asked.weight), (4, 2, None));
-        let asked =
+        assert_eq!((content.n, content.names.len(), content.weight), (4, 2, None));
+        let content =
             parse(br#"{"N":1,"names":null,"weight":3}"#, ADD_KEYS).unwrap_or_else(|_| panic!());
-        assert_eq!((asked.n, asked.names.len(), asked.weight), (1, 0, Some(3)));
-        let asked = parse(br#"{"n":1,"servers":["S5"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
-        assert_eq!(asked.names.len(), 1);
+        assert_eq!((content.n, content.names.len(), content.weight), (1, 0, Some(3)));
+        let content = parse(br#"{"n":1,"servers":["S5"]}"#, RM_KEYS).unwrap_or_else(|_| panic!());
+        assert_eq!(content.names.len(), 1);
     }
 
     #[test]
-    fn bad_bodies_are_refused_in_a_sentence() {
+    fn invalid_bodies_are_refused_with_a_sentence() {
         let cases = [
             ("", "not valid JSON"),
             ("{", "not valid JSON"),
@@ -183,7 +194,7 @@ mod tests {
             let why = refused(body);
             assert!(why.contains(expected), "{body}: {why}");
         }
-        // A weight has no meaning for those who leave.
+        // A removal has no weight.
         assert!(parse(br#"{"n":1,"weight":1}"#, RM_KEYS).is_err());
     }
 }

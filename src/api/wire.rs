@@ -1,4 +1,4 @@
-//! What the answers look like on the wire.
+//! The format of the responses.
 
 use axum::{
     Json,
@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::evidence::{self, TroubleWire};
-use crate::control::Clock;
+use crate::control::CoreClock;
 
 /// `{"message":..,"status":"successful"}`.
 pub(super) fn success(message: impl Serialize) -> Response {
@@ -33,14 +33,14 @@ pub(super) fn failure(status: StatusCode, why: &str) -> Response {
     response
 }
 
-/// A 503 says when to try again.
+/// Adds `Retry-After` to a 503.
 pub(super) fn say_when(response: &mut Response) {
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
     }
 }
 
-/// 405, and what is allowed instead.
+/// 405 with `Allow`.
 pub(super) fn wrong_method(allow: &'static str) -> Response {
     let why = format!("this method is not allowed here; allowed: {allow}");
     let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, &why);
@@ -71,7 +71,7 @@ pub(super) struct ReplicasWire {
     removed: Option<Vec<String>>,
 }
 
-/// Which list an answer carries beside the replicas.
+/// The list that a response contains beside the replicas.
 pub(super) enum Change<'a> {
     None,
     Added(&'a [ReplicaName]),
@@ -104,7 +104,7 @@ pub(super) struct RingWire {
     placement: &'static str,
     collision: &'static str,
     hash: &'static str,
-    /// Tells two secrets apart without showing them.
+    /// Shows whether two processes have the same secret, without showing it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash_key_fingerprint: Option<String>,
     generation: u64,
@@ -169,7 +169,7 @@ pub(super) struct ChangeWire {
     after: RingWire,
     moved_share: f64,
     minimum_share: f64,
-    /// Keys that were compared, where a key's slot changes too; missing where slots tell exactly.
+    /// Keys that were compared, if the slots of keys change too; otherwise the shares are exact.
     #[serde(skip_serializing_if = "Option::is_none")]
     sampled_keys: Option<u32>,
     moves: Vec<MoveWire>,
@@ -199,7 +199,7 @@ pub(super) fn change(change: &RingChange) -> ChangeWire {
     }
 }
 
-/// What a retry found to try again.
+/// What a retry has begun to try again.
 pub(super) fn retried(roll: bool, waiting: usize) -> serde_json::Value {
     json!({ "roll": roll, "waiting": waiting })
 }
@@ -212,13 +212,13 @@ pub(super) struct StatusWire {
     #[serde(rename = "N")]
     n: usize,
     desired: usize,
-    /// In service and passing: `N` counts one that is kept although it fails, too.
+    /// In service and passing; `N` also counts one that is kept although it fails.
     passing: usize,
     health: &'static str,
     engine: String,
     operation: Option<&'static str>,
     commands_waiting: usize,
-    /// Too many fail at once for living ones to be replaced.
+    /// Living replicas are not replaced, because too many fail at once.
     panic: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     roll: Option<RollWire>,
@@ -253,10 +253,10 @@ struct StatusReplicaWire {
     name: String,
     id: u32,
     weight: u32,
-    /// Where it is, if others keep it.
+    /// The address, for a registered server.
     #[serde(skip_serializing_if = "Option::is_none")]
     registered_at: Option<String>,
-    /// It gets no requests although it is desired.
+    /// The replica is desired, but gets no requests.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     drained: bool,
     #[serde(flatten)]
@@ -274,15 +274,15 @@ struct InstanceWire {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     outdated: bool,
-    /// In service although it fails, since no other passes.
+    /// The instance is in service although it fails, because no other passes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     kept: bool,
-    /// What its last heartbeat met, if that was bad.
+    /// Why the last heartbeat failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_probe: Option<String>,
 }
 
-pub(super) fn status(view: &FleetView, clock: Clock) -> StatusWire {
+pub(super) fn status(view: &FleetView, clock: CoreClock) -> StatusWire {
     let replicas = view.replicas.iter().map(|replica| StatusReplicaWire {
         name: replica.name.to_string(),
         id: replica.id.0,

@@ -1,4 +1,4 @@
-//! `ringmaster check`: what a configuration means, and what it meets on this machine.
+//! `ringmaster check`: checks a configuration, also against this machine, and shows all settings.
 
 use std::{ffi::OsStr, fmt::Write};
 
@@ -13,7 +13,7 @@ use crate::{
     driver::docker,
 };
 
-/// Where each group begins, in the order of [`Options`].
+/// The first setting of each group with the title, in the order of [`Options`].
 const GROUPS: [(&str, &str); 7] = [
     ("preset", "Ports"),
     ("driver", "Replicas"),
@@ -24,7 +24,7 @@ const GROUPS: [(&str, &str); 7] = [
     ("replica_in_flight_max", "Traffic"),
 ];
 
-/// A configuration that can be used.
+/// The settings, notices and warnings of a valid configuration.
 #[derive(Debug)]
 pub struct Report {
     settings: Vec<Setting>,
@@ -32,21 +32,21 @@ pub struct Report {
     warnings: Vec<String>,
 }
 
-/// Checks all that `serve` would refuse and that can be seen without changing anything. `log`: the
-/// variable `RINGMASTER_LOG`. `warning`: what is to be said of the command line itself.
+/// Checks everything that `serve` would refuse, as far as that is possible without changing anything.
+/// `log` is the variable `RINGMASTER_LOG`, `warning` a warning about the command line itself.
 ///
 /// # Errors
-/// The first setting that cannot be used.
+/// The first invalid setting.
 pub async fn check(
-    asked: Serve,
+    arguments: Serve,
     warning: Option<String>,
     log: Option<&OsStr>,
 ) -> Result<Report, ConfigError> {
     config::log_filter(log)?;
-    let given = asked.given()?;
+    let given = arguments.given()?;
     let config = Config::check(given.options.clone(), docker::is_here())?;
     let mut warnings = given.warnings;
-    warnings.extend(config::meet(&config).await?);
+    warnings.extend(config::check_machine(&config).await?);
     warnings.extend(warning);
     let starts = config.role.supervises() && config.driver == DriverKind::Docker;
     if starts && !docker::is_here() {
@@ -56,7 +56,7 @@ pub async fn check(
 }
 
 impl Report {
-    /// For people: groups of `key = value`, and then what is to be said.
+    /// The report for people: groups of `key = value`, then notices and warnings.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let width = self.settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
@@ -68,9 +68,11 @@ impl Report {
             let mark = if *is_default { "  (default)" } else { "" };
             let _ = writeln!(text, "  {key:<width$} = {}{mark}", plain(value));
         }
-        let said = [("notice", &self.notices), ("warning", &self.warnings)];
-        for (index, (kind, line)) in
-            said.iter().flat_map(|(kind, lines)| lines.iter().map(move |l| (kind, l))).enumerate()
+        let remarks = [("notice", &self.notices), ("warning", &self.warnings)];
+        for (index, (kind, line)) in remarks
+            .iter()
+            .flat_map(|(kind, lines)| lines.iter().map(move |l| (kind, l)))
+            .enumerate()
         {
             let lead = if index == 0 { "\n" } else { "" };
             let _ = writeln!(text, "{lead}{kind}: {line}");
@@ -78,7 +80,7 @@ impl Report {
         text
     }
 
-    /// For machines: `{"ok":true,"settings":{KEY:{"value":..,"default":..}},"notices":[..],"warnings":[..]}`.
+    /// The report as JSON: `{"ok":true,"settings":{KEY:{"value":..,"default":..}},"notices":[..],"warnings":[..]}`.
     pub fn json(&self) -> String {
         let settings: Map<String, Value> = self
             .settings
@@ -94,7 +96,7 @@ impl Report {
     }
 }
 
-/// The same for a configuration that cannot be used: `{"ok":false,"error":{"key":..,"why":..}}`.
+/// The report as JSON for an invalid configuration: `{"ok":false,"error":{"key":..,"why":..}}`.
 pub fn refusal_json(error: &ConfigError) -> String {
     pretty(&json!({ "ok": false, "error": { "key": error.key, "why": error.why } }))
 }
@@ -126,13 +128,13 @@ mod tests {
         config::Options,
     };
 
-    /// As from a command line, with a Docker socket.
+    /// Options as parsed from a command line.
     fn options(arguments: &[&str]) -> Options {
         let words = [&["ringmaster", "check"], arguments].concat();
-        let Subcommand::Check(asked) = Cli::try_parse_from(words).unwrap().command else {
+        let Subcommand::Check(arguments) = Cli::try_parse_from(words).unwrap().command else {
             panic!("it is `check`")
         };
-        asked.given().unwrap().options
+        arguments.given().unwrap().options
     }
 
     fn report(arguments: &[&str]) -> Report {
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_and_what_is_default_is_told_apart() {
+    fn given_settings_and_defaults_are_distinguished() {
         let text = report(&["--drain", "3s", "--trusted-proxies", "::1,10.0.0.0/8"]).text();
         assert!(text.starts_with("Ports\n  preset "), "{text}");
         for (key, shown) in [
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_find_each_setting_under_its_key() {
+    fn json_has_each_setting_under_its_key() {
         let read: Value = serde_json::from_str(&report(&["--attempts", "2"]).json()).unwrap();
         let settings = read["settings"].as_object().unwrap();
         let all = serde_json::to_value(Options::default()).unwrap();
@@ -204,10 +206,10 @@ mod tests {
         assert_eq!((&read["ok"], &read["warnings"]), (&json!(true), &json!(["a warning"])));
     }
 
-    /// The help is where the defaults are shown from: giving one changes nothing.
+    /// The shown defaults are read from the help texts, so giving one explicitly must change nothing.
     #[test]
-    fn the_defaults_of_the_help_are_those_that_are_used() {
-        // What is said in words, and what is an error beside other defaults.
+    fn the_defaults_in_the_help_are_the_effective_ones() {
+        // Defaults described in words, and those that are an error beside other defaults.
         let in_words = [
             "driver",
             "replicas_max",

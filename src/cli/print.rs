@@ -1,4 +1,4 @@
-//! `--print-config`: the whole configuration as a file that means the same again.
+//! `--print-config`: the whole configuration as a file with the same meaning.
 
 use std::fmt::Write;
 
@@ -13,7 +13,8 @@ use crate::{
     driver::docker,
 };
 
-/// Settings whose default follows from others, or that others forbid: as a comment they stay right.
+/// Settings whose default depends on others, or that others forbid. They are printed as comments, so
+/// that the file stays valid when another setting is changed.
 const DEPENDENT: [&str; 8] = [
     "replicas_max",
     "network",
@@ -25,15 +26,15 @@ const DEPENDENT: [&str; 8] = [
     "heartbeat_status",
 ];
 
-/// Of use only where a store is named.
+/// Settings that need a `store`. They become comments where its URL is hidden.
 const WITH_STORE: [&str; 4] = ["role", "advertise", "store_ca", "backends"];
 
-/// The file. What is at its default is written out too; what was given is marked.
+/// The text of the file, with every setting. Those that are not at their default are marked.
 ///
 /// # Errors
-/// The first setting that cannot be used.
-pub fn print(asked: Serve) -> Result<String, ConfigError> {
-    let Given { options, warnings } = asked.given()?;
+/// The first invalid setting.
+pub fn print(arguments: Serve) -> Result<String, ConfigError> {
+    let Given { options, warnings } = arguments.given()?;
     let config = Config::check(options.clone(), docker::is_here())?;
     Ok(file(&options, &config, &warnings))
 }
@@ -57,16 +58,16 @@ fn file(options: &Options, config: &Config, warnings: &[String]) -> String {
 
 fn line(setting: &Setting) -> String {
     let Setting { key, value, is_default, is_changed, is_hidden } = setting;
-    // There is no way to write nothing.
+    // TOML has no null.
     let Some(value) = toml_of(value) else { return format!("# {key}: none") };
     let mark = if *is_changed { "  # changed" } else { "" };
     match is_default {
         true if value == "[]" => format!("# {key}: none"),
-        // The help tells these in words.
+        // The help describes these defaults in words.
         true if value.contains(' ') => format!("# {key}: {}", value.trim_matches('"')),
         true if DEPENDENT.contains(&key.as_str()) => format!("# {key} = {value}"),
         false if *is_hidden => format!("# {key} = {value}{mark}; secrets are not shown"),
-        // All that it stands for is written out below.
+        // The settings of the preset are printed one by one below.
         false if key == "preset" => format!("# {key} = {value}{mark}"),
         true | false => format!("{key} = {value}{mark}"),
     }
@@ -86,7 +87,7 @@ mod tests {
         file(options, &config, &[])
     }
 
-    /// All of it, but what only tells how it was said.
+    /// The configuration without its notices, which depend on how it was given.
     fn meaning(options: &Options) -> String {
         format!("{:?}", Config::check(options.clone(), true).unwrap())
     }
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_means_the_same_again() {
+    fn the_printed_file_has_the_same_meaning() {
         for text in [
             "",
             "preset = \"course\"",
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_has_a_line_and_what_was_given_is_marked() {
+    fn each_setting_has_a_line_and_changed_ones_are_marked() {
         let options = options("preset = \"key-value\"\ndrain = \"3s\"");
         let printed = printed(&options);
         for line in [

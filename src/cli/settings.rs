@@ -1,4 +1,4 @@
-//! Settings as they are shown: as they were given, or with their default; what is secret never is.
+//! Settings for display: the given value or the default, without secrets.
 
 use clap::{Arg, Args, Command};
 use serde_json::{Value, json};
@@ -7,18 +7,18 @@ use crate::config::{Config, Options};
 
 const HIDDEN: &str = "(hidden)";
 
-/// One setting.
+/// One setting for display.
 #[derive(Debug)]
 pub(super) struct Setting {
     /// The key, as in the file.
     pub(super) key: String,
-    /// What it is.
+    /// The value, or [`HIDDEN`].
     pub(super) value: Value,
-    /// Whether nothing was said about it.
+    /// Whether the setting was not given.
     pub(super) is_default: bool,
-    /// Whether what was said is not the default.
+    /// Whether the given value differs from the default.
     pub(super) is_changed: bool,
-    /// Whether the value is not told.
+    /// Whether the value is hidden.
     pub(super) is_hidden: bool,
 }
 
@@ -31,11 +31,11 @@ pub(super) fn settings(options: &Options, config: &Config) -> Vec<Setting> {
         let is_default = given[&key].is_null();
         let value = match is_default {
             true => effective(&key, config).unwrap_or_else(|| default_of(argument)),
-            // Their names are no secrets, their values may be.
+            // The values may be secrets, the names are not.
             false if key == "env" => {
                 config.env.iter().map(|(name, _)| format!("{name}={HIDDEN}")).collect()
             }
-            // Where it is, is no secret; who may use it is.
+            // The address is no secret, the user and password are.
             false if key == "store" && is_secret(options) => config.store.describe().into(),
             false if key == "store" => {
                 options.store.as_ref().map_or(Value::Null, |url| url.0.as_str().into())
@@ -50,17 +50,17 @@ pub(super) fn settings(options: &Options, config: &Config) -> Vec<Setting> {
     command.get_arguments().map(setting).collect()
 }
 
-/// Whether the URL of the store tells more than where it is.
+/// Whether the URL of the store contains a user or password.
 fn is_secret(options: &Options) -> bool {
     options.store.as_ref().is_some_and(|url| url.0.contains('@'))
 }
 
-/// Whether two are one value: the help tells a number without its point.
+/// Whether two values are equal. The help shows a number without its decimal point.
 fn is_same(one: &Value, other: &Value) -> bool {
     one == other || one.as_f64().is_some_and(|number| other.as_f64() == Some(number))
 }
 
-/// Defaults that follow from other settings, or from what there is.
+/// Defaults that depend on other settings or on the machine.
 fn effective(key: &str, config: &Config) -> Option<Value> {
     Some(match key {
         "driver" => config.driver.name().into(),
@@ -74,26 +74,28 @@ fn effective(key: &str, config: &Config) -> Option<Value> {
     })
 }
 
-/// The default as the help tells it.
+/// The default, read from the help text.
 pub(super) fn default_of(argument: &Arg) -> Value {
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    let told = help.rsplit_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
+    let shown = help.rsplit_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
     let is_list = argument.get_value_delimiter().is_some();
     let is_switch = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
-    match told {
+    match shown {
         None | Some("none") if is_list => json!([]),
-        Some(told) if is_list => json!([told]),
+        Some(shown) if is_list => json!([shown]),
         Some("none") => Value::Null,
-        Some(told) => {
-            let number = told.parse::<u64>().map(Value::from);
-            number.or_else(|_| told.parse::<f64>().map(Value::from)).unwrap_or_else(|_| told.into())
+        Some(shown) => {
+            let number = shown.parse::<u64>().map(Value::from);
+            number
+                .or_else(|_| shown.parse::<f64>().map(Value::from))
+                .unwrap_or_else(|_| shown.into())
         }
         None if is_switch => false.into(),
         None => Value::Null,
     }
 }
 
-/// A value as it was given, but for what the help hides too.
+/// A value as it was given, unless the help hides it.
 fn without_secrets(argument: &Arg, value: &Value) -> Value {
     if argument.is_hide_env_values_set() {
         return HIDDEN.into();

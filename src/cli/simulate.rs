@@ -1,4 +1,4 @@
-//! `ringmaster simulate`: its flags, and its answer as a table, as JSON or as a picture.
+//! `ringmaster simulate`: its flags, and its result as a table, as JSON or as a picture.
 
 mod json;
 mod svg;
@@ -12,7 +12,7 @@ use ringmaster_core::ring::{OptionError, RingOptions};
 
 use crate::simulate::{self, Options};
 
-/// What `simulate` is told. Everything is checked by [`Options::check`].
+/// Arguments of `simulate`, checked by [`Options::check`].
 #[derive(Args, Debug)]
 pub struct Simulate {
     /// Algorithm: ring, slots, ketama, maglev, rendezvous, jump [default: ring]
@@ -45,7 +45,7 @@ pub struct Simulate {
     /// Different keys, six-digit numbers
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub keys: u32,
-    /// How often each key is asked for: uniform, zipf:EXPONENT
+    /// How often each key is arguments for: uniform, zipf:EXPONENT
     #[arg(long, value_name = "DISTRIBUTION", default_value = "uniform")]
     pub distribution: String,
     /// Simulate bounded load: nobody has more in flight than FACTOR times the average
@@ -88,14 +88,14 @@ impl Simulate {
     }
 }
 
-/// Simulates what is asked for, and writes it down.
+/// Runs a simulation and formats the result.
 ///
 /// # Errors
-/// A flag that cannot be used.
-pub fn answer(asked: &Simulate, as_json: bool) -> Result<String, OptionError> {
+/// An invalid flag.
+pub fn simulate(arguments: &Simulate, as_json: bool) -> Result<String, OptionError> {
     let default = if as_json { "json" } else { "table" };
     let write: fn(&simulate::Question, &[simulate::Step]) -> String =
-        match asked.format.as_deref().unwrap_or(default) {
+        match arguments.format.as_deref().unwrap_or(default) {
             "table" => table::write,
             "json" => json::write,
             "svg" => svg::write,
@@ -104,26 +104,26 @@ pub fn answer(asked: &Simulate, as_json: bool) -> Result<String, OptionError> {
                 return Err(OptionError { key: "format", why });
             }
         };
-    let question = asked.options().check()?;
+    let question = arguments.options().check()?;
     Ok(write(&question, &simulate::run(&question)?))
 }
 
-/// Puts the answer where it is wanted; what is left is for standard output.
+/// Writes the result to the file of `--output`; without one, returns it for standard output.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn deliver(asked: &Simulate, text: String) -> anyhow::Result<String> {
-    let Some(path) = &asked.output else { return Ok(text) };
+pub fn write_output(arguments: &Simulate, text: String) -> anyhow::Result<String> {
+    let Some(path) = &arguments.output else { return Ok(text) };
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(String::new())
 }
 
-/// What was done, in a few letters.
-fn change_text(change: simulate::Change) -> String {
+/// A change in a short form, like `+2`.
+fn change_text(change: simulate::SequenceStep) -> String {
     match change {
-        simulate::Change::Start(number) => format!("start {number}"),
-        simulate::Change::Add(number) => format!("+{number}"),
-        simulate::Change::Remove(number) => format!("-{number}"),
+        simulate::SequenceStep::Start(number) => format!("start {number}"),
+        simulate::SequenceStep::Add(number) => format!("+{number}"),
+        simulate::SequenceStep::Remove(number) => format!("-{number}"),
     }
 }
 

@@ -1,36 +1,36 @@
-//! A ring as a terminal shows it: a strip of slots with a colour (or a letter) for each replica,
-//! and their shares. Pure: from what the admin port says to text.
+//! A ring on a terminal: a strip of slots with a colour (or a letter) for each replica, and their
+//! shares. Pure: turns responses of the admin port into text.
 
 use std::fmt::Write;
 
 use ringmaster_core::ring::{Member, MemberIndex, Ring, RingId, RingOptions, RingSettings};
 use serde_json::Value;
 
-/// Cells of the strip: of the default ring each is one slot.
+/// Cells of the strip: as many as the default ring has slots.
 const CELLS: u64 = 512;
-/// Cells in a row.
+/// Cells in a row of the strip.
 const ROW: u64 = 64;
-/// What stands for a replica where there are no colours, and beside its name.
+/// The letters of replicas: next to their names, and in the strip where there are no colours.
 const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-/// Colours of the 256-colour palette that are told apart on dark and light ground.
+/// Colours of the 256-colour palette that differ well on dark and light backgrounds.
 const COLOURS: [u8; 12] = [33, 208, 34, 199, 220, 99, 37, 160, 118, 141, 172, 45];
 
-/// The ring, drawn.
-pub(super) fn ring(answer: &Value, colours: bool) -> String {
-    let mut text = headline(answer);
+/// The strip, the shares and the evenness of a ring.
+pub(super) fn ring(response: &Value, colours: bool) -> String {
+    let mut text = headline(response);
     let style = Style { colours };
-    if let Some(ring) = rebuilt(answer).filter(|ring| !ring.members().is_empty()) {
+    if let Some(ring) = rebuilt(response).filter(|ring| !ring.members().is_empty()) {
         text.push_str(&strip(&ring, style));
     }
-    let replicas: Vec<&Value> = answer["replicas"].as_array().into_iter().flatten().collect();
-    let width = replicas.iter().map(|replica| word(&replica["name"]).len()).max().unwrap_or(0);
+    let replicas: Vec<&Value> = response["replicas"].as_array().into_iter().flatten().collect();
+    let width = replicas.iter().map(|replica| text_of(&replica["name"]).len()).max().unwrap_or(0);
     for (index, replica) in replicas.iter().enumerate() {
         let share = replica["share"].as_f64().unwrap_or(0.0) * 100.0;
         let bar = "#".repeat((share / 2.0).round() as usize);
         let mut line = format!(
             "{} {:<width$} {share:>5.1} %  {bar}",
             style.cell(index, style.letter(index)),
-            word(&replica["name"])
+            text_of(&replica["name"])
         );
         if replica["weight"] != 1 {
             let _ = write!(line, "  weight {}", replica["weight"]);
@@ -40,54 +40,54 @@ pub(super) fn ring(answer: &Value, colours: bool) -> String {
         }
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    if let Some(peak) = answer["peak_to_average"].as_f64() {
-        let deviation = answer["standard_deviation"].as_f64().unwrap_or(0.0) * 100.0;
+    if let Some(peak) = response["peak_to_average"].as_f64() {
+        let deviation = response["standard_deviation"].as_f64().unwrap_or(0.0) * 100.0;
         let _ = writeln!(
             text,
             "peak-to-average {peak:.3}, standard deviation {deviation:.1} %, {} displaced",
-            answer["displaced"]
+            response["displaced"]
         );
     }
     text
 }
 
-fn headline(answer: &Value) -> String {
-    let mut text = word(&answer["algorithm"]).to_owned();
-    let _ = write!(text, ", {} slots", answer["slots"]);
-    if answer["algorithm"] == "ring" {
+fn headline(response: &Value) -> String {
+    let mut text = text_of(&response["algorithm"]).to_owned();
+    let _ = write!(text, ", {} slots", response["slots"]);
+    if response["algorithm"] == "ring" {
         let _ = write!(
             text,
             ", {} virtual servers a replica, placement {}",
-            answer["virtual_servers"],
-            word(&answer["placement"])
+            response["virtual_servers"],
+            text_of(&response["placement"])
         );
     }
     let _ = writeln!(
         text,
         ", hash {}, generation {}, digest {}",
-        word(&answer["hash"]),
-        answer["generation"],
-        word(&answer["digest"])
+        text_of(&response["hash"]),
+        response["generation"],
+        text_of(&response["digest"])
     );
     text
 }
 
-/// The ring itself, from what was said of it: all algorithms follow from members and positions.
-fn rebuilt(answer: &Value) -> Option<Ring> {
-    let text = |key: &str| answer[key].as_str().map(str::to_owned);
+/// Rebuilds the ring from a response: members and positions are enough for every algorithm.
+fn rebuilt(response: &Value) -> Option<Ring> {
+    let text = |key: &str| response[key].as_str().map(str::to_owned);
     let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
     let algorithm = text("algorithm");
     let has_slots = matches!(algorithm.as_deref(), Some("ring" | "slots"));
     let options = RingOptions {
         algorithm,
-        slots: number(&answer["slots"]).filter(|_| has_slots),
-        // Of the algorithm `ring` only; beside the default slots others could be refused.
-        virtual_servers: number(&answer["virtual_servers"]).filter(|_| has_slots),
+        slots: number(&response["slots"]).filter(|_| has_slots),
+        // Only for algorithms with slots: with the default slots the check could refuse it.
+        virtual_servers: number(&response["virtual_servers"]).filter(|_| has_slots),
         placement: text("placement"),
-        // What keys are hashed with does not change who owns a slot, and may be a secret.
+        // The hash of keys does not change the owners of slots, and its key may be a secret.
         ..RingOptions::default()
     };
-    let members = answer["replicas"].as_array()?.iter().map(|replica| {
+    let members = response["replicas"].as_array()?.iter().map(|replica| {
         Some(Member {
             id: RingId(number(&replica["id"])?),
             ordinal: number(&replica["ordinal"])?,
@@ -99,7 +99,7 @@ fn rebuilt(answer: &Value) -> Option<Ring> {
     Ring::new(options.on(&RingSettings::default()).ok()?, members).ok()
 }
 
-/// Rows of cells, each with the owner of most of its slots, after the first slot of the row.
+/// Rows of cells, with the first slot at the start of each. A cell shows the owner of most of its slots.
 fn strip(ring: &Ring, style: Style) -> String {
     let circle = ring.settings().circle();
     let cells = circle.min(CELLS);
@@ -119,7 +119,7 @@ fn strip(ring: &Ring, style: Style) -> String {
     text
 }
 
-/// Who owns most of a range of slots, by up to 64 of them.
+/// The owner of most slots of a range, estimated from up to 64 of them.
 fn main_owner(ring: &Ring, from: u64, to: u64) -> Option<MemberIndex> {
     let samples = (to - from).clamp(1, 64);
     let mut counts = vec![0u32; ring.members().len()];
@@ -151,16 +151,16 @@ impl Style {
 }
 
 /// Where a key goes.
-pub(super) fn lookup(answer: &Value) -> String {
+pub(super) fn lookup(response: &Value) -> String {
     let mut text = format!(
         "key {}, {} {}, slot {}\n",
-        answer["key"],
-        word(&answer["hash"]),
-        answer["hash_value"],
-        answer["slot"]
+        response["key"],
+        text_of(&response["hash"]),
+        response["hash_value"],
+        response["slot"]
     );
-    let selected = &answer["selected_server"]["id"];
-    let candidates = answer["candidate_servers"].as_array().into_iter().flatten();
+    let selected = &response["selected_server"]["id"];
+    let candidates = response["candidate_servers"].as_array().into_iter().flatten();
     for (candidate, place) in candidates.zip(1..) {
         let mark = match (&candidate["id"] == selected, candidate["in_service"] == true) {
             (true, _) => "  <- gets it",
@@ -169,7 +169,7 @@ pub(super) fn lookup(answer: &Value) -> String {
         };
         let address = candidate["url"].as_str().unwrap_or_default();
         let address = address.strip_prefix("http://").unwrap_or(address);
-        let line = format!("{place:>4}. {:<24} {address}{mark}", word(&candidate["name"]));
+        let line = format!("{place:>4}. {:<24} {address}{mark}", text_of(&candidate["name"]));
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
@@ -200,7 +200,7 @@ pub(super) fn change(message: &Value, is_dry_run: bool) -> String {
     text
 }
 
-fn word(value: &Value) -> &str {
+fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    fn answer() -> Value {
+    fn ring_response() -> Value {
         json!({
             "algorithm": "ring", "slots": 8, "virtual_servers": 2, "placement": "hash",
             "hash": "siphash", "generation": 3, "digest": "abc", "peak_to_average": 1.25,
@@ -226,33 +226,33 @@ mod tests {
 
     #[test]
     fn a_strip_shows_who_owns_each_slot() {
-        let text = ring(&answer(), false);
+        let text = ring(&ring_response(), false);
         assert!(text.contains("\n0 AABAAABB\n"), "{text}");
         assert!(text.contains("A server_1  62.5 %  ##############################"), "{text}");
         assert!(text.contains("1 displaced\nB S2"), "{text}");
         assert!(text.contains("weight 2"), "{text}");
         assert!(text.contains("peak-to-average 1.250, standard deviation 25.0 %"), "{text}");
-        assert!(ring(&answer(), true).contains("\x1b[48;5;33;30m \x1b[0m"));
+        assert!(ring(&ring_response(), true).contains("\x1b[48;5;33;30m \x1b[0m"));
     }
 
     #[test]
     fn every_algorithm_can_be_drawn() {
         for algorithm in ringmaster_core::ring::Algorithm::ALL {
-            let mut answer = answer();
-            answer["algorithm"] = algorithm.name().into();
+            let mut response = ring_response();
+            response["algorithm"] = algorithm.name().into();
             if !algorithm.has_positions() {
-                answer["slots"] = 65_537.into();
-                answer["virtual_servers"] = 1_000.into();
+                response["slots"] = 65_537.into();
+                response["virtual_servers"] = 1_000.into();
             }
             if algorithm == ringmaster_core::ring::Algorithm::Slots {
-                answer["replicas"][0]["slots"] = json!([0, 1, 2, 3]);
-                answer["replicas"][1]["slots"] = json!([4, 5, 6, 7]);
+                response["replicas"][0]["slots"] = json!([0, 1, 2, 3]);
+                response["replicas"][1]["slots"] = json!([4, 5, 6, 7]);
             }
-            let text = ring(&answer, false);
+            let text = ring(&response, false);
             let rows = text.lines().filter(|line| line.starts_with([' ', '0']));
             assert!(rows.count() >= 1, "{algorithm:?}: {text}");
         }
-        let mut empty = answer();
+        let mut empty = ring_response();
         empty["replicas"] = json!([]);
         assert_eq!(ring(&empty, false).lines().count(), 2);
     }

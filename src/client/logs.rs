@@ -1,4 +1,4 @@
-//! What replicas wrote and how they ended, as a terminal shows it.
+//! The logs and endings of replicas on a terminal.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{ask, segment, show};
 use crate::cli::Logs;
 
-/// Lines of the last ending that the status shows.
+/// Log lines of the last ending that the status shows.
 const STATUS_LINES: usize = 3;
 
 /// Shows the last lines of a replica, after those of its instances that ended.
@@ -20,19 +20,19 @@ pub async fn logs(logs: &Logs, as_json: bool) -> anyhow::Result<String> {
     if let Some(lines) = logs.lines {
         let _ = write!(path, "?lines={lines}");
     }
-    let answer = ask(&logs.client, Method::GET, &path, None).await?;
-    show(as_json, &answer, draw)
+    let response = ask(&logs.client, Method::GET, &path, None).await?;
+    show(as_json, &response, draw)
 }
 
-fn draw(answer: &Value) -> String {
+fn draw(response: &Value) -> String {
     let mut text = String::new();
-    for ending in answer["endings"].as_array().into_iter().flatten() {
+    for ending in response["endings"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "--- {} {}", name(ending), describe_ending(ending));
         put_lines(&mut text, &ending["lines"], usize::MAX, "");
     }
-    let instance = &answer["instance"];
+    let instance = &response["instance"];
     if instance.is_object() {
-        let _ = writeln!(text, "--- {}, {}", name(instance), word(&instance["phase"]));
+        let _ = writeln!(text, "--- {}, {}", name(instance), text_of(&instance["phase"]));
         match instance["error"].as_str() {
             Some(why) => text.push_str(&format!("no log: {why}\n")),
             None => put_lines(&mut text, &instance["lines"], usize::MAX, ""),
@@ -44,7 +44,7 @@ fn draw(answer: &Value) -> String {
     text
 }
 
-/// What is wrong with a replica of the status, or was; nothing for one that is and was well.
+/// The trouble of a replica and its last ending; nothing for one without either.
 pub(super) fn trouble(text: &mut String, replica: &Value) {
     let failures = replica["failures"].as_u64().unwrap_or(0);
     if failures > 0 {
@@ -88,10 +88,10 @@ fn put_lines(text: &mut String, lines: &Value, most: usize, indent: &str) {
 }
 
 fn name(value: &Value) -> String {
-    format!("{} (incarnation {})", word(&value["name"]), value["incarnation"])
+    format!("{} (incarnation {})", text_of(&value["name"]), value["incarnation"])
 }
 
-fn word(value: &Value) -> &str {
+fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn endings_come_before_what_runs() {
+    fn endings_come_before_the_running_instance() {
         let running = json!({
             "name": "server_7", "incarnation": 2, "phase": "admitted", "lines": ["hello"],
         });
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_is_well_says_nothing() {
+    fn a_healthy_replica_has_no_trouble() {
         let mut text = String::new();
         trouble(&mut text, &json!({ "failures": 0 }));
         assert_eq!(text, "");

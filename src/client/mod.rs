@@ -1,5 +1,5 @@
-//! The client subcommands: one request to a running balancer's admin port, shown to a person or
-//! passed on as JSON.
+//! The client subcommands: each sends a request to a running balancer's admin port and prints the
+//! response as text or as JSON.
 
 mod confirm;
 mod draw;
@@ -17,21 +17,25 @@ use ringmaster_core::fleet::view::Health;
 pub use servers::servers;
 
 use crate::{
-    cli::{Add, Client, Remove, Reweigh, Ring, RingChange, Scale, SetRing},
+    cli::{Add, AdminOptions, Remove, Reweigh, RingChange, RingCommand, Scale, SetRing},
     config::{Secret, token_from},
 };
 
-/// Longer than the slowest command: start deadline, drain, stop grace and some retries.
+/// The timeout of a request. It is longer than the slowest command, which waits for the start
+/// deadline, the drain, the stop grace and some retries.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Lists the replicas in service.
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn replicas(client: &Client, as_json: bool) -> anyhow::Result<String> {
-    let answer = ask(client, Method::GET, "/rep", None).await?;
-    show(as_json, &answer, |answer| {
-        names(&answer["message"]["replicas"]).into_iter().map(|name| format!("{name}\n")).collect()
+pub async fn replicas(client: &AdminOptions, as_json: bool) -> anyhow::Result<String> {
+    let response = ask(client, Method::GET, "/rep", None).await?;
+    show(as_json, &response, |response| {
+        names(&response["message"]["replicas"])
+            .into_iter()
+            .map(|name| format!("{name}\n"))
+            .collect()
     })
 }
 
@@ -43,11 +47,10 @@ pub async fn add(add: &Add, as_json: bool) -> anyhow::Result<String> {
     change(&add.scale, Some(add.weight), as_json, "/add", "added").await
 }
 
-/// Removes replicas. Before more than half of the fleet or the last one goes, a person at a terminal is
-/// asked.
+/// Removes replicas. At a terminal, asks before it removes more than half of the fleet or the last one.
 ///
 /// # Errors
-/// The balancer cannot be reached, or refuses, or the person does not want it.
+/// The balancer cannot be reached, or refuses, or the person declines.
 pub async fn rm(remove: &Remove, as_json: bool) -> anyhow::Result<String> {
     let scale = &remove.scale;
     if !remove.yes && !scale.dry_run && confirm::is_possible() {
@@ -75,9 +78,9 @@ async fn change(
         body["weight"] = weight.into();
     }
     let path = with_dry_run(path, scale.dry_run);
-    let answer = ask(&scale.client, Method::POST, &path, Some(body)).await?;
-    show(as_json, &answer, |answer| {
-        let message = &answer["message"];
+    let response = ask(&scale.client, Method::POST, &path, Some(body)).await?;
+    show(as_json, &response, |response| {
+        let message = &response["message"];
         if scale.dry_run {
             return draw::change(message, true);
         }
@@ -86,31 +89,31 @@ async fn change(
     })
 }
 
-/// Shows who owns which share of the keys, or where one key goes.
+/// Shows the shares of the replicas, or the replica of one key, or changes the ring.
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn ring(ring: &Ring, as_json: bool) -> anyhow::Result<String> {
+pub async fn ring(ring: &RingCommand, as_json: bool) -> anyhow::Result<String> {
     match (&ring.change, &ring.key) {
         (Some(RingChange::Set(set)), _) => set_ring(set, as_json).await,
         (Some(RingChange::Weight(weight)), _) => reweigh(weight, as_json).await,
         (None, Some(key)) => {
             let path = format!("/api/lookup/{}", segment(key)?);
-            let answer = ask(&ring.client, Method::GET, &path, None).await?;
-            show(as_json, &answer, draw::lookup)
+            let response = ask(&ring.client, Method::GET, &path, None).await?;
+            show(as_json, &response, draw::lookup)
         }
         (None, None) => {
-            let answer = ask(&ring.client, Method::GET, "/api/ring", None).await?;
-            // See https://no-color.org.
+            let response = ask(&ring.client, Method::GET, "/api/ring", None).await?;
+            // The convention of https://no-color.org.
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             let colours = std::io::stdout().is_terminal() && !plain;
-            show(as_json, &answer, |answer| draw::ring(answer, colours))
+            show(as_json, &response, |response| draw::ring(response, colours))
         }
     }
 }
 
 async fn set_ring(set: &SetRing, as_json: bool) -> anyhow::Result<String> {
-    // On a command line others could read it.
+    // From the environment too, because a command line can be read by other processes.
     let from_environment = || std::env::var("RINGMASTER_HASH_KEY").ok();
     let wants_key = set.hash.as_deref() == Some("siphash") && set.hash_key.is_none();
     let given = set.hash_key.as_ref().map(|key| key.0.clone());
@@ -127,18 +130,18 @@ async fn set_ring(set: &SetRing, as_json: bool) -> anyhow::Result<String> {
     let Value::Object(mut fields) = body else { unreachable!("it is written as an object") };
     fields.retain(|_, value| !value.is_null());
     let path = with_dry_run("/api/ring", set.dry_run);
-    let answer = ask(&set.client, Method::PUT, &path, Some(fields.into())).await?;
-    show(as_json, &answer, |answer| draw::change(&answer["message"], set.dry_run))
+    let response = ask(&set.client, Method::PUT, &path, Some(fields.into())).await?;
+    show(as_json, &response, |response| draw::change(&response["message"], set.dry_run))
 }
 
 async fn reweigh(reweigh: &Reweigh, as_json: bool) -> anyhow::Result<String> {
     let path = format!("/api/servers/{}/weight", segment(&reweigh.name)?);
     let body = json!({ "weight": reweigh.weight });
     let path = with_dry_run(&path, reweigh.dry_run);
-    let answer = ask(&reweigh.client, Method::PUT, &path, Some(body)).await?;
-    show(as_json, &answer, |answer| match reweigh.dry_run {
-        true => draw::change(&answer["message"], true),
-        false => format!("{}\n", answer["message"].as_str().unwrap_or("done")),
+    let response = ask(&reweigh.client, Method::PUT, &path, Some(body)).await?;
+    show(as_json, &response, |response| match reweigh.dry_run {
+        true => draw::change(&response["message"], true),
+        false => format!("{}\n", response["message"].as_str().unwrap_or("done")),
     })
 }
 
@@ -148,7 +151,7 @@ fn with_dry_run(path: &str, is_dry_run: bool) -> String {
 
 /// A text as one segment of a path.
 fn segment(text: &str) -> anyhow::Result<String> {
-    // Encoded or not, these mean another path.
+    // Also when encoded, these would change the path.
     if matches!(text, "" | "." | "..") {
         bail!("'{text}' cannot be asked for: no URL carries it");
     }
@@ -164,33 +167,33 @@ fn segment(text: &str) -> anyhow::Result<String> {
     Ok(encoded)
 }
 
-/// Has what was given up tried again.
+/// Retries what the balancer has given up.
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn retry(client: &Client, as_json: bool) -> anyhow::Result<String> {
-    let answer = ask(client, Method::POST, "/api/retry", None).await?;
-    show(as_json, &answer, |answer| {
-        let message = &answer["message"];
+pub async fn retry(client: &AdminOptions, as_json: bool) -> anyhow::Result<String> {
+    let response = ask(client, Method::POST, "/api/retry", None).await?;
+    show(as_json, &response, |response| {
+        let message = &response["message"];
         let roll = if message["roll"] == true { "the roll goes on" } else { "no roll was stopped" };
         let waiting = message["waiting"].as_u64().unwrap_or(0);
         format!("{roll}; replicas that waited for their next start: {waiting}\n")
     })
 }
 
-/// Shows all replicas and their instances, and says how well the fleet serves.
+/// Shows all replicas and their instances. The health becomes the exit code.
 ///
 /// # Errors
 /// The balancer cannot be reached, or refuses.
-pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, Health)> {
-    let answer = ask(client, Method::GET, "/api/status", None).await?;
-    let health = match answer["health"].as_str() {
+pub async fn status(client: &AdminOptions, as_json: bool) -> anyhow::Result<(String, Health)> {
+    let response = ask(client, Method::GET, "/api/status", None).await?;
+    let health = match response["health"].as_str() {
         Some("down") => Health::Down,
         Some("degraded") => Health::Degraded,
-        // An older balancer does not say.
+        // An older balancer does not send it.
         _ => Health::Ok,
     };
-    let text = show(as_json, &answer, |status| {
+    let text = show(as_json, &response, |status| {
         let mut text = format!(
             "{}{} of {} replicas in service, generation {}, engine {}, command {} ({} waiting)\n",
             match health {
@@ -201,8 +204,8 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, H
             if status["passing"].is_u64() { &status["passing"] } else { &status["N"] },
             status["desired"],
             status["generation"],
-            word(&status["engine"]),
-            word(&status["operation"]),
+            text_of(&status["engine"]),
+            text_of(&status["operation"]),
             status["commands_waiting"]
         );
         if let Some(line) = roll_line(status) {
@@ -229,7 +232,7 @@ pub async fn status(client: &Client, as_json: bool) -> anyhow::Result<(String, H
 }
 
 fn replica_line(replica: &Value) -> String {
-    let mut line = format!("replica {} ({})", replica["id"], word(&replica["name"]));
+    let mut line = format!("replica {} ({})", replica["id"], text_of(&replica["name"]));
     if let Some(place) = replica["registered_at"].as_str() {
         let _ = write!(line, ", registered at {place}");
     }
@@ -239,21 +242,21 @@ fn replica_line(replica: &Value) -> String {
     line
 }
 
-/// The processes that share the fleet, where there are several.
+/// The processes of the fleet, if there are several.
 fn put_processes(text: &mut String, status: &Value) {
     let lease = &status["lease"];
     if lease.is_null() {
         return;
     }
-    let (admin, store) = (word(&lease["admin"]), word(&status["store"]));
+    let (admin, store) = (text_of(&lease["admin"]), text_of(&status["store"]));
     let _ = writeln!(text, "supervised at {admin} (term {}), store {store}", lease["fence"]);
     for balancer in status["balancers"].as_array().into_iter().flatten() {
         let _ = writeln!(
             text,
             "balancer {}: table {}, ring {}, heard {} ms ago{}",
-            word(&balancer["id"]),
-            word(&balancer["version"]),
-            word(&balancer["digest"]),
+            text_of(&balancer["id"]),
+            text_of(&balancer["version"]),
+            text_of(&balancer["digest"]),
             balancer["heartbeat_age_ms"],
             if balancer["live"] == false { ", silent" } else { "" }
         );
@@ -278,9 +281,9 @@ fn put_instance(text: &mut String, instance: &Value) {
     let outdated = if instance["outdated"] == true { ", outdated" } else { "" };
     let line = format!(
         "  {:<24} incarnation {:<4} {}{reason}{kept}{outdated}  {}",
-        word(&instance["name"]),
+        text_of(&instance["name"]),
         instance["incarnation"],
-        word(&instance["phase"]),
+        text_of(&instance["phase"]),
         instance["address"].as_str().unwrap_or("")
     );
     let _ = writeln!(text, "{}", line.trim_end());
@@ -289,7 +292,7 @@ fn put_instance(text: &mut String, instance: &Value) {
     }
 }
 
-fn word(value: &Value) -> &str {
+fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or("none")
 }
 
@@ -300,17 +303,17 @@ fn names(list: &Value) -> Vec<String> {
 
 fn show(
     as_json: bool,
-    answer: &Value,
+    response: &Value,
     text: impl FnOnce(&Value) -> String,
 ) -> anyhow::Result<String> {
     if as_json {
-        return Ok(format!("{}\n", serde_json::to_string_pretty(answer)?));
+        return Ok(format!("{}\n", serde_json::to_string_pretty(response)?));
     }
-    Ok(text(answer))
+    Ok(text(response))
 }
 
-/// The token that was given, else the one of the file.
-fn token_of(client: &Client) -> anyhow::Result<Option<Secret>> {
+/// The token of the flag or the environment, else the one of the file.
+fn token_of(client: &AdminOptions) -> anyhow::Result<Option<Secret>> {
     let given = client.token.clone().filter(|token| !token.0.is_empty());
     let file = client.token_file.as_deref().filter(|path| !path.as_os_str().is_empty());
     match (given, file) {
@@ -320,13 +323,13 @@ fn token_of(client: &Client) -> anyhow::Result<Option<Secret>> {
 }
 
 async fn ask(
-    client: &Client,
+    client: &AdminOptions,
     method: Method,
     path: &str,
     body: Option<Value>,
 ) -> anyhow::Result<Value> {
     let url = format!("{}{path}", client.url.trim_end_matches('/'));
-    // The balancer is near: a proxy of the environment would only get in the way.
+    // A proxy from the environment must not see commands and tokens.
     let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()?;
     let mut request = http.request(method, &url);
     if let Some(token) = token_of(client)? {
@@ -338,15 +341,15 @@ async fn ask(
     let response = request.send().await.with_context(|| format!("no answer from {url}"))?;
     let status = response.status();
     let text = response.text().await.with_context(|| format!("no whole answer from {url}"))?;
-    let answer: Value = serde_json::from_str(&text)
+    let response: Value = serde_json::from_str(&text)
         .with_context(|| format!("{url} is not a Ringmaster ({status})"))?;
     if !status.is_success() {
-        let why = answer["message"].as_str().or(answer["error"].as_str());
+        let why = response["message"].as_str().or(response["error"].as_str());
         let why = why.unwrap_or(status.as_str());
-        // Its own mark of an error would come on top of ours.
+        // The message is printed with a mark of its own.
         bail!("{}", why.strip_prefix("<Error> ").unwrap_or(why));
     }
-    Ok(answer)
+    Ok(response)
 }
 
 #[cfg(test)]
@@ -354,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_is_one_of_a_path() {
+    fn a_segment_cannot_change_the_path() {
         assert_eq!(segment("user/42 é..").unwrap(), "user%2F42%20%C3%A9%2E%2E");
         for text in ["", ".", ".."] {
             let why = segment(text).unwrap_err().to_string();

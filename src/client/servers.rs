@@ -1,22 +1,22 @@
-//! The servers of a fleet, registered ones above all: shown, registered, drained, removed.
+//! Lists, registers, drains and removes servers.
 
 use std::fmt::Write;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{ask, confirm, draw, segment, show, with_dry_run, word};
-use crate::cli::{Client, RegisterServer, RemoveServer, ServerAction, Servers};
+use super::{ask, confirm, draw, segment, show, text_of, with_dry_run};
+use crate::cli::{AdminOptions, RegisterServer, RemoveServer, ServerAction, Servers};
 
 /// Lists the servers, or changes one.
 ///
 /// # Errors
-/// The balancer cannot be reached, or refuses, or the person at the terminal does not want it.
+/// The balancer cannot be reached, or refuses, or the person at the terminal declines.
 pub async fn servers(servers: &Servers, as_json: bool) -> anyhow::Result<String> {
     match &servers.action {
         None => {
-            let answer = ask(&servers.client, Method::GET, "/api/servers", None).await?;
-            show(as_json, &answer, list)
+            let response = ask(&servers.client, Method::GET, "/api/servers", None).await?;
+            show(as_json, &response, list)
         }
         Some(ServerAction::Add(add)) => register(add, as_json).await,
         Some(ServerAction::Rm(remove)) => rm(remove, as_json).await,
@@ -33,10 +33,10 @@ async fn register(add: &RegisterServer, as_json: bool) -> anyhow::Result<String>
         "weight": add.weight,
     });
     let path = with_dry_run("/api/servers", add.dry_run);
-    let answer = ask(&add.client, Method::POST, &path, Some(body)).await?;
-    show(as_json, &answer, |answer| {
-        let mut text = done(answer, add.dry_run);
-        if let Some(why) = answer["server"]["last_error"].as_str() {
+    let response = ask(&add.client, Method::POST, &path, Some(body)).await?;
+    show(as_json, &response, |response| {
+        let mut text = done(response, add.dry_run);
+        if let Some(why) = response["server"]["last_error"].as_str() {
             let _ = writeln!(text, "it gets no requests yet: {why}");
         }
         text
@@ -51,25 +51,30 @@ async fn rm(remove: &RemoveServer, as_json: bool) -> anyhow::Result<String> {
         confirm::confirm(&preview["message"])?;
     }
     let path = with_dry_run(&path, remove.dry_run);
-    let answer = ask(&remove.client, Method::DELETE, &path, None).await?;
-    show(as_json, &answer, |answer| done(answer, remove.dry_run))
+    let response = ask(&remove.client, Method::DELETE, &path, None).await?;
+    show(as_json, &response, |response| done(response, remove.dry_run))
 }
 
-async fn mark(client: &Client, verb: &str, name: &str, as_json: bool) -> anyhow::Result<String> {
+async fn mark(
+    client: &AdminOptions,
+    verb: &str,
+    name: &str,
+    as_json: bool,
+) -> anyhow::Result<String> {
     let path = format!("/manage/{verb}/{}", segment(name)?);
-    let answer = ask(client, Method::POST, &path, None).await?;
-    show(as_json, &answer, |answer| done(answer, false))
+    let response = ask(client, Method::POST, &path, None).await?;
+    show(as_json, &response, |response| done(response, false))
 }
 
-fn done(answer: &Value, is_dry_run: bool) -> String {
+fn done(response: &Value, is_dry_run: bool) -> String {
     match is_dry_run {
-        true => draw::change(&answer["message"], true),
-        false => format!("{}\n", answer["message"].as_str().unwrap_or("done")),
+        true => draw::change(&response["message"], true),
+        false => format!("{}\n", response["message"].as_str().unwrap_or("done")),
     }
 }
 
-fn list(answer: &Value) -> String {
-    let servers: Vec<&Value> = answer["servers"].as_array().into_iter().flatten().collect();
+fn list(response: &Value) -> String {
+    let servers: Vec<&Value> = response["servers"].as_array().into_iter().flatten().collect();
     let place = |server: &Value| {
         let url = server["url"].as_str().unwrap_or_default();
         url.strip_prefix("http://").unwrap_or(url).to_owned()
@@ -77,8 +82,9 @@ fn list(answer: &Value) -> String {
     let widest = |text: &dyn Fn(&Value) -> String| {
         servers.iter().map(|server| text(server).len()).max().unwrap_or(0)
     };
-    let (name, at) = (widest(&|server| word(&server["name"]).to_owned()), widest(&place));
-    let mut text = format!("{} of {} healthy\n", answer["healthy_count"], answer["total_count"]);
+    let (name, at) = (widest(&|server| text_of(&server["name"]).to_owned()), widest(&place));
+    let mut text =
+        format!("{} of {} healthy\n", response["healthy_count"], response["total_count"]);
     for server in servers {
         let state = match (server["drained"] == true, server["healthy"] == true) {
             (true, _) => "drained",
@@ -89,9 +95,9 @@ fn list(answer: &Value) -> String {
         let _ = writeln!(
             text,
             "{:<name$}  {:<at$}  weight {:<4} {state:<9}  {keeper:<10}  {} requests, {} errors, {:.1} ms",
-            word(&server["name"]),
+            text_of(&server["name"]),
             place(server),
-            // A number in quotes would be padded as one.
+            // As a text, because a JSON number ignores the width.
             server["weight"].to_string(),
             server["request_count"],
             server["error_count"],
@@ -101,8 +107,8 @@ fn list(answer: &Value) -> String {
             let _ = writeln!(text, "    {why}");
         }
     }
-    for why in answer["incomplete"].as_array().into_iter().flatten() {
-        let _ = writeln!(text, "a part of the figures is missing: {}", word(why));
+    for why in response["incomplete"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "a part of the figures is missing: {}", text_of(why));
     }
     text
 }
@@ -112,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_listed_with_what_is_wrong_with_them() {
+    fn servers_are_listed_with_their_trouble() {
         let text = list(&json!({
             "healthy_count": 1, "total_count": 3, "incomplete": ["the balancer b: away"],
             "servers": [

@@ -1,4 +1,4 @@
-//! Who may command: tokens, names, and the addresses that are served.
+//! Who may change the fleet: tokens, host names, and the address of the admin port.
 
 use std::{collections::BTreeSet, fs, io::Read, net::SocketAddr, path::Path};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use super::{Checked, ConfigError, MountGroup, Options, wrong};
 use crate::api::guard::is_host_name;
 
-/// A text that is never shown.
+/// A text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
@@ -30,7 +30,7 @@ impl From<&str> for Secret {
     }
 }
 
-/// Reads a value that must not be repeated, not even when it cannot be used.
+/// Reads a value without quoting it in the error, because it may be a secret.
 pub(super) fn hidden<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -42,13 +42,13 @@ pub(super) fn hidden<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// Who may use the admin port and the scaling API.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Asked for by the admin port, and by the scaling API on both ports.
+    /// Required by the admin port, and by the scaling API on both ports.
     pub admin_token: Option<Secret>,
-    /// Enough for `/metrics`.
+    /// Sufficient for `/metrics`.
     pub metrics_token: Option<Secret>,
-    /// What the admin port may be called, beside addresses and `localhost`.
+    /// Host names that the admin port accepts, beside addresses and `localhost`.
     pub admin_hosts: Vec<String>,
-    /// The same for pages that change something on the traffic port.
+    /// The same for requests from browsers that change something on the traffic port.
     pub control_hosts: Vec<String>,
     /// Whether an admin port without a token may be reached from other machines.
     pub admin_open: bool,
@@ -57,7 +57,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Who can change the fleet, where that are more than those of this machine.
+    /// A notice if other machines can change the fleet without a token.
     pub(super) fn notice(
         &self,
         listen: SocketAddr,
@@ -77,7 +77,7 @@ impl Access {
     }
 }
 
-/// Checks who may command. `admin`: where the admin port is served.
+/// Reads and checks the access settings. `admin` is the address of the admin port.
 pub(super) fn access_of(options: &Options, admin: SocketAddr) -> Checked<Access> {
     let admin_hosts = hosts("admin_hosts", options.admin_hosts.as_ref())?;
     let access = Access {
@@ -103,7 +103,7 @@ pub(super) fn access_of(options: &Options, admin: SocketAddr) -> Checked<Access>
 
 fn token(key: &'static str, token: Option<&Secret>) -> Checked<Option<Secret>> {
     match token.filter(|token| !token.0.is_empty()) {
-        // No other one can be sent in a header.
+        // Other characters cannot be sent in a header.
         Some(token) if !token.0.bytes().all(|byte| byte.is_ascii_graphic()) => {
             wrong(key, "must be of letters, digits and punctuation of ASCII, without spaces")
         }
@@ -120,13 +120,13 @@ fn hosts(key: &'static str, names: Option<&Vec<String>>) -> Checked<Vec<String>>
     named.collect()
 }
 
-/// More than any token.
+/// The largest token file, in bytes: larger than any token.
 const TOKEN_FILE_MAX: u64 = 4_096;
 
-/// The token that a file holds, on its only line.
+/// Reads the token in a file, which holds nothing else.
 ///
 /// # Errors
-/// It cannot be read, or holds none.
+/// The file cannot be read, or is empty or too large.
 pub fn token_from(path: &Path) -> Result<Secret, ConfigError> {
     let wrong = |why: String| ConfigError {
         key: "admin_token_file",
@@ -144,10 +144,10 @@ pub fn token_from(path: &Path) -> Result<Secret, ConfigError> {
 }
 
 impl Options {
-    /// These settings with the token of `admin_token_file` in them.
+    /// The settings with the token of `admin_token_file` as their `admin_token`.
     ///
     /// # Errors
-    /// The file cannot be used, or there is an `admin_token` as well.
+    /// The file holds no token, or there is an `admin_token` as well.
     pub fn with_token_of_file(mut self) -> Result<Self, ConfigError> {
         let Some(path) = self.admin_token_file.as_deref().filter(|p| !p.as_os_str().is_empty())
         else {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_port_for_others_needs_a_token_or_a_word() {
+    fn an_admin_port_for_other_machines_needs_a_token_or_an_explicit_setting() {
         for near in ["127.0.0.1:9090", "127.1.2.3:1", "[::1]:9090", "[::ffff:127.0.0.1]:9090"] {
             assert!(check(&format!("admin = \"{near}\"")).is_ok(), "{near}");
         }
@@ -191,30 +191,30 @@ mod tests {
     }
 
     #[test]
-    fn who_can_scale_the_fleet_is_said_where_that_are_others() {
-        let said = |text: &str| {
+    fn a_notice_says_that_other_machines_can_scale_the_fleet() {
+        let notice = |text: &str| {
             let notices = check(text).unwrap().notices;
             notices.iter().filter(|notice| notice.contains("can scale the fleet")).count()
         };
-        assert_eq!(said(""), 1);
-        assert_eq!(said("listen = \"[::]:5000\"\nadmin_open = true"), 1);
+        assert_eq!(notice(""), 1);
+        assert_eq!(notice("listen = \"[::]:5000\"\nadmin_open = true"), 1);
         for safe in ["admin_token = \"x\"", "mounts = []", "listen = \"127.0.0.1:5000\""] {
-            assert_eq!(said(safe), 0, "{safe}");
+            assert_eq!(notice(safe), 0, "{safe}");
         }
         let notices = |text: &str| check(text).unwrap().notices.join("\n");
         for (group, power) in
             [("servers", "add and remove servers"), ("nodes", "add and remove nodes")]
         {
-            let said = notices(&format!("mounts = [\"{group}\"]"));
+            let notice = notices(&format!("mounts = [\"{group}\"]"));
             let expected = format!("can {power}: `mounts` holds `{group}` and there is no");
-            assert!(said.contains(&expected), "{said}");
+            assert!(notice.contains(&expected), "{notice}");
         }
         let both = notices("mounts = [\"servers\", \"scaling\"]");
         assert!(both.contains("scale the fleet and add and remove servers"), "{both}");
     }
 
     #[test]
-    fn names_are_for_both_ports_unless_the_other_has_its_own() {
+    fn admin_hosts_are_also_those_of_the_traffic_port_by_default() {
         let hosts = |text: &str| {
             let access = check(text).unwrap().access;
             (access.admin_hosts.join(" "), access.control_hosts.join(" "))
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_must_fit_the_first_fleet() {
+    fn the_minimum_of_replicas_must_fit_the_initial_fleet() {
         assert_eq!(check("replicas_min = 3").unwrap().limits.replicas_min, 3);
         let notices = check("replicas_min = 4").unwrap().notices;
         assert!(notices.iter().any(|notice| notice.starts_with("`replicas_min` (4) is more")));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_in_no_message_and_no_debug_form() {
+    fn secrets_are_in_no_message_and_no_debug_output() {
         let shown = |text: &str| match toml::from_str::<Options>(text) {
             Err(error) => error.message().to_owned(),
             Ok(options) => {

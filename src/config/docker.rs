@@ -1,12 +1,12 @@
-//! Names that Docker would refuse, found before it is asked.
+//! Checks the names that Docker would refuse later.
 
 use super::{Checked, wrong};
 
-/// The longest name of a repository, its registry included.
+/// The longest name of a repository with its registry, in characters.
 const REPOSITORY_MAX: usize = 255;
-/// The longest tag.
+/// The longest tag, in characters.
 const TAG_MAX: usize = 128;
-/// Networks that exist on each engine, and have no names for those who are on them.
+/// Networks that exist on each engine, and that do not resolve the names of their containers.
 const PREDEFINED: [&str; 4] = ["bridge", "default", "host", "none"];
 
 /// `[REGISTRY[:PORT]/]NAME[/NAME]..[:TAG][@ALGORITHM:DIGEST]`, or the ID of an image.
@@ -55,7 +55,7 @@ fn reference(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What stands before the first '/' is a registry when no name of an image could look like it.
+/// Whether the part before the first '/' is a registry: it could not be the name of an image.
 fn is_registry(first: &str) -> bool {
     let is_marked = first.bytes().any(|b| matches!(b, b'.' | b':') || b.is_ascii_uppercase());
     is_marked || first == "localhost"
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_what_docker_takes_for_one() {
+    fn references_are_read_as_docker_does() {
         let digits = "a".repeat(64);
         let with_digest = format!("example.org:5000/a/b:1.0@sha256:{digits}");
         let id = format!("sha256:{digits}");
@@ -180,19 +180,19 @@ mod tests {
             ("http://foo", "without its scheme"),
             (&"a".repeat(400), "255 characters"),
         ] {
-            let said = image(bad).unwrap_err().to_string();
-            assert!(said.starts_with("`image`: '") && said.contains(why), "{bad}: {said}");
+            let message = image(bad).unwrap_err().to_string();
+            assert!(message.starts_with("`image`: '") && message.contains(why), "{bad}: {message}");
         }
     }
 
     #[test]
-    fn networks_have_names_of_their_own() {
+    fn predefined_networks_are_refused() {
         for good in ["net1", "blue-net", "a", "_x", "my net", "grün"] {
             assert_eq!(network(good), Ok(()), "{good}");
         }
         for bad in ["", " ", " a", "a/b", "container:x", "-x", "a\n", "bridge", "host", "none"] {
-            let said = network(bad).unwrap_err().to_string();
-            assert!(said.starts_with("`network`: '"), "{bad}: {said}");
+            let message = network(bad).unwrap_err().to_string();
+            assert!(message.starts_with("`network`: '"), "{bad}: {message}");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Configuration files: TOML with our keys, or the JSON of another balancer.
+//! Configuration files: TOML with the keys of [`Options`], or the JSON of another balancer.
 
 use std::path::Path;
 
 use super::{ConfigError, Options, json};
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub struct FromFile {
-    /// Its settings.
+    /// The settings of the file.
     pub options: Options,
-    /// What is to be said about it, each in a sentence.
+    /// Sentences on keys that are not used.
     pub warnings: Vec<String>,
 }
 
@@ -22,7 +22,7 @@ impl FromFile {
         let name = path.display();
         let wrong = |why: String| ConfigError { key: "config", why: format!("'{name}'{why}") };
         let text = std::fs::read_to_string(path).map_err(|error| wrong(format!(": {error}")))?;
-        // Some editors begin a file with a mark of its encoding.
+        // Some editors begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
         if is_json || text.trim_start().starts_with('{') {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_of_a_file_is_told_by_its_name_or_its_text() {
+    fn the_format_follows_from_the_name_or_the_text() {
         let preset = |name, text| read(name, text).unwrap().options.preset;
         assert_eq!(preset("kind.toml", "port = 1"), None);
         let servers = Some("servers".to_owned());

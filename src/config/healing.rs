@@ -1,4 +1,4 @@
-//! What is done about replicas that fail, and how careful a roll is.
+//! The settings on failing replicas and rolls.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use ringmaster_core::fleet::limits::{Limits, OnUnhealthy};
 
 use super::{Checked, Options, time, wrong};
 
-/// The limits with what the options say of failing replicas and rolls.
+/// The limits with the options on failing replicas and rolls.
 pub(super) fn healing_of(options: &Options, limits: Limits) -> Checked<Limits> {
     let on_unhealthy = match options.on_unhealthy.as_deref() {
         None => limits.on_unhealthy,
@@ -23,7 +23,7 @@ pub(super) fn healing_of(options: &Options, limits: Limits) -> Checked<Limits> {
         Some(text) => text.parse().or_else(|why: String| wrong("replace_max", why))?,
     };
     let bake = match options.bake.as_deref() {
-        // Nothing at all is a choice here: the next one as soon as the last passes.
+        // Zero is allowed here: the next replacement starts as soon as the last one passes.
         Some(text) if humantime::parse_duration(text).is_ok_and(|bake| bake.is_zero()) => {
             Duration::ZERO
         }
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_for_failing_replicas_are_read() {
+    fn options_on_failing_replicas_are_read() {
         assert_eq!(read("").unwrap(), Limits::default());
         let limits = read(
             "on_unhealthy = \"eject\"\nreplace_max = \"2\"\nbake = \"0s\"\npanic_hold = \"10s\"",
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn an_invalid_setting_is_named() {
         for (text, expected) in [
             ("on_unhealthy = \"panic\"", "`on_unhealthy`: 'panic' is not one of replace, eject"),
             ("replace_max = \"0%\"", "`replace_max`: '0%' is neither a number of at least 1"),

@@ -1,4 +1,4 @@
-//! What a heartbeat asks, and which answers pass.
+//! The request of a heartbeat, and the responses that pass.
 
 use http::Method;
 
@@ -8,13 +8,13 @@ use crate::control::{
     statuses::{Statuses, StatusesError},
 };
 
-/// Methods without a body that an answer may be expected to.
+/// Methods whose requests need no body.
 const METHODS: [Method; 4] = [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS];
 
 pub(super) fn prober_of(options: &Options) -> Checked<Prober> {
     let path = options.heartbeat_path.as_deref().unwrap_or("/heartbeat");
     if path.is_empty() {
-        // What these ask for would never be looked at.
+        // Without an HTTP request these settings would have no effect.
         let needless = [
             ("heartbeat_method", given(&options.heartbeat_method)),
             ("heartbeat_status", given(&options.heartbeat_status)),
@@ -33,7 +33,7 @@ pub(super) fn prober_of(options: &Options) -> Checked<Prober> {
     Ok(Prober::http(HttpCheck { method, statuses, body, ..check }))
 }
 
-/// Compose files produce empty texts for what is not set.
+/// An empty text counts as not set, because Compose files produce empty texts.
 fn given(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_heartbeat_asks_is_read() {
+    fn the_settings_of_a_heartbeat_are_read() {
         let usual = read("").unwrap();
         for same in [
             "heartbeat_path = \"/heartbeat\"",
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_named() {
+    fn an_invalid_setting_is_named() {
         let long = format!("heartbeat_body = \"{}\"", "x".repeat(EXPECTED_MAX + 1));
         for (text, why) in [
             ("heartbeat_path = \"x\"", "`heartbeat_path`: 'x' is not a path"),

@@ -1,8 +1,8 @@
-//! The `config.json` of a balancer with registered servers on a hash ring, written in Python, read as
-//! it is: its servers become ours, and the rest becomes settings on top of the preset `servers`.
+//! Reads the `config.json` of a balancer in Python with registered servers on a hash ring: its servers
+//! become upstreams, and the rest becomes settings on top of the preset `servers`.
 //!
-//! There one port serves the API and the requests. Where that is 8080 it is our traffic port, on which
-//! the preset serves the API as well; any other is our admin port.
+//! That balancer serves its API and the requests on one port. If it is 8080, it becomes the traffic
+//! port, on which the preset serves the API as well; any other becomes the admin port.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::{Options, preset};
 
 type Read<T> = Result<T, String>;
 
-/// The settings, and the paths of keys that are not used; both in the order of the text.
+/// The settings, and the paths of unused keys, in the order of the text.
 ///
 /// # Errors
-/// The path of the first value that cannot be used, and what it must be.
+/// The path of the first invalid value, and what it must be.
 pub(super) fn read(text: &str) -> Read<(Options, Vec<String>)> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
@@ -48,7 +48,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// As the option `upstream` takes them.
+    /// The servers in the format of the option `upstream`.
     fn servers(&mut self, value: &Value) -> Read<Vec<String>> {
         let Value::Array(servers) = value else { return Err(wanted("servers", "a list", value)) };
         let servers = servers.iter().enumerate();
@@ -71,7 +71,7 @@ impl Reader {
         let name = name.ok_or_else(|| missing("name"))?;
         let host = host.ok_or_else(|| missing("address"))?;
         let port = port.ok_or_else(|| missing("port"))?;
-        // Else they could say more in the text that is made of them.
+        // Checked here, because a name with '=' or ',' would change the meaning of the text below.
         let name = ReplicaName::new(name).map_err(|error| format!("`{path}.name`: {error}"))?;
         let server = Server::new(loopback(host), port, Source::Operator)
             .map_err(|error| format!("`{path}.address` ('{host}'): {error}"))?;
@@ -119,15 +119,15 @@ impl Reader {
     }
 }
 
-/// Where that system's API is unless its file says otherwise.
+/// The default port of that balancer.
 const API_PORT: u16 = 9090;
 
-/// That system means this machine by it, in IPv4.
+/// That balancer resolves `localhost` to IPv4 only.
 fn loopback(host: &str) -> &str {
     if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host }
 }
 
-/// As that system names them, in any usual spelling.
+/// The hash functions of that balancer, also with hyphens, underscores and capital letters.
 fn hash(path: &str, value: &Value) -> Read<String> {
     const HASHES: [&str; 7] = ["djb2", "fnv1a", "md5", "sha1", "crc32", "murmur3", "simple"];
     let given = text(path, value)?;
@@ -163,7 +163,7 @@ fn count(path: &str, value: &Value) -> Read<u32> {
     count.ok_or_else(|| wanted(path, "a whole number of at least 1", value))
 }
 
-/// A time, as our options take it.
+/// A time in seconds, in the format of the options.
 fn seconds(path: &str, value: &Value) -> Read<String> {
     let time = value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let is_usable =
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, DriverKind};
 
-    /// The file as the documentation of that system shows it.
+    /// The example in the documentation of that balancer.
     const DOCUMENTED: &str = r#"{
   "servers": [
     {"name": "server1", "address": "192.168.1.10", "port": 8080, "weight": 1},
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_file_is_read_as_it_is() {
+    fn the_documented_file_is_read() {
         let config = config(DOCUMENTED);
         assert_eq!(config.driver, DriverKind::Static);
         let upstreams: Vec<String> = config
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn one_port_for_all_is_the_traffic_port() {
+    fn port_8080_becomes_the_traffic_port() {
         let with = |api: &str| {
             let options = options(&format!("{{\"api\": {api}}}"));
             (options.listen, options.admin)
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_it_is_read_too() {
+    fn all_other_keys_are_read() {
         let options = options(
             r#"{"hash_function": "FNV-1a", "virtual_nodes": 150,
                 "servers": [{"name": "a", "address": "LocalHost", "port": 1},

@@ -9,7 +9,7 @@ use super::{Checked, wrong};
 const KEY: &str = "RINGMASTER_LOG";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// What the variable asks for; `info` where it is not set.
+/// The filter that the variable describes; `info` if it is not set.
 ///
 /// # Errors
 /// A text that is neither a level nor a list of `TARGET=LEVEL`.
@@ -19,11 +19,11 @@ pub fn log_filter(variable: Option<&OsStr>) -> Checked<EnvFilter> {
         return wrong(KEY, format!("{text:?} is not text"));
     };
     let text = if text.trim().is_empty() { "info" } else { text };
-    // The filter takes a word that is no level for the name of a module, and logs nothing else.
+    // The filter would take an unknown word for the name of a module, and log nothing else.
     let unknown = text.split(',').map(str::trim).find(|part| {
         let (target, level) = part.rsplit_once('=').unwrap_or(("", part));
         let is_level = LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level.trim()));
-        // Fields of a span stand in brackets, and are the filter's to judge.
+        // The fields of a span, in brackets, are left to the filter.
         let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':');
         let is_target = target.contains('[') || (!target.is_empty() && target.chars().all(inner));
         !is_level || (part.contains('=') && !is_target)
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_taken_and_nonsense_is_named() {
+    fn levels_are_accepted_and_other_words_refused() {
         assert_eq!(log_filter(None).unwrap().to_string(), "info");
         assert_eq!(filter(""), Ok("info".into()));
         assert_eq!(filter("WARN"), Ok("warn".into()));
@@ -67,10 +67,10 @@ mod tests {
             ("7", "'7'"),
             ("a b=info", "'a b=info'"),
         ] {
-            let said = filter(text).unwrap_err();
+            let message = filter(text).unwrap_err();
             assert!(
-                said.starts_with(&format!("`RINGMASTER_LOG`: {named} is not one of")),
-                "{said}"
+                message.starts_with(&format!("`RINGMASTER_LOG`: {named} is not one of")),
+                "{message}"
             );
         }
     }

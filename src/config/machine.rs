@@ -1,5 +1,5 @@
-//! What a configuration meets on this machine, as far as it can be seen without changing anything:
-//! what `serve` would refuse, or work badly with, some seconds later.
+//! Checks a configuration against this machine without changing anything, and finds what `serve`
+//! would refuse or could not use.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,11 +9,11 @@ use ringmaster_core::fleet::server::{Registration, Server};
 use super::{Checked, Config, ConfigError, DriverKind, upstreams, wrong};
 use crate::{control::resolver, store::FileStore};
 
-/// Looks at all of it, and says what may surprise, each in a sentence.
+/// Runs all checks. Returns what does not prevent a start, each in a sentence.
 ///
 /// # Errors
 /// What `serve` would refuse.
-pub async fn meet(config: &Config) -> Checked<Vec<String>> {
+pub async fn check_machine(config: &Config) -> Checked<Vec<String>> {
     let mut warnings = resolve(config).await?;
     if config.driver == DriverKind::Process {
         program(config)?;
@@ -24,10 +24,10 @@ pub async fn meet(config: &Config) -> Checked<Vec<String>> {
     Ok(warnings)
 }
 
-/// Looks up the upstreams, and says which have no address.
+/// Looks up the upstreams. Returns a sentence for each that has no address.
 ///
 /// # Errors
-/// Two that are at one address.
+/// Two upstreams with the same address.
 pub async fn resolve(config: &Config) -> Checked<Vec<String>> {
     let lookups = config.upstreams.iter().map(|upstream| {
         let Server { host, port, .. } = &upstream.server;
@@ -43,11 +43,11 @@ pub async fn resolve(config: &Config) -> Checked<Vec<String>> {
     Ok(config.upstreams.iter().zip(&addresses).filter_map(unknown).collect())
 }
 
-/// The command of a replica of the driver `process`: the companion server beside our own program,
-/// unless another is named.
+/// The command of a replica of the driver `process`: the companion server in the directory of this
+/// program, unless another is configured.
 ///
 /// # Errors
-/// There is none.
+/// There is no such program.
 pub fn program(config: &Config) -> Checked<Vec<String>> {
     if let Some(command) = &config.command {
         return Ok(command.clone());

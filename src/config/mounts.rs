@@ -1,4 +1,4 @@
-//! What the traffic port serves itself, by groups.
+//! The APIs on the traffic port, in groups.
 
 use std::collections::BTreeSet;
 
@@ -6,22 +6,22 @@ use ringmaster_proxy::Mounts;
 
 use super::{Checked, Options, wrong};
 
-/// Paths that are put on the traffic port together.
+/// A group of paths that are mounted on the traffic port together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MountGroup {
     /// The scaling API.
     Scaling,
-    /// Registered servers, their figures, the ring, and their management.
+    /// Registered servers: their management, their statistics and the ring.
     Servers,
-    /// The nodes of a key-value front.
+    /// The nodes of a key-value store.
     Nodes,
 }
 
 impl MountGroup {
-    /// All groups, as the settings name them.
+    /// All groups, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Scaling, Self::Servers, Self::Nodes];
 
-    /// What the settings call it.
+    /// The name in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scaling => "scaling",
@@ -30,7 +30,7 @@ impl MountGroup {
         }
     }
 
-    /// Its paths; one that ends with `/` stands for all below it.
+    /// The paths of the group; one that ends with `/` includes all below it.
     pub fn paths(self) -> &'static [&'static str] {
         match self {
             Self::Scaling => &["/rep", "/add", "/rm"],
@@ -53,7 +53,7 @@ impl MountGroup {
         }
     }
 
-    /// What its paths can change.
+    /// What requests to these paths can do, as part of a sentence.
     pub(super) fn power(self) -> &'static str {
         match self {
             Self::Scaling => "scale the fleet",
@@ -63,7 +63,7 @@ impl MountGroup {
     }
 }
 
-/// The groups that are asked for.
+/// The configured groups.
 pub(super) fn mounts_of(options: &Options) -> Checked<BTreeSet<MountGroup>> {
     let Some(named) = &options.mounts else { return Ok([MountGroup::Scaling].into()) };
     let named = named.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_of_a_group_is_held_as_it_stands() {
+    fn every_path_of_a_group_is_mounted_unchanged() {
         for group in MountGroup::ALL {
             let mounts = paths_of(&[group].into());
             for path in group.paths() {

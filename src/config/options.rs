@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Secret, access::hidden};
 
-/// Settings as they are written: each is a flag, an environment variable `RINGMASTER_<KEY>` and a
-/// key of the file.
+/// The settings before they are checked. Each is a flag, an environment variable `RINGMASTER_<KEY>` and
+/// a key of the file.
 #[derive(clap::Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(
@@ -320,7 +320,7 @@ pub struct Options {
     pub streams_max: Option<u32>,
 }
 
-/// Does the same to each option: a new one that is not named here does not compile.
+/// Calls a macro with the name of every option. An option that is missing here does not compile.
 macro_rules! every_option {
     ($do_what:ident $one:expr, $other:expr) => {
         $do_what!(
@@ -427,7 +427,7 @@ macro_rules! every_option {
     };
 }
 
-/// Each option of one, else of the other.
+/// Each option of the first argument, else of the second.
 macro_rules! first_of {
     ($one:expr, $other:expr, $($field:ident),* $(,)?) => {{
         let (one, other) = ($one, $other);
@@ -436,7 +436,7 @@ macro_rules! first_of {
 }
 
 impl Options {
-    /// These settings where they are set, else the others.
+    /// These settings, with those of `other` where they are not set.
     pub fn or(self, other: Self) -> Self {
         every_option!(first_of self, other)
     }

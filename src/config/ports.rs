@@ -1,12 +1,12 @@
-//! The two ports that we listen on.
+//! The traffic port and the admin port.
 
 use std::net::SocketAddr;
 
 use super::{Checked, wrong};
 
-/// Whether the system gives out both: neither the same address, nor one that includes the other.
+/// Checks that both can be bound: they must neither be the same address, nor one include the other.
 pub(super) fn differ(listen: SocketAddr, admin: SocketAddr) -> Checked<()> {
-    // Port 0 is any free one.
+    // Port 0 stands for any free port.
     if listen.port() != admin.port() || listen.port() == 0 || !overlap(listen, admin) {
         return Ok(());
     }
@@ -19,7 +19,7 @@ pub(super) fn differ(listen: SocketAddr, admin: SocketAddr) -> Checked<()> {
 
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let (one, other) = (one.ip().to_canonical(), other.ip().to_canonical());
-    // [::] takes in IPv4 as well.
+    // [::] includes IPv4 as well.
     let includes = |wide: std::net::IpAddr, narrow: std::net::IpAddr| {
         wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
     };
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_port_is_one_listeners() {
+    fn the_ports_must_not_overlap() {
         let differ = |one: &str, other: &str| {
             let differ = differ(one.parse().unwrap(), other.parse().unwrap());
             differ.map_err(|error| error.to_string())
@@ -45,8 +45,8 @@ mod tests {
             ("0.0.0.0:1", "[::]:1"),
             ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
         ] {
-            let said = differ(one, other).unwrap_err();
-            assert!(said.starts_with("`admin`: ") && said.contains("`listen`"), "{said}");
+            let message = differ(one, other).unwrap_err();
+            assert!(message.starts_with("`admin`: ") && message.contains("`listen`"), "{message}");
         }
         for (one, other) in [
             ("0.0.0.0:1", "127.0.0.1:2"),

@@ -1,13 +1,13 @@
-//! Presets: sets of options for a purpose. Whatever else is said about one of them wins.
+//! Presets: sets of options for a purpose. Any other source of an option takes precedence.
 
 use super::{Checked, Options, Secret, wrong};
 
-/// The preset under the `config.json` of a balancer with registered servers.
+/// The preset that goes with the `config.json` of a balancer with registered servers.
 pub(super) const SERVERS: &str = "servers";
-/// Its traffic port.
+/// The traffic port of the preset `servers`.
 pub(super) const SERVERS_PORT: u16 = 8080;
 
-/// A name, and what it stands for.
+/// A name and its options.
 type Preset = (&'static str, fn() -> Options);
 
 /// All presets, in the order of the documentation.
@@ -15,7 +15,7 @@ const PRESETS: [Preset; 4] =
     [("course", course), ("key-value", key_value), (SERVERS, servers), ("redis", redis)];
 
 impl Options {
-    /// These settings, and behind them those of the preset that they name.
+    /// The settings, with those of the preset that they name where they are not set.
     ///
     /// # Errors
     /// There is no such preset.
@@ -41,12 +41,12 @@ fn groups(groups: &[&str]) -> Option<Vec<String>> {
     Some(groups.iter().map(|group| (*group).to_owned()).collect())
 }
 
-/// Replicas that are started and scaled, in the words of a course on distributed systems.
+/// Replicas that are started and scaled, as in a course on distributed systems.
 fn course() -> Options {
     Options { mounts: groups(&["scaling"]), not_found_as_400: Some(true), ..Options::default() }
 }
 
-/// The front of a key-value store, whose nodes are registered or started here.
+/// For a key-value store, whose nodes are registered or started here.
 fn key_value() -> Options {
     Options {
         listen: text("0.0.0.0:8081"),
@@ -58,7 +58,7 @@ fn key_value() -> Options {
         heartbeat_path: text("/health"),
         heartbeat_interval: text("5s"),
         heartbeat_timeout: text("2s"),
-        // A failed request has a node looked at right away, so one miss is no chance.
+        // A node is also probed right after a failed request, so one missed heartbeat is enough.
         heartbeat_misses: Some(1),
         first_byte: text("10s"),
         ..Options::default()
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn all_else_beats_a_preset_and_a_preset_beats_the_defaults() {
+    fn a_preset_comes_after_all_options_and_before_the_defaults() {
         let options = with("preset = \"key-value\"\nlisten = \"127.0.0.1:1\"\nreplicas = 0");
         let config = Config::check(options.unwrap(), true).unwrap();
         assert_eq!(config.proxy.listen, "127.0.0.1:1".parse().unwrap());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_none_is_named() {
+    fn an_unknown_preset_is_named() {
         let error = with("preset = \"odd\"").unwrap_err().to_string();
         assert_eq!(error, "`preset`: 'odd' is not one of course, key-value, servers, redis");
     }

@@ -51,7 +51,7 @@ pub(super) fn proxy_of(options: &Options, limits: &Limits, mounts: Mounts) -> Ch
     })
 }
 
-/// What a client may ask of us, and how slowly.
+/// The limits on clients: sizes, counts and timeouts.
 fn limits_of(options: &Options, proxy: ProxyConfig) -> Checked<ProxyConfig> {
     let off = Duration::MAX;
     let request_timeout = time("request_timeout", options.request_timeout.as_ref(), off)?;
@@ -79,9 +79,9 @@ fn limits_of(options: &Options, proxy: ProxyConfig) -> Checked<ProxyConfig> {
     })
 }
 
-/// What the parser's buffer has at least.
+/// The smallest limit: the size of the parser's buffer.
 const HEADER_BYTES_LEAST: usize = 8 << 10;
-/// Each connection may hold as much.
+/// The largest limit: each connection may use this much memory.
 const HEADER_BYTES_MOST: usize = 1 << 20;
 
 fn header_bytes_max_of(options: &Options, default: usize) -> Checked<usize> {
@@ -94,7 +94,7 @@ fn header_bytes_max_of(options: &Options, default: usize) -> Checked<usize> {
     }
 }
 
-/// More than a head of the largest size can hold.
+/// The largest limit of header fields: more than fit in the largest head.
 const HEADERS_MOST: usize = 10_000;
 
 fn headers_max_of(options: &Options, default: usize) -> Checked<usize> {
@@ -106,7 +106,7 @@ fn headers_max_of(options: &Options, default: usize) -> Checked<usize> {
     }
 }
 
-/// Each open request may hold as much, so it stays well below what files are.
+/// Each open request may use this much memory, so the limit is far below the size of uploaded files.
 const KEY_BODY_MOST: usize = 16 << 20;
 
 fn key_body_max_of(options: &Options, default: usize) -> Checked<usize> {
@@ -160,7 +160,7 @@ fn concurrency_of(options: &Options) -> Checked<Option<Concurrency>> {
     }
 }
 
-/// Hedges of so many percent of requests, unless told otherwise.
+/// Default percentage of requests that are hedged.
 const HEDGE_PERCENT: u32 = 2;
 
 fn hedge_percent_of(options: &Options) -> Checked<Option<u32>> {
@@ -200,7 +200,7 @@ fn bounded_factor_of(options: &Options, default: f64) -> Checked<f64> {
     }
 }
 
-/// More is not a sentence any more.
+/// The longest text of a 503, in bytes.
 const NO_REPLICA_TEXT_MOST: usize = 1_024;
 
 fn no_replica_text_of(options: &Options) -> Checked<Option<String>> {

@@ -1,4 +1,4 @@
-//! The ring's part of the configuration.
+//! The settings of the ring.
 
 use ringmaster_core::{
     fleet::server::Registration,
@@ -7,7 +7,8 @@ use ringmaster_core::{
 
 use super::{Checked, Options, wrong};
 
-/// The ring, and what is to be said about the choice. `replicas`: the size of a new fleet.
+/// The settings of the ring, with notices on a default that depends on the size of the fleet.
+/// `replicas` is the size of a new fleet.
 pub(super) fn ring_of(
     options: &Options,
     replicas: usize,
@@ -30,7 +31,7 @@ pub(super) fn ring_of(
     let weights: u64 = upstreams.iter().map(|upstream| u64::from(upstream.weight)).sum();
     let weights = (weights + replicas as u64).max(wanted as u64);
     let hashed = RingSettings { placement: ringmaster_core::ring::Placement::Hash, ..ring.clone() };
-    // Beyond what even placement serves, though the ring itself would hold them.
+    // Too many for even placement, although the ring itself has room for them.
     let is_beyond = wanted > ring.replicas_max() || weights > ring.weights_max();
     if !is_beyond || weights > hashed.weights_max() {
         return Ok((ring, Vec::new()));
@@ -42,7 +43,7 @@ pub(super) fn ring_of(
     Ok((RingSettings { algorithm: Algorithm::Slots, ..ring }, vec![notice]))
 }
 
-/// Upstreams beyond the ring would be left out without a word.
+/// Checks that the ring has room for all upstreams: those without room would get no requests.
 pub(super) fn room_for(
     upstreams: &[Registration],
     replicas: usize,

@@ -1,13 +1,13 @@
-//! Where the state is kept, and which part this process has in the fleet.
+//! The store of the state, and the role of this process in the fleet.
 
 use std::{fs, io::Read, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use super::{Access, Checked, DriverKind, Options, time, wrong};
 use crate::{api::guard::is_place, store::redis::Address};
 
-/// More than any list of certificates.
+/// The largest certificate file, in bytes.
 const CA_FILE_MAX: u64 = 1 << 20;
-/// Longer than the lease lives no call may take: a renewal would always come too late.
+/// The longest timeout of a call: with more, a renewal would come after the lease has expired.
 const TIMEOUT_MAX: Duration = Duration::from_secs(2);
 
 /// What keeps the state.
@@ -15,12 +15,12 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(2);
 pub enum StoreKind {
     /// A file in the state directory.
     File,
-    /// A Redis that several processes share; the file is its copy.
+    /// A Redis that several processes share, with the file as a copy.
     Redis(Arc<Address>),
 }
 
 impl StoreKind {
-    /// Where it is, without a password.
+    /// The address, without a password.
     pub fn describe(&self) -> &str {
         match self {
             Self::File => "file",
@@ -44,7 +44,7 @@ pub enum Role {
 impl Role {
     const ALL: [Role; 3] = [Self::Both, Self::Supervisor, Self::Balancer];
 
-    /// As it is written.
+    /// The spelling in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Both => "both",
@@ -147,8 +147,8 @@ pub(super) fn advertise_of(
     Ok(None)
 }
 
-/// A balancer passes commands on with the supervisor's token, and knows no engine that could tell it
-/// which clients are replicas.
+/// Requires a token for a balancer's admin port that other machines reach. A balancer forwards commands
+/// with the supervisor's token, and cannot recognise requests of replicas, because it has no engine.
 pub(super) fn may_pass_on(role: Role, admin: SocketAddr, access: &Access) -> Checked<()> {
     let is_near = admin.ip().to_canonical().is_loopback();
     if role != Role::Balancer || is_near || access.admin_token.is_some() {
@@ -202,14 +202,14 @@ mod tests {
     fn an_open_balancer_needs_a_token() {
         let open = "store = \"redis://h\"\nadmin = \"0.0.0.0:1\"\nadmin_open = true\n";
         let balancer = format!("{open}role = \"balancer\"\n");
-        let said = check(&balancer).unwrap_err();
-        assert!(said.starts_with("`admin_open`: cannot be for a balancer"), "{said}");
+        let message = check(&balancer).unwrap_err();
+        assert!(message.starts_with("`admin_open`: cannot be for a balancer"), "{message}");
         check(&format!("{balancer}admin_token = \"t\"")).unwrap();
         check(&format!("{open}advertise = \"h:1\"")).unwrap();
     }
 
     #[test]
-    fn what_does_not_fit_is_said() {
+    fn settings_that_contradict_each_other_are_named() {
         let redis = "store = \"redis://:s3cret@h\"\n";
         let with = |line: &str| format!("{redis}{line}");
         for (text, why) in [
@@ -230,8 +230,8 @@ mod tests {
                 "`advertise`: 0.0.0.0:1 is no address",
             ),
         ] {
-            let said = check(&text).unwrap_err();
-            assert!(said.starts_with(why) && !said.contains("s3cret"), "{text}: {said}");
+            let message = check(&text).unwrap_err();
+            assert!(message.starts_with(why) && !message.contains("s3cret"), "{text}: {message}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The registered servers of the configuration: what they are called, and that no two are one.
+//! The registered servers of the configuration, with different names and addresses.
 
 use std::net::SocketAddr;
 
@@ -20,8 +20,8 @@ pub(super) fn upstreams_of(options: &Options) -> Checked<Vec<Registration>> {
     Ok(upstreams)
 }
 
-/// The first replicas are called `server_1`, `server_2`, …; `replicas`: how many there are.
-pub(super) fn names_of_ours(upstreams: &[Registration], replicas: usize) -> Checked<()> {
+/// Checks that no upstream has the name of one of the initial `replicas`: `server_1`, `server_2`, …
+pub(super) fn differ_from_replicas(upstreams: &[Registration], replicas: usize) -> Checked<()> {
     let is_ours = |name: &ReplicaName| {
         let numbers = 1..=u32::try_from(replicas).unwrap_or(u32::MAX);
         numbers.into_iter().any(|number| ReplicaName::numbered(number).is_same_host(name))
@@ -100,11 +100,11 @@ fn places_differ(upstreams: &[Registration]) -> Checked<()> {
     Ok(())
 }
 
-/// Checks that no two upstreams were found at one address; in their order, `None` where there is
-/// none.
+/// Checks that no two upstreams have the same address. `addresses` are in the order of `upstreams`,
+/// with `None` where the lookup failed.
 ///
 /// # Errors
-/// The names of two that share one.
+/// The names of two upstreams that share one.
 pub(super) fn addresses_differ(
     upstreams: &[Registration],
     addresses: &[Option<SocketAddr>],
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_are_one() {
+    fn upstreams_have_different_names_and_addresses() {
         for (two, why) in [
             (["a=h:1", "a=h:2"], "'a' is named twice"),
             (["Up=h:1", "uP=h:2"], "'Up' and 'uP' differ only in upper and lower case"),
@@ -143,28 +143,31 @@ mod tests {
             (["a=[::1]:1", "b=[0:0::1]:1"], "'a' ([::1]:1) and 'b' ([0:0::1]:1)"),
             (["a=10.0.0.1:1", "b=[::ffff:10.0.0.1]:1"], "are at one address"),
         ] {
-            let said = refused(&two).unwrap();
-            assert!(said.starts_with("`upstream`: ") && said.contains(why), "{two:?}: {said}");
+            let message = refused(&two).unwrap();
+            assert!(
+                message.starts_with("`upstream`: ") && message.contains(why),
+                "{two:?}: {message}"
+            );
         }
         assert_eq!(refused(&["a=h:1", "b=h:2", "c=g:1"]), None);
     }
 
     #[test]
-    fn none_bears_the_name_of_a_replica_of_ours() {
+    fn an_upstream_cannot_have_the_name_of_a_replica() {
         let upstreams = vec![parse("Server_3=h:1").unwrap()];
-        assert_eq!(names_of_ours(&upstreams, 2), Ok(()));
-        let said = names_of_ours(&upstreams, 3).unwrap_err().to_string();
-        assert!(said.starts_with("`upstream`: 'Server_3' is the name of a replica"), "{said}");
+        assert_eq!(differ_from_replicas(&upstreams, 2), Ok(()));
+        let error = differ_from_replicas(&upstreams, 3).unwrap_err().to_string();
+        assert!(error.starts_with("`upstream`: 'Server_3' is the name of a replica"), "{error}");
     }
 
     #[test]
-    fn those_that_resolve_to_one_address_are_named() {
+    fn upstreams_that_resolve_to_one_address_are_named() {
         let upstreams = ["a=one.lan:1", "b=two.lan:1", "c=x.lan:1", "d=y.lan:1"];
         let upstreams = upstreams.map(|text| parse(text).unwrap());
         let at = |last: u8| Some(SocketAddr::from(([10, 0, 0, last], 1)));
         assert_eq!(addresses_differ(&upstreams, &[at(1), at(2), None, None]), Ok(()));
-        let said = addresses_differ(&upstreams, &[at(1), None, at(2), at(1)]).unwrap_err();
-        assert!(said.why.starts_with("'a' (one.lan:1) and 'd' (y.lan:1) are"), "{said}");
+        let error = addresses_differ(&upstreams, &[at(1), None, at(2), at(1)]).unwrap_err();
+        assert!(error.why.starts_with("'a' (one.lan:1) and 'd' (y.lan:1) are"), "{error}");
     }
 
     fn upstream(text: &str) -> Registration {

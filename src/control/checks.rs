@@ -1,5 +1,5 @@
-//! What the heartbeats of each instance met, for those who look at them from outside. The core does
-//! not count them: a heartbeat that changes nothing leaves its state, and so its view, as they were.
+//! The results of each instance's heartbeats, for the API. The core does not count them: a heartbeat
+//! that changes no health leaves its state, and so its view, unchanged.
 
 use std::{
     collections::HashMap,
@@ -12,32 +12,32 @@ use ringmaster_core::fleet::{ids::InstanceId, message::ProbeOutcome, view::Fleet
 /// The heartbeats of one instance so far, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckView {
-    /// When the last one ended, by the wall clock.
+    /// When the last heartbeat ended, by the wall clock.
     pub last_check: SystemTime,
-    /// How long the last one took, its connection included.
+    /// How long the last heartbeat took, with the time to connect.
     pub response_time: Duration,
-    /// Passed ones in a row, up to the last; 0 after one that did not.
+    /// Heartbeats that have passed in a row; 0 after one that failed.
     pub healthy_count: u64,
-    /// The same for those that did not pass.
+    /// Heartbeats that have failed in a row; 0 after one that passed.
     pub unhealthy_count: u64,
-    /// Whether the last one passed.
+    /// Whether the last heartbeat passed.
     pub has_passed: bool,
 }
 
-/// The heartbeats of the instances that the view shows, and of no others.
+/// The heartbeats of the instances in the view.
 #[derive(Debug, Default)]
 pub struct Checks {
-    /// `None`: known, and not asked yet.
+    /// `None` before the first heartbeat.
     instances: Mutex<HashMap<InstanceId, Option<CheckView>>>,
 }
 
 impl Checks {
-    /// What the heartbeats of an instance met; `None` before its first, and when it is gone.
+    /// The results of an instance's heartbeats; `None` before the first, and when it is gone.
     pub fn of(&self, instance: InstanceId) -> Option<CheckView> {
         self.instances().get(&instance).copied().flatten()
     }
 
-    /// Knows the instances of this view from now on, and forgets all others.
+    /// Keeps the instances of this view, and forgets all others.
     pub(super) fn follow(&self, view: &FleetView) {
         let of_replicas = view.replicas.iter().flat_map(|replica| &replica.instances);
         let ids = || of_replicas.clone().chain(&view.joining).map(|instance| instance.id);
@@ -46,7 +46,7 @@ impl Checks {
         *instances = known.collect();
     }
 
-    /// Counts a heartbeat, unless its instance is gone. `ended`: by the wall clock.
+    /// Counts a heartbeat, unless the instance is gone. `ended` is by the wall clock.
     pub(super) fn record(
         &self,
         instance: InstanceId,
@@ -92,7 +92,7 @@ mod tests {
         InstanceId { replica: ReplicaId(replica), incarnation: Incarnation(incarnation) }
     }
 
-    /// A view with these newcomers.
+    /// A view with these joining instances.
     fn view(ids: &[InstanceId]) -> FleetView {
         let settings = Settings {
             limits: Limits::default(),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_gone_are_forgotten_and_late_answers_do_not_bring_them_back() {
+    fn instances_that_are_gone_are_forgotten_and_late_results_do_not_bring_them_back() {
         let checks = Checks::default();
         let passed = |id| {
             checks.record(id, &ProbeOutcome::Passed, SystemTime::UNIX_EPOCH, Duration::ZERO);

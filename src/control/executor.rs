@@ -1,6 +1,6 @@
-//! Carries out actions, each in a task of its own, and sends what came of them back as events. It
-//! decides nothing: no retries, no order, no conditions, and no limits, which are the plan's. What is
-//! under way ends with it: a supervisor that is deposed must not go on with what it had begun.
+//! Carries out actions, each in a task of its own, and sends their results back as events. It decides
+//! nothing: retries, order, conditions and limits are the plan's. Dropping it aborts its tasks, because
+//! a supervisor that has lost the lease must not continue with what it had begun.
 
 use std::{
     sync::Arc,
@@ -17,7 +17,7 @@ use ringmaster_core::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Clock, Publisher, checks::Checks, leash::Leash, own::OwnPorts, prober::Prober, resolver,
+    CoreClock, Publisher, checks::Checks, leash::Leash, own::OwnPorts, prober::Prober, resolver,
 };
 use crate::{driver::Driver, store::Store};
 
@@ -28,10 +28,10 @@ pub(super) struct Executor {
     pub(super) prober: Prober,
     pub(super) checks: Arc<Checks>,
     pub(super) publisher: Arc<dyn Publisher>,
-    pub(super) clock: Clock,
+    pub(super) clock: CoreClock,
     pub(super) own: OwnPorts,
     pub(super) events: mpsc::Sender<Event>,
-    /// What is under way; aborted when this is dropped.
+    /// The actions under way; aborted on drop.
     pub(super) tasks: JoinSet<()>,
 }
 
@@ -89,7 +89,7 @@ impl Executor {
                 });
             }
             Action::Persist { write, desired } => {
-                // Queued here: the tasks below may run in any order.
+                // The save is queued here and not in the task, because tasks run in any order.
                 let version = Version { fence: self.leash.fence(), number: write.0 };
                 let saved = self.store.save(version, desired);
                 self.spawn(async move {
@@ -97,17 +97,17 @@ impl Executor {
                     Some(Event::Persisted { write, result })
                 });
             }
-            // The shell answers by itself, after it has published.
+            // Sent by the shell, after it has published the table.
             Action::Answer(..) => {}
         }
     }
 
     fn spawn(&mut self, work: impl Future<Output = Option<Event>> + Send + 'static) {
         let (events, leash) = (self.events.clone(), self.leash.clone());
-        // Those that have ended would be kept until they are asked for.
+        // A task set keeps the results of ended tasks until they are taken.
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(async move {
-            // The turn that asked for it may have been the last one of its term.
+            // The lease may have been lost since the action was decided.
             if !leash.may_act() {
                 return;
             }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::{driver::none::NoDriver, store::FileStore};
 
-    /// A data plane where a request never ends. It is held by what waits for its end.
+    /// A data plane where a request never ends. The count of references shows who waits for that.
     struct Endless(Arc<()>);
 
     impl Publisher for Endless {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_under_way_ends_with_the_term() {
+    async fn dropping_the_executor_ends_its_tasks() {
         let unique = format!("ringmaster-executor-{}", std::process::id());
         let directory = std::env::temp_dir().join(unique);
         let (waits, (events, _receiver)) = (Arc::new(()), mpsc::channel(8));
@@ -163,7 +163,7 @@ mod tests {
             prober: Prober::tcp(),
             checks: Arc::default(),
             publisher: Arc::new(Endless(Arc::clone(&waits))),
-            clock: Clock::start(),
+            clock: CoreClock::start(),
             own: OwnPorts::default(),
             events,
             tasks: JoinSet::new(),

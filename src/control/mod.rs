@@ -1,9 +1,9 @@
 //! The shell of the supervisor: one task that owns it, an executor without decisions, and a handle
 //! for the rest of the program.
 //!
-//! An event comes in, `handle` says what follows, the routing table and the view are published if
+//! An event comes in, `handle` returns the actions, the routing table and the view are published if
 //! they changed, the actions are carried out concurrently, and their results come back as events.
-//! Nothing here knows of HTTP servers or of the data plane.
+//! Nothing here depends on the HTTP servers or the data plane.
 
 pub mod checks;
 mod executor;
@@ -46,55 +46,56 @@ use own::OwnPorts;
 use prober::Prober;
 use record::Record;
 
-/// Who reads the routing table.
+/// The data plane, which routes by the published table.
 pub trait Publisher: Send + Sync + 'static {
-    /// Replaces the table, with one swap.
+    /// Replaces the routing table, with one swap.
     fn publish(&self, table: RoutingTable);
 
-    /// Open requests of an instance.
+    /// Number of open requests of an instance.
     fn in_flight(&self, instance: InstanceId) -> u64;
 
-    /// Ends when nobody reads a table with this instance any more, and its last request has ended.
+    /// Completes when no worker uses a table with this instance any more and its last request has
+    /// ended.
     fn drained(&self, instance: InstanceId) -> BoxFuture<'static, ()>;
 }
 
-/// What the shell is wired to.
-pub struct Parts {
-    /// The core.
+/// What the shell works with.
+pub struct ControlParts {
+    /// The core, which the shell runs.
     pub supervisor: Supervisor,
-    /// The clock's zero, the same for all.
-    pub clock: Clock,
-    /// How instances are run.
+    /// The clock of all events and deadlines.
+    pub clock: CoreClock,
+    /// Runs the instances.
     pub driver: Arc<dyn Driver>,
-    /// Where the state is kept.
+    /// Keeps the state.
     pub store: Arc<dyn Store>,
-    /// Whether effects may be begun.
+    /// Whether effects may begin.
     pub leash: Leash,
-    /// Sends heartbeats.
+    /// Sends the heartbeats.
     pub prober: Prober,
-    /// Who reads the table.
+    /// Receives the routing table.
     pub publisher: Arc<dyn Publisher>,
-    /// Where transitions go.
+    /// Records the transitions.
     pub record: Arc<Record>,
-    /// What the data plane reports.
+    /// Failed requests, reported by the data plane.
     pub failures: mpsc::Receiver<(InstanceId, FailureKind)>,
     /// Where no server may be.
     pub own: OwnPorts,
 }
 
-/// Counts from the moment it was made.
+/// A monotonic clock in the core's unit, which counts from its start.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct CoreClock {
     zero: Instant,
 }
 
-impl Clock {
-    /// Starts at zero.
+impl CoreClock {
+    /// A clock that is at zero now.
     pub fn start() -> Self {
         Self { zero: Instant::now() }
     }
 
-    /// The time as the core counts it.
+    /// The time since the start.
     pub fn now(&self) -> Moment {
         Moment(u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
@@ -108,42 +109,43 @@ impl Clock {
     }
 
     fn instant(&self, moment: Moment) -> tokio::time::Instant {
-        // Half a millisecond past it: `now` rounds down, and must not be short of `moment`.
+        // Half a millisecond later, because `now` rounds down and must have reached `moment`.
         (self.zero + Duration::from_millis(moment.0) + Duration::from_micros(500)).into()
     }
 }
 
-/// What came of a command.
+/// The result of a command.
 pub struct Answered {
-    /// The core's answer.
+    /// The core's result.
     pub answer: Answer,
-    /// The fleet at that moment: the next command may change it before the answer is written.
+    /// The fleet at that moment: the next command may change it before the response is written.
     pub view: Arc<FleetView>,
 }
 
-/// A command, and who waits for what comes of it.
-type Command = (Request, oneshot::Sender<Answered>);
+/// A command with the channel for its result.
+type CommandRequest = (Request, oneshot::Sender<Answered>);
 
-/// Whether the replicas are to be stopped, and who waits until the core has taken it in.
-type Ending = (bool, oneshot::Sender<()>);
+/// Whether the replicas are to be stopped, with the channel that confirms that the core has begun
+/// to shut down.
+type ShutdownRequest = (bool, oneshot::Sender<()>);
 
-/// Reaches the control core from anywhere in the program.
+/// The interface of the control core for the rest of the program.
 #[derive(Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    endings: mpsc::Sender<Ending>,
+    commands: mpsc::Sender<CommandRequest>,
+    shutdowns: mpsc::Sender<ShutdownRequest>,
     view: watch::Receiver<Arc<FleetView>>,
     record: Arc<Record>,
     checks: Arc<Checks>,
-    clock: Clock,
+    clock: CoreClock,
     driver: Arc<dyn Driver>,
     own: OwnPorts,
-    /// What is answered once the core has ended.
-    over: ScaleError,
+    /// The result of every command after the core has ended.
+    ended: ScaleError,
 }
 
 impl Handle {
-    /// Has a command carried out. It goes on even if the future is dropped.
+    /// Carries out a command, to its end even if the future is dropped.
     pub async fn scale(&self, request: Request) -> Answered {
         if let Some(refused) = self.own.refuse(&request.command, &self.view()) {
             return Answered { answer: Err(refused), view: self.view() };
@@ -151,8 +153,8 @@ impl Handle {
         let (sender, answered) = oneshot::channel();
         // When the core has ended, the sender is dropped with the command.
         let _ = self.commands.send((request, sender)).await;
-        let over = || Answered { answer: Err(self.over.clone()), view: self.view() };
-        answered.await.unwrap_or_else(|_| over())
+        let ended = || Answered { answer: Err(self.ended.clone()), view: self.view() };
+        answered.await.unwrap_or_else(|_| ended())
     }
 
     /// The fleet as it is now.
@@ -160,37 +162,37 @@ impl Handle {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Follows the fleet.
+    /// The fleet and its changes.
     pub fn views(&self) -> watch::Receiver<Arc<FleetView>> {
         self.view.clone()
     }
 
-    /// The first fleet that is as wanted, now or later. Has no deadline of its own; when the core
-    /// has ended, the last one.
+    /// Waits until the fleet is as `wanted`, and returns it; if the core ends before, the last view.
+    /// Has no deadline of its own.
     pub async fn until(&self, wanted: impl Fn(&FleetView) -> bool) -> Arc<FleetView> {
         let mut view = self.view.clone();
         let found = view.wait_for(|view| wanted(view)).await.map(|view| Arc::clone(&view));
         found.unwrap_or_else(|_| self.view())
     }
 
-    /// Tells the core that the balancer ends, and returns when it has taken that in. When it is
-    /// done, the view says so.
+    /// Makes the core shut down, and returns when it has begun. [`FleetView::finish`] shows when it is
+    /// done.
     pub async fn shut_down(&self, stop_replicas: bool) {
-        let (sender, taken) = oneshot::channel();
-        // A core that has ended begins nothing more, either.
-        let _ = self.endings.send((stop_replicas, sender)).await;
-        let _ = taken.await;
+        let (sender, begun) = oneshot::channel();
+        // Errors mean that the core has already ended.
+        let _ = self.shutdowns.send((stop_replicas, sender)).await;
+        let _ = begun.await;
     }
 
     /// The clock of the core.
-    pub fn clock(&self) -> Clock {
+    pub fn clock(&self) -> CoreClock {
         self.clock
     }
 
     /// The last lines that an instance of the view has written.
     ///
     /// # Errors
-    /// A sentence: it has not started yet, or the engine's words.
+    /// A sentence: the instance has not started yet, or the engine's message.
     pub async fn live_log(
         &self,
         instance: &InstanceView,
@@ -202,7 +204,7 @@ impl Handle {
         self.driver.logs(handle, lines).await.map_err(|error| error.to_string())
     }
 
-    /// What the heartbeats of an instance met; `None` before its first, and when it is gone.
+    /// The results of an instance's heartbeats; `None` before the first, and when it is gone.
     pub fn checks(&self, instance: InstanceId) -> Option<CheckView> {
         self.checks.of(instance)
     }
@@ -213,32 +215,32 @@ impl Handle {
     }
 }
 
-/// Events that may wait for the core; results are awaited by their senders beyond that.
+/// Events that may wait for the core; beyond that their senders wait.
 const EVENTS_MAX: usize = 1_024;
-/// Commands that may wait to be read; the core has its own, smaller queue.
+/// Commands that may wait for the core, which has a smaller queue of its own.
 const COMMANDS_MAX: usize = 64;
-/// Times that the core may be told to end before it has heard the first.
-const ENDINGS_MAX: usize = 2;
+/// Shutdown requests that may wait for the core: without, and then with, stopping the replicas.
+const SHUTDOWNS_MAX: usize = 2;
 
-/// Makes the shell. Nothing happens until its future runs, so that all that can fail may come
-/// first; it runs until it is dropped, and the fleet goes on without it.
-pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>) {
+/// Makes the shell. It acts only when its future is polled, so that the caller can do first what may
+/// fail. The future runs until it is dropped, which leaves the fleet as it is.
+pub fn prepare(parts: ControlParts) -> (Handle, impl Future<Output = ()> + Send + use<>) {
     let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
-    let (endings, ending_receiver) = mpsc::channel(ENDINGS_MAX);
+    let (shutdowns, shutdown_receiver) = mpsc::channel(SHUTDOWNS_MAX);
     let view = FleetView::of(parts.supervisor.state());
     let checks = Arc::new(Checks::default());
     checks.follow(&view);
     let view = watch::Sender::new(Arc::new(view));
     let handle = Handle {
         commands,
-        endings,
+        shutdowns,
         view: view.subscribe(),
         record: Arc::clone(&parts.record),
         checks: Arc::clone(&checks),
         clock: parts.clock,
         driver: Arc::clone(&parts.driver),
         own: parts.own.clone(),
-        over: match parts.leash.is_unlimited() {
+        ended: match parts.leash.is_unlimited() {
             true => ScaleError::ShuttingDown,
             false => ScaleError::Unfinished(
                 "this process does not supervise the fleet any more; whether the command was \
@@ -247,13 +249,13 @@ pub fn prepare(parts: Parts) -> (Handle, impl Future<Output = ()> + Send + use<>
             ),
         },
     };
-    (handle, run(parts, checks, command_receiver, ending_receiver, view))
+    (handle, run(parts, checks, command_receiver, shutdown_receiver, view))
 }
 
-/// All that the loop owns.
+/// The state of the event loop.
 struct Shell {
     supervisor: Supervisor,
-    clock: Clock,
+    clock: CoreClock,
     executor: Executor,
     publisher: Arc<dyn Publisher>,
     record: Arc<Record>,
@@ -266,20 +268,22 @@ struct Shell {
 }
 
 async fn run(
-    parts: Parts,
+    parts: ControlParts,
     checks: Arc<Checks>,
-    mut commands: mpsc::Receiver<Command>,
-    mut endings: mpsc::Receiver<Ending>,
+    mut commands: mpsc::Receiver<CommandRequest>,
+    mut shutdowns: mpsc::Receiver<ShutdownRequest>,
     view: watch::Sender<Arc<FleetView>>,
 ) {
     let (event_sender, mut events) = mpsc::channel(EVENTS_MAX);
     let (signal_sender, mut signals) = mpsc::channel(EVENTS_MAX);
-    let Parts { supervisor, clock, driver, store, leash, prober, publisher, record, .. } = parts;
+    let ControlParts { supervisor, clock, driver, store, leash, prober, publisher, record, .. } =
+        parts;
     let (mut failures, own) = (parts.failures, parts.own);
     let table = supervisor.table();
     publisher.publish(table.clone());
     let watched = Arc::clone(&driver);
-    let watcher = tokio::spawn(async move { watched.watch(signal_sender).await });
+    // The watcher ends with this future, also when it is dropped.
+    let _watcher = AbortOnDrop(tokio::spawn(async move { watched.watch(signal_sender).await }));
     let executor = Executor {
         driver,
         store,
@@ -305,27 +309,25 @@ async fn run(
         commands_seen: 0,
         wake_at: None,
     };
-    // The watcher lives as long as the loop, whichever way that ends.
-    let _watcher = AbortOnDrop(watcher);
-    shell.take(Event::Tick);
+    shell.handle(Event::Tick);
     loop {
         let wake_at = shell.wake_at.map(|at| clock.instant(at));
         let event = tokio::select! {
             biased;
-            Some((stop_replicas, taken)) = endings.recv() => {
-                shell.take(Event::ShutDown { stop_replicas });
-                // The one that said it may have stopped waiting.
-                let _ = taken.send(());
+            Some((stop_replicas, begun)) = shutdowns.recv() => {
+                shell.handle(Event::ShutDown { stop_replicas });
+                // The caller may have stopped waiting.
+                let _ = begun.send(());
                 continue;
             }
             Some(signal) = signals.recv() => event_of(signal),
             Some(event) = events.recv() => event,
-            Some((request, sender)) = commands.recv() => shell.number(request, sender),
-            // Last of what is told: there may be thousands in a second.
+            Some((request, sender)) = commands.recv() => shell.accept_command(request, sender),
+            // After all other inputs, because there may be thousands in a second.
             Some((instance, kind)) = failures.recv() => Event::RequestFailed { instance, kind },
             () = sleep_until(wake_at) => Event::Tick,
         };
-        shell.take(event);
+        shell.handle(event);
     }
 }
 
@@ -352,12 +354,12 @@ fn event_of(signal: Signal) -> Event {
 }
 
 impl Shell {
-    fn number(&mut self, request: Request, sender: oneshot::Sender<Answered>) -> Event {
+    fn accept_command(&mut self, request: Request, sender: oneshot::Sender<Answered>) -> Event {
         if let ScaleCommand::Remove { .. } = request.command {
             let targets = self.table.targets.iter().flatten().map(|target| target.instance);
             let load = |id: InstanceId| (id.replica, self.publisher.in_flight(id));
             let loads = targets.map(load).collect();
-            self.take(Event::Loaded(loads));
+            self.handle(Event::Loaded(loads));
         }
         self.commands_seen += 1;
         let id = CommandId(self.commands_seen);
@@ -365,12 +367,12 @@ impl Shell {
         Event::Scale(id, request)
     }
 
-    fn take(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         let turn = self.supervisor.handle(event, self.clock.now());
         let Turn { actions, notes, wake_at, is_quiet } = turn;
         self.wake_at = wake_at;
         if !is_quiet {
-            // First the table, so that a change is in force before it is told.
+            // The table first, so that a change is in force before a view or a response shows it.
             self.publish();
             let view = FleetView::of(self.supervisor.state());
             self.checks.follow(&view);
@@ -397,7 +399,7 @@ impl Shell {
 
     fn answer(&mut self, command: CommandId, answer: Answer) {
         if let Some(waiting) = self.waiting.remove(&command) {
-            // Whoever asked may have gone; the command was carried out nevertheless.
+            // The caller may have stopped waiting; the command was carried out nevertheless.
             drop(waiting.send(Answered { answer, view: Arc::clone(&self.view.borrow()) }));
         }
     }

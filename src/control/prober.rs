@@ -1,5 +1,5 @@
-//! Heartbeats: one request on a fresh connection, so that a pooled one cannot speak for a dead
-//! process; or only the connection.
+//! Heartbeats: a TCP connection, or one HTTP request on a new connection. A pooled connection could
+//! outlive the process that listens.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,30 +13,30 @@ use tokio::net::TcpStream;
 
 use super::statuses::Statuses;
 
-/// The longest of the texts that say what was not well, in characters.
+/// The longest text of a failed heartbeat, in characters.
 const TEXT_MAX: usize = 300;
-/// Bytes of an answer's body that are searched at most.
+/// Most bytes of a response body that are searched.
 const BODY_MAX: usize = 64 << 10;
-/// The longest text that is searched for, in bytes.
+/// The longest expected text in a response body, in bytes.
 pub const EXPECTED_MAX: usize = 1_024;
 
-/// Sends heartbeats.
+/// Sends heartbeats over TCP or HTTP.
 #[derive(Clone, Debug)]
 pub struct Prober {
     /// `None`: a TCP connection is enough.
     request: Option<Arc<HttpCheck>>,
 }
 
-/// A heartbeat over HTTP, and which answers pass.
+/// A heartbeat over HTTP, and the responses that pass.
 #[derive(Clone, Debug)]
 pub struct HttpCheck {
-    /// GET, HEAD, POST or OPTIONS; sent without a body.
+    /// GET, HEAD, POST or OPTIONS; the request has no body.
     pub method: Method,
-    /// Path, with its query where it has one.
+    /// Path and query.
     pub path: Uri,
-    /// With which statuses it passes.
+    /// The statuses that pass.
     pub statuses: Statuses,
-    /// What the answer's body must contain, in its first 64 KiB.
+    /// What the first 64 KiB of the response body must contain.
     pub body: Option<Box<str>>,
 }
 
@@ -44,26 +44,25 @@ impl HttpCheck {
     /// A GET of a path that passes with 2xx and 3xx, whatever the body.
     ///
     /// # Errors
-    /// A path that is not one.
+    /// The path is invalid.
     pub fn get(path: &str) -> Result<Self, String> {
         let uri = path.parse::<Uri>().ok().filter(|_| path.starts_with('/'));
         let path = uri.ok_or_else(|| format!("'{path}' is not a path; it must start with '/'"))?;
         Ok(Self { method: Method::GET, path, statuses: Statuses::default(), body: None })
     }
 
-    /// `GET /heartbeat`.
+    /// Method and path as in a message, like `GET /heartbeat`.
     fn what(&self) -> String {
         let text = format!("{} {}", self.method, self.path.path());
         text.chars().take(TEXT_MAX / 2).collect()
     }
 }
 
-/// Why a heartbeat did not pass, in words for people.
+/// Why a heartbeat failed, as a message for people.
 enum Problem {
-    /// There was an answer.
-    Answered(String),
-    /// There was none.
-    Unanswered(String),
+    /// The response is not one that passes.
+    BadResponse(String),
+    NoResponse(String),
 }
 
 impl Prober {
@@ -77,7 +76,7 @@ impl Prober {
         Self { request: Some(Arc::new(check)) }
     }
 
-    /// Asks once. Never takes longer than `timeout`. What is not well is said in words, for people.
+    /// Sends one heartbeat, which takes no longer than `timeout`. A failure has a message for people.
     pub async fn probe(&self, address: SocketAddr, timeout: Duration) -> ProbeOutcome {
         let deadline = tokio::time::Instant::now() + timeout;
         let stream = match tokio::time::timeout_at(deadline, TcpStream::connect(address)).await {
@@ -95,8 +94,8 @@ impl Prober {
         let Some(check) = &self.request else { return ProbeOutcome::Passed };
         match tokio::time::timeout_at(deadline, ask(check, stream, address)).await {
             Ok(Ok(())) => ProbeOutcome::Passed,
-            Ok(Err(Problem::Answered(why))) => ProbeOutcome::BadAnswer(cut(&why)),
-            Ok(Err(Problem::Unanswered(why))) => ProbeOutcome::NoAnswer(cut(&why)),
+            Ok(Err(Problem::BadResponse(why))) => ProbeOutcome::BadAnswer(cut(&why)),
+            Ok(Err(Problem::NoResponse(why))) => ProbeOutcome::NoAnswer(cut(&why)),
             Err(_) => {
                 let text = format!("no answer to {} at {address} within {timeout:?}", check.what());
                 ProbeOutcome::Silent(cut(&text))
@@ -105,14 +104,14 @@ impl Prober {
     }
 }
 
-/// Sends the request, drives its connection, and judges the answer.
+/// Sends the request, drives its connection, and checks the response.
 async fn ask(check: &HttpCheck, stream: TcpStream, address: SocketAddr) -> Result<(), Problem> {
-    let unanswered = |error: &dyn std::fmt::Display| {
-        Problem::Unanswered(format!("no answer to {} at {address}: {error}", check.what()))
+    let no_response = |error: &dyn std::fmt::Display| {
+        Problem::NoResponse(format!("no answer to {} at {address}: {error}", check.what()))
     };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| unanswered(&error))?;
+        .map_err(|error| no_response(&error))?;
     let request = Request::builder()
         .method(check.method.clone())
         .uri(check.path.clone())
@@ -120,41 +119,45 @@ async fn ask(check: &HttpCheck, stream: TcpStream, address: SocketAddr) -> Resul
         .header(header::USER_AGENT, "ringmaster")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| unanswered(&error))?;
-    let judged = std::pin::pin!(async {
-        let response = sender.send_request(request).await.map_err(|error| unanswered(&error))?;
-        judge(check, response.status(), response.into_body()).await
+        .map_err(|error| no_response(&error))?;
+    let checked = std::pin::pin!(async {
+        let response = sender.send_request(request).await.map_err(|error| no_response(&error))?;
+        check_response(check, response.status(), response.into_body()).await
     });
     let mut connection = std::pin::pin!(connection);
-    match futures_util::future::select(judged, &mut connection).await {
-        Either::Left((judged, _)) => judged,
-        // The connection may end in the same moment as the answer comes.
-        Either::Right((_, judged)) => judged.await,
+    match futures_util::future::select(checked, &mut connection).await {
+        Either::Left((checked, _)) => checked,
+        // The connection may end at the same moment as the response arrives.
+        Either::Right((_, checked)) => checked.await,
     }
 }
 
-async fn judge(check: &HttpCheck, status: StatusCode, body: Incoming) -> Result<(), Problem> {
+async fn check_response(
+    check: &HttpCheck,
+    status: StatusCode,
+    body: Incoming,
+) -> Result<(), Problem> {
     let (what, code) = (check.what(), status.as_u16());
     if !check.statuses.contains(status) {
-        return Err(Problem::Answered(format!("{code} to {what}")));
+        return Err(Problem::BadResponse(format!("{code} to {what}")));
     }
     let Some(expected) = check.body.as_deref() else { return Ok(()) };
     match contains(body, expected.as_bytes()).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Problem::Answered(format!(
+        Ok(false) => Err(Problem::BadResponse(format!(
             "{code} to {what}, without the expected text in its body"
         ))),
         Err(error) => {
-            Err(Problem::Answered(format!("{code} to {what}, whose body broke off: {error}")))
+            Err(Problem::BadResponse(format!("{code} to {what}, whose body broke off: {error}")))
         }
     }
 }
 
-/// Whether the first bytes of a body contain others; it is read no further than that shows.
+/// Whether the first [`BODY_MAX`] bytes of a body contain a text; it is read no further than needed.
 async fn contains(mut body: Incoming, expected: &[u8]) -> Result<bool, hyper::Error> {
     let mut read: Vec<u8> = Vec::new();
     loop {
-        // What stood before has been searched already, but for what the next bytes may complete.
+        // A match may begin in the last bytes that were searched before.
         let searched = read.len().saturating_sub(expected.len().saturating_sub(1));
         let Some(frame) = body.frame().await else { return Ok(false) };
         let Ok(data) = frame?.into_data() else { continue };
@@ -184,9 +187,9 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(300);
 
-    /// Listens once, answers with these pieces, and tells the request's first line. Without a piece
-    /// it never answers.
-    async fn meet(prober: &Prober, answer: &[&[u8]]) -> (ProbeOutcome, String) {
+    /// Probes a server that responds with these pieces, or not at all if there are none. Returns the
+    /// request line as well.
+    async fn probe_server(prober: &Prober, answer: &[&[u8]]) -> (ProbeOutcome, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer: Vec<Vec<u8>> = answer.iter().map(|piece| piece.to_vec()).collect();
@@ -201,7 +204,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             if answer.is_empty() {
-                // Until the prober gives up.
+                // Keeps the connection open until the prober closes it.
                 let _ = stream.read(&mut [0]).await;
             }
             let request = String::from_utf8_lossy(&request[..length]).into_owned();
@@ -213,11 +216,11 @@ mod tests {
 
     async fn outcome(path: &str, answer: &[u8]) -> ProbeOutcome {
         let pieces: &[&[u8]] = if answer.is_empty() { &[] } else { &[answer] };
-        meet(&Prober::http(HttpCheck::get(path).unwrap()), pieces).await.0
+        probe_server(&Prober::http(HttpCheck::get(path).unwrap()), pieces).await.0
     }
 
     #[tokio::test]
-    async fn good_bad_and_no_answers_are_told_apart() {
+    async fn passing_bad_and_missing_responses_are_distinguished() {
         let good = outcome("/heartbeat", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(good, ProbeOutcome::Passed);
         let moved = outcome("/", b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n").await;
@@ -230,11 +233,11 @@ mod tests {
         let nonsense = outcome("/", b"nonsense\r\n\r\n").await;
         let ProbeOutcome::NoAnswer(nonsense) = nonsense else { panic!("{nonsense:?}") };
         assert!(nonsense.starts_with("no answer to GET / at 127.0.0.1:"), "{nonsense}");
-        assert_eq!(meet(&Prober::tcp(), &[]).await.0, ProbeOutcome::Passed);
+        assert_eq!(probe_server(&Prober::tcp(), &[]).await.0, ProbeOutcome::Passed);
     }
 
     #[tokio::test]
-    async fn the_method_and_the_statuses_are_those_asked_for() {
+    async fn the_configured_method_and_statuses_are_used() {
         for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
             let statuses = "204,503".parse().unwrap();
             let path = "/status?full=1".parse().unwrap();
@@ -242,15 +245,15 @@ mod tests {
             let what = format!("200 to {method} /status");
             let prober = Prober::http(HttpCheck { method, path, statuses, body: None });
             let well: &[u8] = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
-            assert_eq!(meet(&prober, &[well]).await, (ProbeOutcome::Passed, line.clone()));
+            assert_eq!(probe_server(&prober, &[well]).await, (ProbeOutcome::Passed, line.clone()));
             let other: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
             let bad = ProbeOutcome::BadAnswer(what.into());
-            assert_eq!(meet(&prober, &[other]).await, (bad, line));
+            assert_eq!(probe_server(&prober, &[other]).await, (bad, line));
         }
     }
 
     #[tokio::test]
-    async fn the_body_must_contain_the_text_where_one_is_asked_for() {
+    async fn the_body_must_contain_the_expected_text() {
         let check = HttpCheck { body: Some("ready".into()), ..HttpCheck::get("/").unwrap() };
         let prober = Prober::http(check);
         let sized = |body: &[u8]| {
@@ -270,21 +273,26 @@ mod tests {
             (full(10 * BODY_MAX), without),
         ] {
             let length = body.len();
-            assert_eq!(meet(&prober, &[&sized(&body)]).await.0, expected, "{length} bytes");
+            assert_eq!(probe_server(&prober, &[&sized(&body)]).await.0, expected, "{length} bytes");
         }
-        // In pieces of its own, and where the answer ends with its connection.
+        // A text in several pieces, and a body that ends with its connection.
         let pieces: [&[u8]; 3] = [b"HTTP/1.1 200 OK\r\n\r\nre", b"ad", b"y!"];
-        assert_eq!(meet(&prober, &pieces).await.0, ProbeOutcome::Passed);
+        assert_eq!(probe_server(&prober, &pieces).await.0, ProbeOutcome::Passed);
         let short: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nrea";
-        let ProbeOutcome::BadAnswer(why) = meet(&prober, &[short]).await.0 else { panic!() };
+        let ProbeOutcome::BadAnswer(why) = probe_server(&prober, &[short]).await.0 else {
+            panic!()
+        };
         assert!(why.starts_with("200 to GET /, whose body broke off: "), "{why}");
-        // The status is judged first.
+        // The status is checked before the body.
         let bad: &[u8] = b"HTTP/1.1 500 Oh\r\ncontent-length: 5\r\n\r\nready";
-        assert_eq!(meet(&prober, &[bad]).await.0, ProbeOutcome::BadAnswer("500 to GET /".into()));
+        assert_eq!(
+            probe_server(&prober, &[bad]).await.0,
+            ProbeOutcome::BadAnswer("500 to GET /".into())
+        );
     }
 
     #[tokio::test]
-    async fn a_body_that_does_not_end_is_given_up_in_time() {
+    async fn a_body_that_does_not_end_meets_the_timeout() {
         let check = HttpCheck { body: Some("ready".into()), ..HttpCheck::get("/").unwrap() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -301,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_connection_is_no_answer() {
+    async fn a_refused_connection_is_no_response() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

@@ -1,5 +1,5 @@
-//! The decision record: each transition as one log line, one count, and one entry with the time of
-//! the wall clock, of which the last ones are kept.
+//! The decision record: each transition as one log line, one count, and one entry with its time. The
+//! last entries are kept.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,22 +21,22 @@ const ENTRIES_MAX: usize = 4_096;
 
 /// One entry of the decision record.
 #[derive(Clone, Debug, Serialize)]
-pub struct Entry {
-    /// Rises by one.
+pub struct RecordEntry {
+    /// One more than that of the entry before.
     pub sequence: u64,
     /// Microseconds since the Unix epoch.
     pub time_us: u64,
-    /// What happened, in one word.
+    /// The kind of the transition.
     pub event: &'static str,
     /// The instance's name, or names separated by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
-    /// The rest, in words.
+    /// A description for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
-/// Counters and last entries. Written by the control task, read by whoever asks.
+/// Counters and last entries. Written by the control task, read by the API.
 #[derive(Debug, Default)]
 pub struct Record {
     inner: Mutex<Inner>,
@@ -44,7 +44,7 @@ pub struct Record {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<RecordEntry>,
     sequence: u64,
     counts: BTreeMap<&'static str, u64>,
     moved_share: BTreeMap<&'static str, f64>,
@@ -57,7 +57,7 @@ enum Level {
 }
 
 impl Record {
-    /// Takes in one transition.
+    /// Records one transition.
     pub fn take(&self, note: &Note) {
         let (level, event, replica, detail) = describe(note);
         match level {
@@ -77,8 +77,13 @@ impl Record {
             *inner.moved_share.entry(cause.name()).or_default() += change.moves.moved_share;
         }
         inner.sequence += 1;
-        let entry =
-            Entry { sequence: inner.sequence, time_us: time_us as u64, event, replica, detail };
+        let entry = RecordEntry {
+            sequence: inner.sequence,
+            time_us: time_us as u64,
+            event,
+            replica,
+            detail,
+        };
         if inner.entries.len() == ENTRIES_MAX {
             inner.entries.pop_front();
         }
@@ -86,7 +91,7 @@ impl Record {
     }
 
     /// The entries after a sequence number, oldest first.
-    pub fn since(&self, sequence: u64) -> Vec<Entry> {
+    pub fn since(&self, sequence: u64) -> Vec<RecordEntry> {
         let inner = self.lock();
         inner.entries.iter().filter(|entry| entry.sequence > sequence).cloned().collect()
     }
@@ -96,7 +101,7 @@ impl Record {
         self.lock().counts.clone()
     }
 
-    /// Sum of the shares of all keys that moved, by cause; each cause is there from the beginning.
+    /// Sum of the shares of all keys that moved, by cause. Contains every cause, also with 0.
     pub fn moved_share(&self) -> BTreeMap<&'static str, f64> {
         let mut moved: BTreeMap<_, _> = Cause::ALL.map(|cause| (cause.name(), 0.0)).into();
         moved.extend(self.lock().moved_share.iter());
@@ -109,7 +114,7 @@ impl Record {
     }
 }
 
-/// Moves that a log line names; the dry run and the API name all.
+/// Moves that a log line lists; the dry run and the API list all.
 const MOVES_SHOWN: usize = 8;
 
 fn describe_change(change: &RingChange) -> String {
@@ -151,7 +156,7 @@ type Described = (Level, &'static str, Option<String>, String);
 fn describe(note: &Note) -> Described {
     let known = describe_fleet(note).or_else(|| describe_roll(note));
     known.or_else(|| describe_instance(note)).unwrap_or_else(|| {
-        // The functions together name every variant; this is for the compiler only.
+        // Not reached: the functions above cover every variant, which the compiler cannot see.
         (Level::Debug, "other", None, format!("{note:?}"))
     })
 }
@@ -254,7 +259,7 @@ fn describe_roll(note: &Note) -> Option<Described> {
     })
 }
 
-/// Lines of a log that an entry shows; the status and `ringmaster logs` show more.
+/// Log lines that an entry shows; the status and `ringmaster logs` show more.
 const LINES_SHOWN: usize = 3;
 
 fn describe_ending(ending: &Ending) -> String {

@@ -1,4 +1,4 @@
-//! Looks up where registered servers are.
+//! Looks up the addresses of registered servers.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -7,21 +7,21 @@ use std::{
 
 use tokio::{sync::Semaphore, time};
 
-/// How long a name is looked up.
+/// Timeout of a lookup.
 const LOOKUP: Duration = Duration::from_secs(2);
-/// Lookups at a time. The system's cannot be called back, and the threads that they hold are those
-/// that write files, too.
+/// Lookups at a time. A lookup of the system cannot be cancelled, and it occupies a thread of the
+/// pool that also writes files.
 static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
-/// The first address of a host in their own order, an IPv4 one if there is one: a resolver that tells
-/// the same addresses in turns means one server, not one that moves.
+/// The lowest address of a host, an IPv4 one if there is one. The order of the resolver does not
+/// matter, because resolvers rotate the addresses and the server would seem to move.
 ///
 /// # Errors
-/// Why there is none, in a sentence.
+/// A sentence on why no address was found.
 pub async fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
     let late = || format!("'{host}' cannot be resolved within {LOOKUP:?}");
     let deadline = time::Instant::now() + LOOKUP;
-    // It is never closed.
+    // The semaphore is never closed.
     let permit = time::timeout_at(deadline, LOOKUPS.acquire()).await.map_err(|_| late())?;
     let name = host.to_owned();
     let lookup = tokio::task::spawn_blocking(move || {
@@ -38,7 +38,7 @@ pub async fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
 }
 
 fn first(all: &[SocketAddr]) -> Option<SocketAddr> {
-    // IPv4 comes before IPv6 in their order.
+    // In the order of `SocketAddr`, IPv4 comes before IPv6.
     all.iter().min().copied()
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn names_have_addresses_or_a_reason() {
+    async fn a_name_gives_an_address_or_a_reason() {
         assert_eq!(resolve("localhost", 80).await, Ok("127.0.0.1:80".parse().unwrap()));
         assert_eq!(resolve("::1", 80).await, Ok("[::1]:80".parse().unwrap()));
         let why = resolve("nowhere.invalid", 80).await.unwrap_err();
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_the_answer_means_nothing() {
+    fn the_order_of_the_addresses_does_not_matter() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let all = [at("[::1]:80"), at("10.0.0.2:80"), at("10.0.0.1:80")];
         let mut turned = all;

@@ -1,4 +1,4 @@
-//! Which statuses a heartbeat may be answered with.
+//! The response statuses that a heartbeat accepts.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
@@ -8,13 +8,13 @@ use http::StatusCode;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statuses(Vec<RangeInclusive<u16>>);
 
-/// Parts of a list at most.
+/// Most parts of a list.
 const PARTS_MAX: usize = 32;
-/// The statuses that HTTP has.
+/// The range of HTTP statuses.
 const ALL: RangeInclusive<u16> = 100..=599;
 
 impl Statuses {
-    /// Whether a status is one of them.
+    /// Whether the list contains a status.
     pub fn contains(&self, status: StatusCode) -> bool {
         self.0.iter().any(|range| range.contains(&status.as_u16()))
     }
@@ -27,7 +27,7 @@ impl Default for Statuses {
     }
 }
 
-/// Why a text names no statuses.
+/// Why a text is not a list of statuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{part}' is not a status like 200, a range like 200-399, or 2xx; several are separated by commas"
@@ -51,7 +51,7 @@ impl FromStr for Statuses {
 }
 
 fn range_of(part: &str) -> Option<RangeInclusive<u16>> {
-    // No sign, and no other spelling of a number.
+    // Exactly three digits: `parse` would also accept a sign and leading zeros.
     let status = |text: &str| {
         let is_plain = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse::<u16>().ok().filter(|status| is_plain && ALL.contains(status))
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_status_is_named() {
+    fn an_error_names_the_invalid_part() {
         for (text, part) in [
             ("", ""),
             ("20", "20"),
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_the_same(parts in prop::collection::vec((100u16..600, 0u16..500), 1..9)) {
+        fn displayed_statuses_are_read_back(parts in prop::collection::vec((100u16..600, 0u16..500), 1..9)) {
             let ranges = parts.iter().map(|(first, more)| *first..=(first + more).min(599));
             let statuses = Statuses(ranges.collect());
             prop_assert_eq!(statuses.to_string().parse(), Ok(statuses));

@@ -1,5 +1,5 @@
-//! Effects on instances, behind one small trait. A driver decides nothing: it is told what to
-//! start and stop by the core's actions, and reports what it finds.
+//! Effects on instances, behind one small trait. A driver decides nothing: it carries out the core's
+//! actions to start and stop, and reports what it finds.
 
 pub mod docker;
 pub mod none;
@@ -16,14 +16,13 @@ use ringmaster_core::fleet::{
 };
 use tokio::sync::mpsc;
 
-/// What an engine reports by itself.
+/// What an engine reports without a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Something happened to an instance of this fleet: to the container or process that the handle
-    /// names, for several can bear the same labels.
+    /// Something happened to an instance of this fleet. The handle names the container or process,
+    /// because several can have the same labels.
     Saw(InstanceId, Handle, Sighting),
-    /// The event stream was lost, or found (also for the first time); what happened meanwhile is
-    /// unknown.
+    /// The event stream was lost or opened (also for the first time); events in between are missing.
     StreamChanged,
 }
 
@@ -32,15 +31,15 @@ pub enum Signal {
 /// Each call has a deadline of its own inside the driver, and may be dropped at any time by the
 /// caller. Calls run concurrently.
 pub trait Driver: Send + Sync + 'static {
-    /// Starts an instance and says where it will listen. A container of ours that bears the name
-    /// is removed first, unless it runs and is no earlier run of the same replica: then it is another
-    /// supervisor's.
+    /// Starts an instance and returns the address where it will listen. A container of the fleet that
+    /// already has the name is removed first, unless it runs and is no earlier run of the same
+    /// replica: then another supervisor has started it.
     fn start(&self, request: StartRequest) -> BoxFuture<'_, Result<Started, StartError>>;
 
     /// Stops an instance and removes what is left of it; `Ok` also when there is nothing.
     fn stop(&self, handle: Handle, manner: StopManner) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// How an instance ended and the last that it wrote, before [`Driver::stop`] removes it. `None`:
+    /// How an instance ended and its last lines, before [`Driver::stop`] removes it; `None` if
     /// nothing is known of it. Takes a few seconds at most.
     fn last_words(&self, handle: Handle) -> BoxFuture<'_, Option<LastWords>>;
 
@@ -48,21 +47,21 @@ pub trait Driver: Send + Sync + 'static {
     fn logs(&self, handle: Handle, lines: usize)
     -> BoxFuture<'_, Result<Vec<String>, EngineError>>;
 
-    /// Everything of this fleet.
+    /// All instances of the fleet.
     fn list(&self) -> BoxFuture<'_, Result<Listing, EngineError>>;
 
-    /// Removes what the driver made for the fleet beside its instances and that has no use now
-    /// that none is left.
+    /// Removes what the driver made for the fleet beside its instances, once none of them is left.
     fn tidy_up(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async { Ok(()) })
     }
 
-    /// Sends what the engine reports until the receiver is gone. Subscribes again by itself.
+    /// Sends what the engine reports until the receiver is gone. Subscribes again after an error.
     fn watch(&self, signals: mpsc::Sender<Signal>) -> BoxFuture<'_, ()>;
 }
 
 /// Digest of what a driver starts instances from. Each part is written with its length, so that
-/// no two lists of parts give the same text; the environment is sorted, for its order means nothing.
+/// different lists of parts give different texts; the environment is sorted, because its order has
+/// no meaning.
 fn spec_digest(parts: &[&str], env: &[(String, String)]) -> SpecDigest {
     let mut env: Vec<&(String, String)> = env.iter().collect();
     env.sort();
@@ -75,7 +74,7 @@ fn spec_digest(parts: &[&str], env: &[(String, String)]) -> SpecDigest {
     SpecDigest(format!("{hash:016x}").into())
 }
 
-/// The environment that every instance gets, whatever runs it.
+/// The environment variables that the contract gives to every instance, with any driver.
 fn contract_env(request: &StartRequest, port: u16) -> [(&'static str, String); 4] {
     let InstanceId { replica, incarnation } = request.instance;
     [
@@ -86,12 +85,12 @@ fn contract_env(request: &StartRequest, port: u16) -> [(&'static str, String); 4
     ]
 }
 
-/// Lines of a log that a sentence shows.
+/// Log lines that a sentence on an end quotes.
 const LINES_SHOWN: usize = 3;
-/// The longest of such sentences, in characters.
+/// The longest sentence on an end, in characters.
 const SENTENCE_MAX: usize = 800;
 
-/// A sentence on an end right after the start. `error`: the engine's own words, or nothing.
+/// A sentence on an end right after the start. `error`: the engine's message, may be empty.
 fn describe_end(error: &str, last_words: &LastWords) -> String {
     let mut text = match last_words.exit_code {
         Some(code) => format!("it exited at once with status {code}"),
@@ -115,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_told_in_full_and_within_bounds() {
+    fn the_sentence_on_an_end_is_complete_and_bounded() {
         let lines = ["one", "two", "three", "bye"].map(str::to_owned).to_vec();
         let words = LastWords { lines, ..LastWords::of_exit(Some(3)) };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! No engine: there is nothing to find and nothing can be started. The driver `static`, for fleets of
+//! No engine: nothing is found and nothing can be started. The driver `static`, for fleets of
 //! registered servers.
 
 use futures_util::future::BoxFuture;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn there_is_nothing_and_watching_ends_with_its_listener() {
+    async fn the_list_is_empty_and_watching_ends_with_its_receiver() {
         assert_eq!(NoDriver.list().await.unwrap().found, []);
         let stopped = NoDriver.stop(Handle("one".into()), StopManner::Kill).await;
         assert!(stopped.unwrap_err().to_string().starts_with("'one' cannot be stopped"));

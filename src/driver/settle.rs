@@ -1,18 +1,18 @@
-//! The first moments of an instance: it listens, it ends, or neither of them yet.
+//! Waits after a start until an instance listens or has ended.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpStream, time};
 
-/// Time between two looks at the port.
+/// Time between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(3);
-/// A connect that takes longer than this has not met a listener on the same machine.
+/// A listener on the same machine accepts within this time.
 const CONNECT: Duration = Duration::from_millis(30);
 
 /// Waits until something listens at `address` or `limit` has passed (`None`), or `ended` is ready.
 ///
-/// A program that ends right after its start (a bad argument, a taken port) is reported with its
-/// reason this way, and one that listens at once costs no waiting.
+/// So a program that ends right after its start (a bad argument, a port in use) is reported with
+/// the reason, and a program that listens at once causes no delay.
 pub(crate) async fn settle<T>(
     address: SocketAddr,
     ended: impl Future<Output = T>,

@@ -1,28 +1,27 @@
-//! The end of what an instance wrote: a bounded number of lines, safe to show on a terminal.
+//! The last lines that an instance wrote: bounded in number, and safe to show on a terminal.
 
 use std::collections::VecDeque;
 
 /// Longer lines are cut to this many bytes.
 const LINE_MAX: usize = 1_024;
 
-/// Takes in a log from its beginning, or from anywhere, and keeps its last lines.
+/// Reads a log in chunks and keeps its last lines.
 #[derive(Debug)]
 pub(super) struct Tail {
     lines: VecDeque<String>,
     bytes: usize,
     lines_max: usize,
     bytes_max: usize,
-    /// The beginning of a line that has not ended yet, at most [`LINE_MAX`] bytes of it.
+    /// The line that has not ended yet, at most [`LINE_MAX`] bytes of it.
     open: Vec<u8>,
 }
 
 impl Tail {
-    /// Keeps at most so many lines, and so many bytes.
+    /// Keeps at most this many lines and bytes.
     pub(super) fn new(lines_max: usize, bytes_max: usize) -> Self {
         Self { lines: VecDeque::new(), bytes: 0, lines_max, bytes_max, open: Vec::new() }
     }
 
-    /// Takes in what comes next.
     pub(super) fn push(&mut self, chunk: &[u8]) {
         for part in chunk.split_inclusive(|byte| *byte == b'\n') {
             let ends = part.ends_with(b"\n");
@@ -35,13 +34,12 @@ impl Tail {
         }
     }
 
-    /// Takes in a whole line.
     pub(super) fn push_line(&mut self, line: &str) {
         self.push(line.as_bytes());
         self.end_line();
     }
 
-    /// The last lines, oldest first; one that has not ended counts too.
+    /// The last lines, oldest first, with one that has not ended.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.lines.iter().cloned().collect();
         lines.extend(clean(&self.open));
@@ -63,8 +61,8 @@ impl Tail {
     }
 }
 
-/// A line without what a terminal would obey: escape sequences, other control characters, and marks
-/// that turn the direction of writing. `None`: nothing is left.
+/// A line without the characters that control a terminal: escape sequences, other control
+/// characters, and marks that change the direction of writing. `None` if nothing is left.
 pub(super) fn clean(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line);
     let mut cleaned = String::with_capacity(text.len());
@@ -73,7 +71,7 @@ pub(super) fn clean(line: &[u8]) -> Option<String> {
         match c {
             '\u{1b}' => {
                 if rest.next_if_eq(&'[').is_some() {
-                    // Parameters and intermediates, then one final character.
+                    // Parameter and intermediate bytes, then one final byte.
                     while rest.next_if(|c| ('\u{20}'..='\u{3f}').contains(c)).is_some() {}
                     rest.next_if(|c| ('\u{40}'..='\u{7e}').contains(c));
                 }
@@ -101,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_stay_whatever_they_come_in() {
+    fn the_last_lines_are_kept_however_they_are_chunked() {
         let text: &[u8] = b"one\r\n\ntwo\n  three\nfour";
         assert_eq!(tail(3, 1_000, &[text]), ["two", "  three", "four"]);
         let bytes: Vec<&[u8]> = text.chunks(1).collect();
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_told_nothing() {
+    fn terminal_control_characters_are_removed() {
         let table: [(&[u8], &str); 7] = [
             (b"\x1b[1;31mred\x1b[0m alert", "red alert"),
             (b"\x1b]0;title\x07text", "]0;title text"),

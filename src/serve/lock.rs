@@ -1,4 +1,4 @@
-//! One supervisor of a fleet, where no store says who that is.
+//! Keeps a fleet from having two supervisors, where no shared store has a lease for that.
 
 use std::{io, path::Path};
 
@@ -7,8 +7,8 @@ use ringmaster_core::ring::hash;
 
 use crate::{config::Config, driver::docker::DockerDriver};
 
-/// Refuses a second supervisor of the same fleet, as far as one can be seen from here: by state
-/// directory (already locked), by an abstract socket of this network namespace, and by labels of
+/// Refuses a second supervisor of the same fleet, as far as this process can find one: by the state
+/// directory (locked before), by an abstract socket of this network namespace, and by the labels of
 /// balancers in containers. The kernel releases the socket when the process ends.
 pub(super) async fn lock_fleet(
     config: &Config,
@@ -16,7 +16,7 @@ pub(super) async fn lock_fleet(
 ) -> anyhow::Result<Option<std::os::unix::net::UnixListener>> {
     use std::os::{linux::net::SocketAddrExt, unix::net};
     let Some(docker) = docker else { return Ok(None) };
-    // The hash, because the system limits such a name to 107 bytes.
+    // Hashed, because the system limits such a name to 107 bytes.
     let engine = hash::xxh3(engine_name(&crate::driver::docker::default_host()).as_bytes());
     let name = format!("ringmaster/{engine:016x}/{}", config.fleet);
     let address = net::SocketAddr::from_abstract_name(name)?;
@@ -39,8 +39,8 @@ pub(super) async fn lock_fleet(
     Ok(Some(lock))
 }
 
-/// One name for one engine, by whichever path its socket is reached. The socket itself may be
-/// missing while the engine is away, its directory hardly.
+/// The same name for every path to the engine's socket. Only the directory is resolved, because the
+/// socket may be missing while the engine is away.
 fn engine_name(host: &str) -> String {
     let path = host.strip_prefix("unix://").map(Path::new);
     let real = path.and_then(|path| {

@@ -1,4 +1,4 @@
-//! `ringmaster serve`: wires the parts, waits for the end, and takes them down in order. No logic.
+//! `ringmaster serve`: wires the parts, waits for a signal, and ends them in order. No logic.
 
 mod lock;
 mod shared;
@@ -31,7 +31,10 @@ use crate::{
         traffic::{KeyedGet, TotalsSource, Traffic},
     },
     config::{self, Config, DriverKind, MountGroup, Secret, StoreKind},
-    control::{self, Clock, Handle, Parts, Publisher, leash::Leash, own::OwnPorts, record::Record},
+    control::{
+        self, ControlParts, CoreClock, Handle, Publisher, leash::Leash, own::OwnPorts,
+        record::Record,
+    },
     driver::{
         Driver,
         docker::{DockerConfig, DockerDriver},
@@ -44,7 +47,7 @@ use crate::{
 use lock::lock_fleet;
 use signals::Signals;
 
-/// Failure reports of the data plane that may wait; more are dropped and counted.
+/// Reports of failed requests that may wait for the core; more are dropped and counted.
 const FAILURES_MAX: usize = 1_024;
 
 impl Publisher for Routes {
@@ -78,14 +81,14 @@ pub async fn serve(config: Config, log: &Log) -> anyhow::Result<()> {
 
 /// A process that is supervisor and balancer of a fleet of its own.
 async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
-    let (mut signals, clock) = (Signals::listen()?, Clock::start());
+    let (mut signals, clock) = (Signals::listen()?, CoreClock::start());
     let warnings = config::resolve(&config).await?;
     let (driver, docker) = driver_of(&config)?;
     let (store, stored) = open_store(&config)?;
     let _lock = lock_fleet(&config, docker.as_deref()).await?;
     let (admin, admin_address) = bind_admin(&config).await?;
     Workers::check_address(&config.proxy)?;
-    // What is refused is said in one line, and nothing before it.
+    // After all checks, so that a refused start logs its error and nothing else.
     announce(&config, &warnings);
 
     let seed = rand::rngs::SysRng.try_next_u64().context("the system gives no random numbers")?;
@@ -93,7 +96,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
         .context("the replicas of the stored state do not fit the configured ring")?;
     let routes = Routes::new(supervisor.table());
     let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
-    let (handle, control) = control::prepare(Parts {
+    let (handle, control) = control::prepare(ControlParts {
         supervisor,
         clock,
         driver: Arc::clone(&driver),
@@ -105,11 +108,11 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
         failures: failure_receiver,
         own: OwnPorts::new(Some(config.proxy.listen), admin_address),
     });
-    // Both ports can be ours: only now may anything be started.
+    // Both ports are free: only now may instances be started.
     let control = tokio::spawn(control);
     let listens_by = tokio::time::Instant::now() + ADOPTION_DEADLINE;
-    let counting = Arc::<OnceLock<Counting>>::default();
-    let traffic = later(&counting);
+    let access = Arc::<OnceLock<WorkerAccess>>::default();
+    let traffic = traffic_of(&access);
     let mounted = traffic_router(&handle, &traffic, &config);
     let router = api::admin::router(handle.clone(), traffic, admin_guard(&config, docker, None));
     let admin_server = tokio::spawn(api::listener::serve(admin, router));
@@ -117,15 +120,15 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     let may_listen = tokio::time::timeout_at(listens_by, handle.until(|view| view.may_listen));
     let mut workers = None;
     let started = tokio::select! {
-        // Past the deadline it listens all the same.
+        // After the deadline the port is opened in any case.
         _ = may_listen => Some(Workers::start(config.proxy.clone(), routes, failures, mounted)),
         () = signals.stopped(|| log.reopen()) => None,
     };
     let result = match started.transpose() {
         Ok(None) => Ok(()),
         Ok(Some(running)) => {
-            // It is set here only.
-            let _ = counting.set(Counting::of(&running));
+            // Never fails: it is set only here.
+            let _ = access.set(WorkerAccess::of(&running));
             let traffic = running.local_addr();
             tracing::info!(%traffic, admin = %admin_address, "listening");
             let reopen = || {
@@ -140,7 +143,7 @@ async fn alone(config: Config, log: &Log) -> anyhow::Result<()> {
     };
     let is_empty = end(&config, &handle, workers, &mut signals).await;
     admin_server.abort();
-    // Its lists would make again what is tidied up.
+    // A list of the control task would make the network again that is removed next.
     control.abort();
     if is_empty {
         tidy_up(driver.as_ref()).await;
@@ -154,7 +157,7 @@ async fn bind_admin(config: &Config) -> anyhow::Result<(TcpListener, SocketAddr)
     bound.with_context(|| format!("cannot listen on {} (`admin`)", config.admin))
 }
 
-/// Says what may surprise, and what of the configuration does not work now.
+/// Logs what may surprise, and what of the configuration does not work at the moment.
 fn announce(config: &Config, warnings: &[String]) {
     for notice in &config.notices {
         tracing::info!("{notice}");
@@ -164,24 +167,25 @@ fn announce(config: &Config, warnings: &[String]) {
     }
 }
 
-/// What the APIs have of workers that run.
-struct Counting {
+/// What the APIs need of the running workers.
+struct WorkerAccess {
     totals: TotalsSource,
     own: OwnRequests,
 }
 
-impl Counting {
+impl WorkerAccess {
     fn of(workers: &Workers) -> Self {
         Self { totals: Arc::new(workers.totals_source()), own: workers.own_requests() }
     }
 }
 
-/// The same from now on, for the time when they run.
-fn later(running: &Arc<OnceLock<Counting>>) -> Traffic {
-    let (counted, way) = (Arc::clone(running), Arc::clone(running));
-    let totals = move || counted.get().map_or_else(Totals::default, |running| (running.totals)());
+/// Access to the workers that can be passed on before they run.
+fn traffic_of(running: &Arc<OnceLock<WorkerAccess>>) -> Traffic {
+    let (for_totals, for_requests) = (Arc::clone(running), Arc::clone(running));
+    let totals =
+        move || for_totals.get().map_or_else(Totals::default, |running| (running.totals)());
     let route = move |get: KeyedGet| -> BoxFuture<'static, _> {
-        let own = way.get().map(|running| running.own.clone());
+        let own = for_requests.get().map(|running| running.own.clone());
         Box::pin(async move {
             let own = own.ok_or(OwnError::Stopped)?;
             own.get(&get.key, &get.target, get.headers, get.peer).await
@@ -190,14 +194,14 @@ fn later(running: &Arc<OnceLock<Counting>>) -> Traffic {
     Traffic::new(Arc::new(totals), Arc::new(route))
 }
 
-/// How long the core may take to end what it has begun, without and with replicas to stop.
+/// How long the core may take to finish its operations, without and with replicas to stop.
 const END_DEADLINE: Duration = Duration::from_secs(5);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
-/// How long tidying up may take.
+/// How long the removal of the fleet's network may take.
 const TIDY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// First no command begins any more, then traffic ends, then the replicas, where they are to.
-/// Returns whether nothing of the fleet is left that we keep.
+/// Ends the commands first, then traffic, then the replicas if they are to be stopped. Returns whether
+/// all replicas have been stopped.
 async fn end(
     config: &Config,
     handle: &Handle,
@@ -277,7 +281,7 @@ fn driver_of(config: &Config) -> anyhow::Result<Drivers> {
     })
 }
 
-/// The environment of the replicas, with its values.
+/// The environment of the replicas, with the values of secrets.
 fn env_of(config: &Config) -> Vec<(String, String)> {
     config.env.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
@@ -356,9 +360,9 @@ fn traffic_guard(config: &Config) -> TrafficGuard {
     }
 }
 
-/// What of the APIs is served on the traffic port.
+/// The APIs that are also served on the traffic port.
 fn mounted(handle: &Handle, traffic: &Traffic, groups: &BTreeSet<MountGroup>) -> axum::Router {
-    // A path that no router of these has is not found; the others never come here.
+    // A path of a mounted API that it does not know is 404; other paths are never routed here.
     groups.iter().fold(axum::Router::new(), |router, group| match group {
         MountGroup::Scaling => router.merge(api::scaling::router(handle.clone())),
         MountGroup::Servers => router.merge(api::servers::router(handle.clone(), traffic.clone())),

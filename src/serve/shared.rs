@@ -1,4 +1,4 @@
-//! A process that shares its fleet with others by a store: supervisor, balancer, or both.
+//! A process that shares its fleet with others through a store: supervisor, balancer, or both.
 
 use std::{
     collections::BTreeMap,
@@ -20,14 +20,14 @@ use ringmaster_proxy::{Routes, Workers};
 use tokio::sync::mpsc;
 
 use super::{
-    Counting, END_DEADLINE, FAILURES_MAX, Signals, admin_guard, announce, bind_admin, driver_of,
-    later, mounted, settings_of, text_of, traffic_guard,
+    END_DEADLINE, FAILURES_MAX, Signals, WorkerAccess, admin_guard, announce, bind_admin,
+    driver_of, mounted, settings_of, text_of, traffic_guard, traffic_of,
 };
 use crate::{
     api::{follow, others::Others, peers::Peers, relay::Relay, shared::Shared, traffic},
     config::{self, Config},
     control::{
-        Clock, Handle,
+        CoreClock, Handle,
         own::OwnPorts,
         record::Record,
         roles::{Mode, Roles, Supervision, Traffic, Wiring},
@@ -41,9 +41,9 @@ use crate::{
     },
 };
 
-/// How long a routing table is waited for before that is said.
+/// How long a balancer waits for its first routing table before it logs that.
 const TABLE_SOON: Duration = Duration::from_secs(3);
-/// How long saying goodbye to the others may take.
+/// How long releasing the lease, and leaving the list of processes, may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Traffic for Routes {
@@ -63,13 +63,13 @@ impl Traffic for Routes {
 /// Runs the process until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let clock = Clock::start();
+    let clock = CoreClock::start();
     let (role, timing) = (config.role, Timing::default());
     let warnings = match role.supervises() {
         true => config::resolve(&config).await?,
         false => Vec::new(),
     };
-    // A balancer has no driver: what strangers reach holds no power over the machine.
+    // A balancer has no driver: a process that clients reach must have no power over the machine.
     let store = open_store(&config, Arc::clone(&address), timing)?;
     let (admin, admin_address) = bind_admin(&config).await?;
     let (supervision, docker) = supervision_of(&config, &store)?;
@@ -92,8 +92,8 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
     let own = OwnPorts::new(role.carries_traffic().then_some(config.proxy.listen), admin_address);
     let wiring = Wiring { me, store, clock, timing, traffic, supervision, own };
     let roles = Arc::new(Roles::start(wiring));
-    let counting = Arc::default();
-    let shared = shared_of(&roles, later(&counting), peers);
+    let access = Arc::default();
+    let shared = shared_of(&roles, traffic_of(&access), peers);
     let admin_router = follow::admin_router(&shared, guard);
     let admin_server = tokio::spawn(crate::api::listener::serve(admin, admin_router));
 
@@ -109,8 +109,8 @@ pub(super) async fn serve(config: Config, address: Arc<Address>, log: &Log) -> a
             let leading = move |handle: &Handle| mounted(handle, &counted, &groups);
             let control = follow::traffic_router(&shared, leading, traffic_guard(&config));
             let running = Workers::start(config.proxy.clone(), routes, failures, control)?;
-            // It is set here only.
-            let _ = OnceLock::set(&counting, Counting::of(&running));
+            // Never fails: it is set only here.
+            let _ = OnceLock::set(&access, WorkerAccess::of(&running));
             tracing::info!(traffic = %running.local_addr(), admin = %admin_address, "listening");
             workers = Some(running);
         }
@@ -138,7 +138,7 @@ fn shared_of(roles: &Arc<Roles>, traffic: traffic::Traffic, peers: Peers) -> Sha
 
 /// Who a process is for the others. Where a token is set, it is proven.
 fn holder_of(config: &Config, admin: SocketAddr, token: Option<&str>) -> Holder {
-    let advertised = config.advertise.clone().unwrap_or_else(|| called(admin));
+    let advertised = config.advertise.clone().unwrap_or_else(|| default_advertised(admin));
     let me = Holder {
         id: ProcessId(format!("{advertised}/{:016x}", rand::rng().random::<u64>()).into()),
         admin: advertised.into(),
@@ -148,8 +148,9 @@ fn holder_of(config: &Config, admin: SocketAddr, token: Option<&str>) -> Holder 
     Holder { authenticator: proof, ..me }
 }
 
-/// What others know a process by. Only a balancer may listen on all addresses without a name.
-fn called(admin: SocketAddr) -> String {
+/// The address under which others reach this process. For one that listens on all addresses it is the
+/// host name; the configuration allows that without `advertise` only for a balancer.
+fn default_advertised(admin: SocketAddr) -> String {
     if !admin.ip().is_unspecified() {
         return admin.to_string();
     }
@@ -160,15 +161,15 @@ fn called(admin: SocketAddr) -> String {
     }
 }
 
-type Power = (Option<Supervision>, Option<Arc<DockerDriver>>);
+type SupervisionParts = (Option<Supervision>, Option<Arc<DockerDriver>>);
 
-fn supervision_of(config: &Config, store: &RedisStore) -> anyhow::Result<Power> {
+fn supervision_of(config: &Config, store: &RedisStore) -> anyhow::Result<SupervisionParts> {
     if !config.role.supervises() {
         return Ok((None, None));
     }
     let (driver, docker) = driver_of(config)?;
     let supervision = Supervision {
-        // Each term draws a seed of its own.
+        // Replaced: each term draws a seed of its own.
         settings: settings_of(config, 0),
         driver,
         prober: config.prober.clone(),
@@ -193,7 +194,8 @@ fn open_store(
     Ok(RedisStore::new(address, times, &config.fleet, copy, kept))
 }
 
-/// A client is refused until there is something to route by: it tries again, while a 503 is an answer.
+/// The traffic port is closed until there is a table: a client retries a refused connection, but would
+/// take a 503 as the response.
 async fn first_table(roles: &Roles) {
     let mut in_force = roles.local().subscribe();
     let come = in_force.wait_for(|in_force| in_force.publication.is_some());
@@ -202,12 +204,13 @@ async fn first_table(roles: &Roles) {
         let trouble = roles.store().trouble();
         let because = trouble.map(|why| format!(": the store does not answer: {why}"));
         tracing::warn!("no routing table has come yet{}; waiting", because.unwrap_or_default());
-        // It fails only when the roles have ended.
+        // An error means that the roles have ended.
         let _ = come.await;
     }
 }
 
-/// First another process may supervise, then traffic ends. The replicas stay.
+/// Releases the lease first, so that another process can supervise, then ends traffic. The replicas
+/// keep running.
 async fn end(config: &Config, roles: &Roles, workers: Option<Workers>, signals: &mut Signals) {
     let drain = config.limits.drain;
     tracing::info!("stopping: open requests may end within {drain:?}");
@@ -230,7 +233,7 @@ async fn end(config: &Config, roles: &Roles, workers: Option<Workers>, signals: 
         if let Some(mut workers) = workers {
             workers.shutdown(drain).await;
         }
-        // If it is not heard, the silence is.
+        // If this fails, the others notice when the entry expires.
         drop(tokio::time::timeout(LEAVE_DEADLINE, roles.leave()).await);
     };
     tokio::select! {

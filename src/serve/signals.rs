@@ -1,10 +1,10 @@
-//! The signals that mean something.
+//! The signals of the process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that mean something, listened to from the beginning.
+/// The handled signals, registered at the start so that none is lost.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -22,7 +22,7 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT, and obeys the others meanwhile.
+    /// Waits for SIGTERM or SIGINT, and handles the others meanwhile.
     pub(super) async fn stopped(&mut self, reopen_logs: impl Fn()) {
         let [first, second] = &mut self.user;
         loop {

@@ -1,4 +1,4 @@
-//! Bounded load with a fixed number of requests in flight: what goes past its owner.
+//! Bounded load with a fixed number of requests in flight: the share that spills past the owner.
 
 use rand::{RngExt, rngs::StdRng};
 use ringmaster_core::{
@@ -11,33 +11,28 @@ use super::keys::Keys;
 /// How bounded load is simulated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounded {
-    /// Nobody has more in flight than this times the average.
+    /// The bound on a replica's requests in flight, as a multiple of the average.
     pub factor: f64,
     /// Requests in flight per replica, at all times.
     pub in_flight: u32,
 }
 
-/// What bounded load did.
+/// The effect of bounded load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spilled {
     /// The part of all requests that did not go to the owner of their key, 0 to 1.
     pub spill_share: f64,
-    /// The most in flight that anybody ever had, over the average.
+    /// The most requests in flight of any replica at any time, over the average.
     pub peak_to_average: f64,
     /// The same as a number of requests.
     pub peak: u64,
 }
 
-/// Fills the ring with requests, then lets one end and another come, as often as there are keys.
-/// Which one ends is chance. `None` on an empty ring.
+/// Fills the ring with requests, then replaces one request by the next, as often as there are keys.
+/// The request that ends is drawn at random. `None` on an empty ring.
 ///
-/// A request goes to the first of its key's preference list whose bound has room.
-pub(super) fn play(
-    ring: &Ring,
-    keys: &Keys,
-    bounded: Bounded,
-    rng: &mut StdRng,
-) -> Option<Spilled> {
+/// A request goes to the first replica of its key's preference list that is below its bound.
+pub(super) fn run(ring: &Ring, keys: &Keys, bounded: Bounded, rng: &mut StdRng) -> Option<Spilled> {
     let weights: Vec<u32> = ring.members().iter().map(|member| member.weight).collect();
     let all_weights: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
     if all_weights == 0 {
@@ -61,16 +56,16 @@ pub(super) fn play(
         };
         let slot = keys.request(rng);
         let owner = ring.owner(slot)?;
-        // The bounds together always have room for one more.
-        let taker = ring.preference(slot).find(has_room).unwrap_or(owner);
-        loads[taker.0 as usize] += 1;
-        in_flight.push(taker);
+        // A replica is always found: the sum of the bounds is larger than the number in flight.
+        let chosen = ring.preference(slot).find(has_room).unwrap_or(owner);
+        loads[chosen.0 as usize] += 1;
+        in_flight.push(chosen);
         if is_full {
             requests += 1;
-            spilled += u64::from(taker != owner);
-            let load = loads[taker.0 as usize];
+            spilled += u64::from(chosen != owner);
+            let load = loads[chosen.0 as usize];
             peak = peak.max(load);
-            let weight = f64::from(weights[taker.0 as usize]);
+            let weight = f64::from(weights[chosen.0 as usize]);
             let average = population as f64 * weight / all_weights as f64;
             most_relative = most_relative.max(load as f64 / average);
         }
@@ -99,11 +94,11 @@ mod tests {
         let ring = Ring::new(settings.clone(), members).unwrap();
         let keys = Keys::draw(&settings, 20_000, Distribution::Zipf { exponent }, 1);
         let bounded = Bounded { factor, in_flight: 100 };
-        play(&ring, &keys, bounded, &mut StdRng::seed_from_u64(1)).unwrap()
+        run(&ring, &keys, bounded, &mut StdRng::seed_from_u64(1)).unwrap()
     }
 
     #[test]
-    fn nobody_has_more_than_the_bound_and_hot_keys_spill() {
+    fn the_bound_is_kept_and_hot_keys_spill() {
         let hot = spilled(1.25, 1.1);
         assert!(hot.peak_to_average <= 1.25 && hot.peak <= 125, "{hot:?}");
         assert!(hot.spill_share > 0.05, "{hot:?}");
@@ -113,11 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_played_on_an_empty_ring() {
+    fn an_empty_ring_gives_no_result() {
         let settings = RingSettings::default();
         let keys = Keys::draw(&settings, 10, Distribution::Uniform, 1);
         let ring = Ring::new(settings, Vec::new()).unwrap();
         let bounded = Bounded { factor: 1.25, in_flight: 10 };
-        assert_eq!(play(&ring, &keys, bounded, &mut StdRng::seed_from_u64(1)), None);
+        assert_eq!(run(&ring, &keys, bounded, &mut StdRng::seed_from_u64(1)), None);
     }
 }

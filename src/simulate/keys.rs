@@ -1,12 +1,12 @@
-//! Which keys are asked for, and how often.
+//! The keys of the simulated requests, and their frequencies.
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution as _, Zipf};
 use ringmaster_core::ring::{Ring, RingSettings, Slot};
 
-/// The first six-digit number: requests without a key get one of those.
+/// The smallest six-digit number: requests without a key get a random six-digit number.
 const FIRST: u32 = 100_000;
-/// How many six-digit numbers there are.
+/// The number of six-digit numbers.
 pub const KEYS_MAX: u32 = 900_000;
 
 /// How requests spread over the keys.
@@ -16,7 +16,7 @@ pub enum Distribution {
     Uniform,
     /// The k-th key with a frequency of 1/k^exponent.
     Zipf {
-        /// How strongly the first keys are preferred; 0 is uniform.
+        /// The larger, the more requests are for the first keys; 0 is uniform.
         exponent: f64,
     },
 }
@@ -50,7 +50,7 @@ impl Keys {
         Self {
             slots: drawn.iter().map(slot).collect(),
             frequencies: (1..=count).map(|rank| (rank as f64).powf(-exponent)).collect(),
-            // Of valid parameters; without it each key is as likely.
+            // Fails only for invalid parameters, which are checked before.
             zipf: (exponent > 0.0).then(|| Zipf::new(count as f64, exponent).ok()).flatten(),
         }
     }
@@ -59,7 +59,7 @@ impl Keys {
         self.slots.len()
     }
 
-    /// The sum of frequencies by member index, if everybody gets their own keys.
+    /// The sum of frequencies by member index, if each request goes to the owner of its key.
     pub(super) fn loads(&self, ring: &Ring) -> Vec<f64> {
         let mut loads = vec![0.0; ring.members().len()];
         for (&slot, frequency) in self.slots.iter().zip(&self.frequencies) {

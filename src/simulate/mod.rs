@@ -1,8 +1,8 @@
 //! A ring through a sequence of changes, without a fleet: how even it is at each step, what moves,
-//! what bounded load would spill. Pure: the same [`Question`] has the same answer.
+//! what bounded load would spill. Pure: the same [`Question`] gives the same result.
 //!
-//! Everything is computed by the parts that serve: the [`ring`](ringmaster_core::ring) places and looks up,
-//! [`balance`](ringmaster_core::balance) says how much a replica may have, [`VictimRule`] who leaves.
+//! Everything is computed by the code that also serves: [`ring`](ringmaster_core::ring) places and looks
+//! up, [`balance`](ringmaster_core::balance) computes the bounds, [`VictimRule`] picks who leaves.
 
 mod bounded;
 mod keys;
@@ -23,20 +23,20 @@ use keys::Keys;
 
 pub use bounded::{Bounded, Spilled};
 pub use keys::{Distribution, KEYS_MAX};
-pub use options::{CHANGES_MAX, Change, Options};
+pub use options::{CHANGES_MAX, Options, SequenceStep};
 
-/// Each kind of chance has its own generator, so that one more draw here changes nothing there.
+/// Victims and requests have generators of their own, so that a draw for one does not change the other.
 const VICTIMS: u64 = 0x7669_6374;
 const REQUESTS: u64 = 0x7265_7175;
 
 /// What is to be simulated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// What the ring is made of.
+    /// The settings of the ring.
     pub ring: RingSettings,
-    /// The changes, the number at first included.
-    pub changes: Vec<Change>,
-    /// Who leaves.
+    /// The sequence, with the initial number of replicas.
+    pub changes: Vec<SequenceStep>,
+    /// The rule for replicas that leave.
     pub victim: VictimRule,
     /// Different keys, at most [`KEYS_MAX`].
     pub keys: u32,
@@ -51,30 +51,30 @@ pub struct Question {
 /// The ring after one change, and what the change did.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What was asked for.
-    pub change: Change,
-    /// Who joined, in order.
+    /// The change of this step.
+    pub change: SequenceStep,
+    /// The replicas that joined, in order.
     pub added: Vec<RingId>,
-    /// Who left, in order.
+    /// The replicas that left, in order.
     pub removed: Vec<RingId>,
-    /// The ring after it.
+    /// The ring after the change.
     pub ring: Ring,
-    /// How even the slots are. `None` without replicas, like the next two.
+    /// How even the shares of slots are; `None` without replicas.
     pub slots: Option<Evenness>,
-    /// How even the requests for the simulated keys are, if all go to the owners.
+    /// How even the requests are if all go to the owners of their keys; `None` without replicas.
     pub keys: Option<Evenness>,
-    /// What bounded load did with them, if that is simulated.
+    /// The effect of bounded load, if that is simulated; `None` without replicas.
     pub spilled: Option<Spilled>,
-    /// What moved; `None` at the start.
+    /// What moved; `None` for the initial ring.
     pub moves: Option<Moves>,
-    /// Virtual servers that sit elsewhere than their placement wants, because of collisions.
+    /// Virtual servers that are displaced by collisions.
     pub displaced: usize,
 }
 
-/// Plays all changes.
+/// Runs the whole sequence.
 ///
 /// # Errors
-/// A ring that becomes too full, as what is wrong with `sequence`.
+/// An error of the key `sequence`, if the ring becomes too full.
 pub fn run(question: &Question) -> Result<Vec<Step>, OptionError> {
     let settings = &question.ring;
     let keys = Keys::draw(settings, question.keys, question.distribution, question.seed);
@@ -85,12 +85,12 @@ pub fn run(question: &Question) -> Result<Vec<Step>, OptionError> {
     for &change in &question.changes {
         let (mut ring, mut added, mut removed) = (before.clone(), Vec::new(), Vec::new());
         match change {
-            Change::Start(number) | Change::Add(number) => {
+            SequenceStep::Start(number) | SequenceStep::Add(number) => {
                 added.extend((1..=number as u32).map(|next| RingId(last_id + next)));
                 last_id += number as u32;
                 ring = grown(&ring, &added).map_err(|error| refused(&error))?;
             }
-            Change::Remove(number) => {
+            SequenceStep::Remove(number) => {
                 for _ in 0..number {
                     let Some(victim) = victim(question.victim, &ring, &keys, &mut victims) else {
                         break;
@@ -109,7 +109,7 @@ pub fn run(question: &Question) -> Result<Vec<Step>, OptionError> {
             keys: evenness_of(&keys.loads(&ring), &ones),
             spilled: question
                 .bounded
-                .and_then(|bounded| bounded::play(&ring, &keys, bounded, &mut requests)),
+                .and_then(|bounded| bounded::run(&ring, &keys, bounded, &mut requests)),
             moves: (!steps.is_empty()).then(|| moves::between(&before, &ring)),
             displaced: explain::displaced(&ring).iter().sum(),
             ring: ring.clone(),
@@ -119,7 +119,7 @@ pub fn run(question: &Question) -> Result<Vec<Step>, OptionError> {
     Ok(steps)
 }
 
-/// Who leaves; the load is the frequency of the keys that a member owns.
+/// The replica that leaves next. Its load is the frequency of the keys that it owns.
 fn victim(rule: VictimRule, ring: &Ring, keys: &Keys, rng: &mut StdRng) -> Option<RingId> {
     let pool: Vec<RingId> = ring.members().iter().map(|member| member.id).collect();
     let loads = pool.iter().copied().zip(keys.loads(ring));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_says_what_became_of_the_ring() {
+    fn each_step_describes_the_ring_and_the_change() {
         let steps = play(&options("3,+2,-1,-4"));
         let members = |step: &Step| step.ring.members().len();
         assert_eq!(steps.iter().map(members).collect::<Vec<_>>(), [3, 5, 4, 0]);
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(steps[1].added, [RingId(4), RingId(5)]);
         assert_eq!(steps[2].removed, [RingId(5)]);
         assert_eq!((steps[3].slots, steps[3].keys), (None, None));
-        // With uniform keys both say nearly the same.
+        // With uniform keys both are nearly equal.
         for step in &steps[..3] {
             let (slots, keys) = (step.slots.unwrap(), step.keys.unwrap());
             assert!((slots.peak_to_average - keys.peak_to_average).abs() < 0.1, "{step:?}");
@@ -194,16 +194,16 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_answer() {
-        let asked = Options {
+    fn the_same_seed_gives_the_same_result() {
+        let input = Options {
             victim: "random".to_owned(),
             distribution: "zipf:1.1".to_owned(),
             bounded: Some(1.25),
             ..options("8,-3,+3,-3")
         };
-        let told = |options: &Options| format!("{:?}", play(options));
-        assert_eq!(told(&asked), told(&asked));
-        assert_ne!(told(&asked), told(&Options { seed: 2, ..asked.clone() }));
+        let traced = |options: &Options| format!("{:?}", play(options));
+        assert_eq!(traced(&input), traced(&input));
+        assert_ne!(traced(&input), traced(&Options { seed: 2, ..input.clone() }));
     }
 
     #[test]
@@ -218,13 +218,13 @@ mod tests {
 
     #[test]
     fn the_least_loaded_leaves_by_the_frequency_of_its_keys() {
-        let asked = Options {
+        let input = Options {
             victim: "least_loaded".to_owned(),
             distribution: "zipf:1.2".to_owned(),
             ..options("6,-1")
         };
-        let steps = play(&asked);
-        let question = asked.check().unwrap();
+        let steps = play(&input);
+        let question = input.check().unwrap();
         let keys = Keys::draw(&question.ring, question.keys, question.distribution, question.seed);
         let loads = keys.loads(&steps[0].ring);
         let gone = steps[0].ring.index_of(steps[1].removed[0]).unwrap();

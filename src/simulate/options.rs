@@ -1,4 +1,4 @@
-//! What is to be simulated, as people write it, and checked.
+//! The options of a simulation as texts, and their check.
 
 use ringmaster_core::{
     fleet::victim::VictimRule,
@@ -7,36 +7,36 @@ use ringmaster_core::{
 
 use super::{Bounded, Distribution, Question, keys::KEYS_MAX};
 
-/// Changes that one simulation plays at most.
+/// Most steps of a sequence.
 pub const CHANGES_MAX: usize = 1_000;
-/// Requests in flight per replica at most.
+/// The largest number of requests in flight per replica.
 const IN_FLIGHT_MAX: u32 = 100_000;
-/// Beyond this a bound binds nobody.
+/// The largest factor: beyond it a bound has no effect.
 const FACTOR_MAX: f64 = 1_000.0;
-/// Beyond this nearly all requests are for the first key.
+/// The largest exponent: beyond it nearly all requests are for the first key.
 const EXPONENT_MAX: f64 = 10.0;
 
-/// One change of the number of replicas.
+/// One step of the sequence: a change of the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// So many are there at first.
+pub enum SequenceStep {
+    /// The initial number.
     Start(usize),
-    /// So many join, one after the other.
+    /// This many join, one after the other.
     Add(usize),
-    /// So many leave, one after the other, by the victim rule.
+    /// This many leave, one after the other, by the victim rule.
     Remove(usize),
 }
 
-/// A simulation as it is asked for: by name and text.
+/// The options of a simulation, before they are checked.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the ring is made of; the rest is as in the default settings.
+    /// The settings of the ring; the others are at their default.
     pub ring: RingOptions,
-    /// `3,+2,-1`: the number at first, then so many more or less.
+    /// `3,+2,-1`: the initial number, then the changes.
     pub sequence: String,
-    /// See [`VictimRule`].
+    /// The name of a [`VictimRule`].
     pub victim: String,
-    /// Different keys.
+    /// Number of different keys.
     pub keys: u32,
     /// `uniform` or `zipf:EXPONENT`.
     pub distribution: String,
@@ -50,7 +50,7 @@ pub struct Options {
 
 impl Options {
     /// # Errors
-    /// The first option that cannot be used, with what can.
+    /// The first invalid option, with the valid values.
     pub fn check(&self) -> Result<Question, OptionError> {
         if !(1..=KEYS_MAX).contains(&self.keys) {
             return wrong("keys", format!("must be 1 to {KEYS_MAX}, not {}", self.keys));
@@ -86,7 +86,7 @@ fn wrong<T>(key: &'static str, why: String) -> Result<T, OptionError> {
     Err(OptionError { key, why })
 }
 
-/// Enough of a text to recognise it.
+/// The first part of a text, for a message.
 fn shown(text: &str) -> String {
     text.chars().take(80).collect()
 }
@@ -113,8 +113,8 @@ fn distribution(text: &str) -> Result<Distribution, OptionError> {
     }
 }
 
-/// Reads a sequence, and checks that nobody leaves who is not there.
-fn changes(text: &str) -> Result<Vec<Change>, OptionError> {
+/// Reads a sequence, and checks that no more replicas leave than there are.
+fn changes(text: &str) -> Result<Vec<SequenceStep>, OptionError> {
     let refuse = |part: &str, why: &str| wrong("sequence", format!("'{}' {why}", shown(part)));
     let (mut changes, mut replicas) = (Vec::new(), 0usize);
     for part in text.split(',').map(str::trim) {
@@ -125,9 +125,9 @@ fn changes(text: &str) -> Result<Vec<Change>, OptionError> {
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.parse::<usize>().ok().filter(|&n| is_number && n <= MEMBERS_MAX);
         let change = match (number, sign, changes.is_empty()) {
-            (Some(number), "", true) => Change::Start(number),
-            (Some(number), "+", false) if number > 0 => Change::Add(number),
-            (Some(number), "-", false) if number > 0 => Change::Remove(number),
+            (Some(number), "", true) => SequenceStep::Start(number),
+            (Some(number), "+", false) if number > 0 => SequenceStep::Add(number),
+            (Some(number), "-", false) if number > 0 => SequenceStep::Remove(number),
             (_, _, true) => {
                 let why = format!("is not a number of replicas to begin with, 0 to {MEMBERS_MAX}");
                 return refuse(part, &why);
@@ -138,9 +138,9 @@ fn changes(text: &str) -> Result<Vec<Change>, OptionError> {
             }
         };
         replicas = match change {
-            Change::Start(number) => number,
-            Change::Add(number) => replicas + number,
-            Change::Remove(number) => match replicas.checked_sub(number) {
+            SequenceStep::Start(number) => number,
+            SequenceStep::Add(number) => replicas + number,
+            SequenceStep::Remove(number) => match replicas.checked_sub(number) {
                 Some(left) => left,
                 None => {
                     return refuse(part, &format!("removes more than the {replicas} there are"));
@@ -173,9 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_read() {
+    fn options_are_read() {
         let question = options().check().unwrap();
-        assert_eq!(question.changes, [Change::Start(3), Change::Add(2), Change::Remove(1)]);
+        assert_eq!(
+            question.changes,
+            [SequenceStep::Start(3), SequenceStep::Add(2), SequenceStep::Remove(1)]
+        );
         let zipf = Options { distribution: "zipf:1.1".to_owned(), ..options() }.check().unwrap();
         assert_eq!(zipf.distribution, Distribution::Zipf { exponent: 1.1 });
         let to_nothing = Options { sequence: "0, +2, -2".to_owned(), ..options() };
@@ -183,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_with_what_can() {
+    fn an_invalid_option_is_named_with_the_valid_values() {
         let refused = |change: fn(&mut Options)| {
             let mut options = options();
             change(&mut options);
             options.check().unwrap_err().to_string()
         };
-        type Change = fn(&mut Options);
-        let cases: [(Change, &str); 16] = [
+        type Edit = fn(&mut Options);
+        let cases: [(Edit, &str); 16] = [
             (|o| o.sequence = String::new(), "`sequence`: '' is not a number of replicas"),
             (|o| o.sequence = "+3".to_owned(), "'+3' is not a number of replicas"),
             (|o| o.sequence = "3,2".to_owned(), "'2' is not one of +N, -N"),

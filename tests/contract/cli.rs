@@ -101,7 +101,7 @@ fn help_and_version_are_no_errors() {
         assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
         assert!(run.out.contains("ringmaster"), "{run:?}");
     }
-    // Without a subcommand: what there is, and that something was missing.
+    // Without a subcommand the help is printed, with an exit code.
     let run = home.ringmaster(&[]);
     assert_eq!(run.code, 2, "{run:?}");
     assert!(run.err.contains("serve") && run.err.contains("replicas"), "{run:?}");
@@ -128,7 +128,7 @@ fn flags_beat_the_environment_and_that_beats_the_file() {
     fresh(1, &[("RINGMASTER_CONFIG", file)], &[]);
     fresh(2, &[("RINGMASTER_REPLICAS", "2")], &["--config", file]);
     fresh(0, &[("RINGMASTER_REPLICAS", "2")], &["--config", file, "--replicas", "0"]);
-    // All three, shown by `check`.
+    // `check` shows the result of all three.
     let run = Home::run(
         home.program()
             .args(["check", "--config", file, "--drain", "3s"])
@@ -157,7 +157,7 @@ fn flags_beat_the_environment_and_that_beats_the_file() {
 }
 
 #[test]
-fn a_taken_port_is_said_in_one_line_and_nothing_is_started() {
+fn a_port_in_use_is_reported_in_one_line_and_nothing_is_started() {
     let home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -175,7 +175,7 @@ fn a_taken_port_is_said_in_one_line_and_nothing_is_started() {
 }
 
 #[test]
-fn clients_speak_to_a_running_balancer() {
+fn client_commands_work_with_a_running_balancer() {
     let home = Home::new();
     let balancer = home.start_full(2, &[]);
     let url = balancer.url();
@@ -218,23 +218,23 @@ fn clients_speak_to_a_running_balancer() {
 }
 
 #[test]
-fn a_client_without_a_balancer_says_so_in_one_line() {
+fn a_client_command_without_a_balancer_is_one_line() {
     let home = Home::new();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{nobody}");
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{unused}");
     for arguments in [&["replicas"] as &[&str], &["add"], &["rm"], &["ring"], &["status"]] {
         let run = home.ringmaster(&[arguments, &["--url", &url]].concat());
         one_line(&run, 1, &url);
     }
     one_line(&home.ringmaster(&["status", "--url", "nonsense"]), 1, "nonsense");
-    // Somebody else's server is not mistaken for one.
+    // Another server is not taken for a balancer.
     let balancer = home.start_full(1, &[]);
     let url = format!("http://{}", balancer.child_address("server_1"));
     one_line(&home.ringmaster(&["ring", "--url", &url]), 1, "endpoint does not exist");
 }
 
 #[test]
-fn the_admin_port_asks_for_its_token() {
+fn the_admin_port_requires_its_token() {
     let home = Home::new();
     let balancer = home.start(&["--replicas", "1", "--admin-token", "s3cret"]);
     eventually("it is in service", || get(balancer.admin, "/readyz").status == 200);
@@ -359,7 +359,7 @@ fn metrics_are_prometheus_text() {
 
 type Families = BTreeMap<String, (String, BTreeMap<String, f64>)>;
 
-/// Names with their types and samples; panics on what a scraper would not take.
+/// Names with their types and samples; panics on a line that a scraper would refuse.
 fn prometheus(text: &str) -> Families {
     let mut families = Families::new();
     let mut current = String::new();
@@ -391,7 +391,7 @@ fn prometheus(text: &str) -> Families {
     families
 }
 
-/// A server of somebody else's, at a fixed address.
+/// A server that the balancer has not started, at a fixed address.
 struct Upstream(Child);
 
 impl Upstream {
@@ -454,9 +454,9 @@ fn a_static_fleet_is_admitted_and_ejected_but_never_scaled() {
     drop(last);
     eventually("the third is out", || balancer.rep() == [one, two]);
     assert_eq!((0..20).map(owner).collect::<Vec<_>>(), before, "keys stay where they were");
-    // When nobody lives, the answer is an error, and not for ever.
+    // Without a living server the response is an error, until one comes back.
     drop(again);
-    within(Duration::from_secs(5), "nobody answers", || {
+    within(Duration::from_secs(5), "no server responds", || {
         get(balancer.traffic, "/home").status >= 502
     });
     let _one = Upstream::start(one, addresses[0]);
@@ -483,7 +483,7 @@ fn weights_of_a_static_fleet_are_shares() {
 }
 
 #[test]
-fn sigint_and_sigterm_end_cleanly_and_finish_what_is_open() {
+fn sigint_and_sigterm_end_cleanly_and_finish_open_requests() {
     use rustix::process::Signal;
     for signal in [Signal::INT, Signal::TERM] {
         let home = Home::new();
@@ -511,7 +511,9 @@ fn a_second_signal_ends_it_at_once() {
         get(balancer.admin, "/metrics").text().contains("ringmaster_requests_total 1\n")
     });
     balancer.signal(Signal::TERM);
-    eventually("it is told", || balancer.logged("stopping: open requests may end").is_some());
+    eventually("the shutdown is logged", || {
+        balancer.logged("stopping: open requests may end").is_some()
+    });
     let begun = std::time::Instant::now();
     let (status, log) = balancer.terminate();
     assert_eq!(status.code(), Some(0), "{log}");

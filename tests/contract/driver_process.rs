@@ -22,10 +22,10 @@ use ringmaster::driver::{
 use rustix::process::{Pid, Signal as Kill, kill_process};
 use tokio::{sync::mpsc, time};
 
-/// Far more than anything here takes on a busy machine.
+/// Timeout of every wait, long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Names the part that this test program plays when a test starts it again.
+/// The variable with the role of this test program when a test starts it again.
 const ROLE: &str = "RMDRV_TEST_ROLE";
 
 /// This program as a replica: [`plays_a_replica`].
@@ -68,7 +68,7 @@ fn plays_a_replica() {
     }
 }
 
-/// Answers every connection with what the replica was given.
+/// Responds on every connection with the environment of the replica.
 fn serve() {
     let value = |key: &str| env::var(key).unwrap_or_default();
     let address = format!("{}:{}", value("HOST"), value("PORT"));
@@ -81,7 +81,7 @@ fn serve() {
     }
 }
 
-/// The process behind an address, and what it was given.
+/// The process at an address, and its environment.
 fn ask(address: SocketAddr) -> (Pid, String) {
     let mut answer = String::new();
     let mut stream = TcpStream::connect_timeout(&address, LONG).unwrap();
@@ -92,12 +92,12 @@ fn ask(address: SocketAddr) -> (Pid, String) {
     (process, given.to_owned())
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process exists and has not ended.
 fn lives(process: Pid) -> bool {
     state(process).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
-/// The letter that the kernel shows for what a process does.
+/// The letter of the kernel for the state of a process.
 fn state(process: Pid) -> Option<char> {
     let stat = format!("/proc/{}/stat", process.as_raw_nonzero());
     let stat = std::fs::read_to_string(Path::new(&stat)).unwrap_or_default();
@@ -162,7 +162,7 @@ async fn an_end_is_seen_at_once_and_listed_until_it_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_lines_and_the_end_of_a_child_are_told() {
+async fn the_last_lines_and_the_end_of_a_child_are_reported() {
     let lines = r#"i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo "line $i"; done
         printf '\033[31mred\033[0m\n'; echo "pid $$"; exec sleep 600"#;
     let config = ProcessConfig::new(["sh", "-c", lines].map(str::to_owned).to_vec());
@@ -215,7 +215,7 @@ async fn a_hanging_child_is_not_noticed_and_ends_by_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_in_use_gives_way() {
+async fn a_child_with_the_same_name_is_stopped_first() {
     let driver = driver(replica("replica"));
     let first = driver.start(request("S5", 7)).await.unwrap();
     let (process, _) = ask(first.address);
@@ -227,7 +227,7 @@ async fn a_name_in_use_gives_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_start_says_why_and_leaves_nothing() {
+async fn a_failed_start_gives_a_reason_and_leaves_nothing() {
     let refusal = async |config: ProcessConfig| {
         let driver = driver(config);
         let (sender, mut signals) = mpsc::channel(8);

@@ -1,4 +1,4 @@
-//! N replicas are kept alive: the real program against children that die, freeze, fall ill and
+//! N replicas are kept alive: the real program with children that die, freeze, fail and
 //! loop.
 
 mod evidence;
@@ -12,7 +12,7 @@ use crate::harness::{Balancer, Home, Load, ask, begin, eventually, finish, get, 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// The contract's bound for a replica that does not answer any more.
+/// The contract's limit for ejecting a replica that no longer responds.
 const OUT: Duration = Duration::from_secs(2);
 
 fn phases(balancer: &Balancer) -> Vec<String> {
@@ -22,7 +22,7 @@ fn phases(balancer: &Balancer) -> Vec<String> {
     instances.map(|one| one["phase"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Keys by the replica that answers them.
+/// The replica that responds to each key.
 fn owners(balancer: &Balancer, keys: usize) -> Vec<String> {
     let owner = |key: usize| {
         let answer = get(balancer.traffic, &format!("/home?id={key}")).json();
@@ -47,7 +47,7 @@ fn a_killed_replica_is_replaced_and_no_request_is_lost() {
         });
     }
     load.all_answered();
-    // The keys of a dead replica are its successor's; all others stayed where they were.
+    // The successor has the keys of the dead replica; all others have not moved.
     let names = balancer.wait_for(3);
     let renamed = |name: &String| match name.as_str() {
         "server_1" => names[0].clone(),
@@ -81,7 +81,7 @@ fn a_frozen_replica_leaves_the_table_its_requests_are_answered_and_it_is_replace
     let key = (0..100).find(|id| owner_is(&balancer, *id, "server_2")).unwrap();
     victim.signal(Signal::STOP);
     let frozen = Instant::now();
-    // This one waits at the frozen replica, and is answered by another.
+    // This request waits at the frozen replica, and is retried at another.
     let waiting = begin(balancer.traffic, "GET", &format!("/home?id={key}"), &[], "").unwrap();
     within(OUT, "it is out", || balancer.rep() == ["server_1", "server_3"]);
     let answer = finish(waiting).unwrap();
@@ -90,7 +90,7 @@ fn a_frozen_replica_leaves_the_table_its_requests_are_answered_and_it_is_replace
     assert!(victim.lives(), "it was replaced too early");
     eventually("it is replaced", || balancer.rep().len() == 3);
     assert!(frozen.elapsed() >= Duration::from_secs(3), "too early: {:?}", frozen.elapsed());
-    // A stopped process obeys no SIGTERM: it must be gone nevertheless, and for good.
+    // A stopped process ignores SIGTERM, but must be gone nevertheless.
     eventually("the frozen one is gone", || !victim.lives());
     let report = load.all_answered();
     assert!(report.slowest < OUT + Duration::from_secs(1), "{report:?}");
@@ -121,7 +121,7 @@ fn a_thawed_replica_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_replica_that_answers_badly_is_ejected_readmitted_and_replaced() {
+fn a_replica_with_bad_responses_is_ejected_readmitted_and_replaced() {
     let home = Home::new();
     let arguments = ["--heartbeat-path", "/health", "--replace-after", "2s"];
     let balancer = home.start_full(2, &arguments);
@@ -139,7 +139,7 @@ fn a_replica_that_answers_badly_is_ejected_readmitted_and_replaced() {
 }
 
 #[test]
-fn the_last_living_replica_stays_whatever_its_heartbeat_says() {
+fn the_last_living_replica_stays_although_its_heartbeat_fails() {
     let home = Home::new();
     let arguments = ["--heartbeat-path", "/health", "--replace-after", "20s"];
     let balancer = home.start_full(2, &arguments);
@@ -152,7 +152,7 @@ fn the_last_living_replica_stays_whatever_its_heartbeat_says() {
         balancer.rep().len() == 1 && balancer.log().contains("kept_as_last")
     });
     assert_eq!(get(balancer.traffic, "/home").status, 200);
-    // Its death is another thing: then the other living one serves.
+    // After its death the other living one serves.
     let last = balancer.rep()[0].clone();
     balancer.child(&last).kill();
     eventually("the other or the successor serves", || {
@@ -160,7 +160,7 @@ fn the_last_living_replica_stays_whatever_its_heartbeat_says() {
         !now.is_empty() && now[0] != last
     });
     let report = load.stop();
-    // Between its death and the other's return nobody is in the table.
+    // Between its death and the other's return the table is empty.
     let is_short = |failure: &String| ["502 ", "503 "].contains(&&failure[..4]);
     assert!(report.failed.iter().all(is_short), "{report:?}");
 }
@@ -187,7 +187,7 @@ fn a_crash_loop_slows_down_and_leaves_its_neighbours_alone() {
     eventually("the others serve", || balancer.rep() == ["server_1", "server_3"]);
     let children = balancer.children();
     let load = Load::start(balancer.traffic, 1);
-    // Each start of it comes later after the one before.
+    // The time between two starts grows.
     let starts = || -> Vec<u64> {
         let decisions = get(balancer.admin, "/api/decisions").json();
         let failed = decisions.as_array().unwrap().iter();
@@ -197,7 +197,7 @@ fn a_crash_loop_slows_down_and_leaves_its_neighbours_alone() {
     eventually("it was tried some times", || starts().len() >= 6);
     let times = starts();
     let gap = |index: usize| Duration::from_micros(times[index + 1] - times[index]);
-    // Of 100 ms doubled each time, chance takes away a half at most.
+    // The back-off begins at 100 ms and doubles; the jitter removes at most a half.
     for (index, least) in [(1, 50), (2, 100), (3, 200), (4, 400)] {
         assert!(gap(index) >= Duration::from_millis(least), "{index}: {:?}", gap(index));
     }
@@ -207,16 +207,16 @@ fn a_crash_loop_slows_down_and_leaves_its_neighbours_alone() {
     let now: Vec<_> = balancer.children().iter().filter(neighbours).cloned().collect();
     assert_eq!(now, children.iter().filter(neighbours).cloned().collect::<Vec<_>>());
     load.all_answered();
-    // The fleet can be commanded meanwhile.
+    // Commands work meanwhile.
     assert_eq!(balancer.add(r#"{"n":1,"hostnames":["S4"]}"#)["N"], 3);
     let removed = balancer.rm(r#"{"n":1}"#);
-    assert_eq!(removed["N"], 3, "the one that is not in service goes first: {removed}");
+    assert_eq!(removed["N"], 3, "a replica that is not in service is removed first: {removed}");
 }
 
 #[test]
 fn removals_and_additions_while_a_replica_is_being_replaced() {
     let home = Home::new();
-    // Successors take their time.
+    // Replacements start slowly.
     let command = home.command(r#"[ "$RINGMASTER_INCARNATION" = 1 ] || sleep 1"#);
     let balancer = home.start_full(3, &["--command", &command]);
     balancer.child("server_2").kill();
@@ -228,7 +228,7 @@ fn removals_and_additions_while_a_replica_is_being_replaced() {
     let rep = balancer.rep();
     assert_eq!((&*rep[0], &*rep[2], &*rep[3]), ("server_1", "server_3", "S4"));
 
-    // The one that is being replaced goes under its last name, and stays away.
+    // The replica that is being replaced is removed by its last name, and does not come back.
     balancer.child("server_3").kill();
     eventually("it is being replaced", || balancer.rep().len() == 3);
     let removed = balancer.rm(r#"{"n":1,"hostnames":["server_3"]}"#);
@@ -238,7 +238,7 @@ fn removals_and_additions_while_a_replica_is_being_replaced() {
     assert_eq!(phases(&balancer), ["admitted"; 3]);
 }
 
-/// What all replicas depend on is away: none of them is at fault, and their caches are kept.
+/// A dependency of all replicas is away: replacing them would not help, and would lose their caches.
 #[test]
 fn replicas_that_all_fail_at_once_are_kept_and_serve() {
     let home = Home::new();
@@ -257,7 +257,7 @@ fn replicas_that_all_fail_at_once_are_kept_and_serve() {
     assert!(names.iter().all(|name| toggle(name) == 200));
     eventually("it is said", || balancer.status()["panic"] == true);
     eventually("all of them serve", || balancer.rep() == names);
-    // Longer than it takes to replace one that fails alone.
+    // Longer than the time after which a single failing replica is replaced.
     let failing_since = Instant::now();
     while failing_since.elapsed() < Duration::from_secs(6) {
         assert_eq!(balancer.rep(), names);
@@ -276,7 +276,7 @@ fn replicas_that_all_fail_at_once_are_kept_and_serve() {
 }
 
 #[test]
-fn a_retry_says_what_it_found_to_try_again() {
+fn a_retry_reports_what_it_tries_again() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     let url = balancer.url();

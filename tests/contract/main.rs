@@ -1,5 +1,5 @@
-//! What the outside sees, with the real program: its ports, its command line, its files, and the
-//! pages of the systems whose commands work here.
+//! The behaviour of the real program as users see it: its ports, its command line, its files, and the
+//! pages of the documentation.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

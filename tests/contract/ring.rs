@@ -1,10 +1,9 @@
-//! The ring as the outside sees it: what it says of itself, who gets a key, and how it is changed
-//! while it runs.
+//! The API of the ring: its description, the lookup of a key, and changes while it runs.
 
 use crate::harness::{Balancer, Home, ask, eventually, get};
 use serde_json::{Value, json};
 
-/// Which replica the companion says it is, asked with a key.
+/// The replica that responds to a key.
 fn who(balancer: &Balancer, key: &str) -> String {
     let answer = get(balancer.traffic, &format!("/home?id={key}"));
     let message = answer.json()["message"].as_str().unwrap().to_owned();
@@ -15,18 +14,18 @@ fn owners(balancer: &Balancer) -> Vec<String> {
     (0..200).map(|key| who(balancer, &key.to_string())).collect()
 }
 
-/// Part of the keys that are somewhere else now.
+/// The part of the keys that have moved.
 fn moved(before: &[String], after: &[String]) -> f64 {
     let moved = before.iter().zip(after).filter(|(before, after)| before != after).count();
     moved as f64 / before.len() as f64
 }
 
-fn put(balancer: &Balancer, path: &str, body: &Value) -> crate::harness::Answer {
+fn put(balancer: &Balancer, path: &str, body: &Value) -> crate::harness::Response {
     ask(balancer.admin, "PUT", path, &body.to_string())
 }
 
 #[test]
-fn a_ring_says_all_of_itself() {
+fn a_ring_is_described_completely() {
     let home = Home::new();
     let balancer = home.start_full(3, &[]);
     let ring = balancer.ring();
@@ -50,7 +49,7 @@ fn a_ring_says_all_of_itself() {
 }
 
 #[test]
-fn a_lookup_says_where_a_key_goes_and_who_would_follow() {
+fn a_lookup_shows_the_owner_of_a_key_and_its_successors() {
     let home = Home::new();
     let balancer = home.start_full(4, &[]);
     for key in ["0", "user%2Fone%20two", "%C3%A9"] {
@@ -67,12 +66,12 @@ fn a_lookup_says_where_a_key_goes_and_who_would_follow() {
     let refused = ask(balancer.admin, "POST", "/api/lookup/a1", "");
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(get(balancer.admin, "/api/lookup/").status, 404);
-    // Only on the admin port: on the traffic port it is a path like any other.
+    // Only on the admin port: on the traffic port the path belongs to the replicas.
     assert_eq!(get(balancer.traffic, "/api/lookup/a1").status, 404);
 }
 
 #[test]
-fn a_change_of_the_ring_does_what_its_dry_run_said() {
+fn a_change_of_the_ring_matches_its_dry_run() {
     let home = Home::new();
     let balancer = home.start_full(5, &[]);
     balancer.rm(r#"{"n":1,"hostnames":["server_2"]}"#);
@@ -112,7 +111,7 @@ fn a_change_of_the_ring_does_what_its_dry_run_said() {
         }
     }
     let after: Vec<_> = balancer.children().iter().map(|child| child.pid).collect();
-    assert_eq!(pids, after, "nobody was started anew");
+    assert_eq!(pids, after, "no replica was restarted");
 }
 
 #[test]
@@ -126,7 +125,7 @@ fn a_ring_set_at_run_time_survives_a_restart() {
     let balancer = home.start_full(3, &[]);
     assert_eq!(balancer.ring(), ring);
     balancer.terminate();
-    // A configuration that says something new wins.
+    // A changed setting in the configuration wins.
     let balancer = home.start_full(3, &["--hash", "md5"]);
     assert_eq!(balancer.ring()["hash"], "md5");
     assert_eq!(balancer.ring()["algorithm"], "ring");
@@ -134,7 +133,7 @@ fn a_ring_set_at_run_time_survives_a_restart() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_changes_nothing() {
+fn an_invalid_change_is_refused_and_changes_nothing() {
     let home = Home::new();
     let balancer = home.start_full(3, &[]);
     let before = balancer.ring();
@@ -199,7 +198,7 @@ fn a_weight_takes_keys_from_all_and_moves_no_other() {
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("raise `slots`"), "{}", answer.text());
     assert_eq!(owners(&balancer), after);
-    // Newcomers may weigh more, too.
+    // New replicas may have a weight too.
     balancer.add(r#"{"n":1,"hostnames":["heavy"],"weight":2}"#);
     assert_eq!(balancer.ring()["replicas"][4]["weight"], 2);
     let why = balancer.command("/add", r#"{"n":1,"weight":0}"#).refusal(400);

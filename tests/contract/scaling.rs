@@ -1,4 +1,4 @@
-//! The scaling API as the outside sees it: the real program, real children, real sockets.
+//! The scaling API: the real program, real children, real sockets.
 
 use std::{
     io::Write,
@@ -26,7 +26,7 @@ fn both(balancer: &Balancer) -> [SocketAddr; 2] {
 }
 
 #[test]
-fn rep_answers_to_the_byte_on_both_ports() {
+fn rep_responds_to_the_byte_on_both_ports() {
     let home = Home::new();
     let balancer = home.start_full(3, &[]);
     let expected = concat!(
@@ -40,7 +40,7 @@ fn rep_answers_to_the_byte_on_both_ports() {
             assert_eq!((answer.status, answer.text()), (200, expected), "{target}");
             assert_eq!(answer.header("content-type"), Some("application/json"), "{target}");
         }
-        // A body that nobody asked for is not in the way.
+        // An unexpected body is ignored.
         assert_eq!(ask(port, "GET", "/rep", "{}").text(), expected);
         let head = ask(port, "HEAD", "/rep", "");
         assert_eq!((head.status, head.text()), (200, ""));
@@ -49,7 +49,7 @@ fn rep_answers_to_the_byte_on_both_ports() {
 }
 
 #[test]
-fn only_the_exact_paths_and_methods_are_ours() {
+fn only_the_exact_paths_and_methods_are_served() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     let cases = [
@@ -92,7 +92,7 @@ fn only_the_exact_paths_and_methods_are_ours() {
             answer.refusal(404);
         }
     }
-    // An unknown path of ours is a replica's on the traffic port.
+    // A path that the API does not know goes to a replica on the traffic port.
     assert!(get(balancer.traffic, "/api/ring").text().contains("endpoint does not exist for GET"));
     assert_eq!(balancer.rep(), ["server_1"]);
 }
@@ -110,7 +110,7 @@ fn without_mounts_the_scaling_api_is_on_the_admin_port_only() {
     assert_eq!(added["replicas"], json!(["server_1", "S5"]));
 }
 
-/// One body that must be refused, and what its message must say.
+/// A body that must be refused, with a part of the message.
 const REFUSED: &[(&str, u16, &str, &str)] = &[
     ("both", 400, r#"{"n":1,"hostnames":["Sa","Sb"]}"#, "Length of hostname list is more than "),
     ("add", 400, r#"{"n":1,"hostnames":["Sa","Sb"]}"#, "=newly added instances"),
@@ -165,7 +165,7 @@ const REFUSED: &[(&str, u16, &str, &str)] = &[
 ];
 
 #[test]
-fn what_cannot_be_done_is_refused_and_changes_nothing() {
+fn an_impossible_command_is_refused_and_changes_nothing() {
     let home = Home::new();
     let balancer = home.start_full(2, &[]);
     let before = (balancer.ring(), balancer.children());
@@ -192,7 +192,7 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn bodies_are_bounded_in_size_and_read_whatever_their_type() {
+fn bodies_are_limited_in_size_and_read_with_any_content_type() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     let padded = |length: usize| format!(r#"{{"n":0{}}}"#, " ".repeat(length - 7));
@@ -201,11 +201,11 @@ fn bodies_are_bounded_in_size_and_read_whatever_their_type() {
         assert!(fits.refusal(400).contains("at least 1"));
         let answer = ask(port, "POST", "/add", &padded(64 * 1024 + 1));
         assert!(answer.refusal(413).contains("65536"), "{}", answer.text());
-        // The same in chunks, whose length nobody says beforehand.
+        // The same with chunked encoding, without a length.
         let mut stream =
             begin(port, "POST", "/add", &[("Transfer-Encoding", "chunked")], "").unwrap();
         let chunks = format!("{:x}\r\n{}\r\n0\r\n\r\n", 70_000, " ".repeat(70_000));
-        // It may be refused before all of it was sent.
+        // The refusal may arrive before the whole body has been sent.
         let _ = stream.write_all(chunks.as_bytes());
         answer_of(stream).refusal(413);
     }
@@ -222,7 +222,7 @@ fn bodies_are_bounded_in_size_and_read_whatever_their_type() {
 }
 
 #[test]
-fn additions_and_removals_name_what_they_did() {
+fn additions_and_removals_name_the_replicas() {
     let home = Home::new();
     let balancer = home.start_full(3, &[]);
 
@@ -234,7 +234,7 @@ fn additions_and_removals_name_what_they_did() {
     assert_eq!(names(&added["replicas"]), all);
     assert_eq!(added, json!({"N": 7, "added": list, "replicas": all}));
     assert_eq!(balancer.rep(), all);
-    // Who is in service is routed to at once.
+    // Replicas in service get requests at once.
     for replica in balancer.ring()["replicas"].as_array().unwrap() {
         assert!(replica["share"].as_f64().unwrap() > 0.0, "{replica}");
     }
@@ -248,7 +248,7 @@ fn additions_and_removals_name_what_they_did() {
     let alive: Vec<String> = balancer.children().into_iter().map(|child| child.name).collect();
     assert_eq!(alive, ["server_1", "server_3", "S5", "S4"]);
 
-    // The aliases, and a removed name at once again.
+    // The aliases of the keys, and a name that was removed just before.
     let added = balancer.add(r#"{"N":1,"servers":["server_2"]}"#);
     assert_eq!(added["replicas"], json!(["server_1", "server_3", "S5", "S4", "server_2"]));
     let removed = balancer.rm(r#"{"N":2,"names":[]}"#);
@@ -256,7 +256,7 @@ fn additions_and_removals_name_what_they_did() {
     let added = balancer.add(r#"{"n":1,"hostnames":null}"#);
     assert!(is_drawn(names(&added["added"])[0]));
 
-    // More than there are removes all; zero is legal and can be left again.
+    // A larger number removes all; a fleet of zero is valid and can grow again.
     let removed = balancer.rm(r#"{"n":18446744073709551615}"#);
     assert_eq!((&removed["N"], names(&removed["removed"]).len()), (&json!(0), 4));
     assert_eq!(removed["replicas"], json!([]));
@@ -288,7 +288,7 @@ fn removing_the_newest_undoes_an_addition_exactly() {
 }
 
 #[test]
-fn the_ring_holds_as_many_as_it_says() {
+fn the_ring_holds_as_many_replicas_as_documented() {
     let home = Home::new();
     let arguments = ["--slots", "32", "--virtual-servers", "9"];
     let balancer = home.start_full(1, &arguments);
@@ -301,7 +301,7 @@ fn the_ring_holds_as_many_as_it_says() {
     assert_eq!(balancer.add(r#"{"n":1}"#)["N"], 3);
 }
 
-/// What the members of an addition do, by name.
+/// A command of the replicas whose behaviour depends on the name.
 const MOODS: &str = r#"case "$SERVER_ID" in
   *bad) echo "no licence found" >&2; exit 7 ;;
   *mute) exec sleep 1000 ;;
@@ -330,7 +330,7 @@ fn an_addition_is_all_or_nothing() {
         assert_eq!(balancer.children().len(), 2, "{body}");
     }
     load.all_answered();
-    // Names of a failed addition are free, and the next one is as it would have been.
+    // The names of a failed addition are free, and it has no effect on the next one.
     assert_eq!(balancer.add(r#"{"n":2,"names":["S1","S2"]}"#)["added"], json!(["S1", "S2"]));
 }
 
@@ -346,9 +346,9 @@ fn a_program_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn those_not_in_service_go_before_the_newest() {
+fn replicas_that_are_not_in_service_are_removed_before_the_newest() {
     let home = Home::new();
-    // The second replica never comes into service.
+    // The second replica is never admitted.
     let command = home.command(r#"[ "$RINGMASTER_REPLICA" != 2 ] || exit 1"#);
     let balancer = home.start(&["--replicas", "4", "--command", &command]);
     eventually("three are in service", || balancer.rep().len() == 3);
@@ -364,7 +364,7 @@ fn those_not_in_service_go_before_the_newest() {
     let removed = balancer.rm(r#"{"n":3,"hostnames":["server_1"]}"#);
     assert_eq!(removed["removed"], json!(["server_1", last_name, "server_4"]));
     assert_eq!(removed["replicas"], json!(["server_3"]));
-    // N is 1 for good: nobody comes back.
+    // N stays 1: no replica comes back.
     assert_eq!(balancer.status()["desired"], 1);
 }
 
@@ -391,7 +391,7 @@ fn a_replacement_takes_its_predecessors_place_and_slots() {
     let successor = balancer.child(&rep[1]);
     assert_eq!((successor.id, successor.incarnation), (child.id, child.incarnation + 1));
 
-    // The old name is free again, and a replaced replica is removed under its last name.
+    // The old name is free again, and a replaced replica is removed by its last name.
     let why = balancer.command("/rm", r#"{"n":1,"hostnames":["server_2"]}"#).refusal(400);
     assert!(why.contains("not a replica"), "{why}");
     let added = balancer.add(r#"{"n":1,"hostnames":["server_2"]}"#);
@@ -399,7 +399,7 @@ fn a_replacement_takes_its_predecessors_place_and_slots() {
     let removed = balancer.rm(&format!(r#"{{"n":1,"hostnames":["{}"]}}"#, rep[1]));
     assert_eq!(removed["replicas"], json!(["server_1", "server_3", "server_2"]));
 
-    // N stays changed: what fails now is replaced to three.
+    // N stays 3 when a replica is replaced.
     balancer.child("server_2").kill();
     eventually("it is replaced", || {
         let rep = balancer.rep();
@@ -408,7 +408,7 @@ fn a_replacement_takes_its_predecessors_place_and_slots() {
 }
 
 #[test]
-fn commands_wait_for_each_other_and_nobody_waits_for_them() {
+fn commands_wait_only_for_each_other() {
     let home = Home::new();
     let command = home.command(MOODS);
     let balancer = home.start_full(2, &["--command", &command, "--workers", "1"]);
@@ -425,7 +425,7 @@ fn commands_wait_for_each_other_and_nobody_waits_for_them() {
     };
     let adding = one("/add", r#"{"n":1,"hostnames":["A.slow"]}"#);
     let removing = one("/rm", r#"{"n":1,"hostnames":["A.slow"]}"#);
-    // Neither /rep nor traffic waits, on the same single worker.
+    // Neither /rep nor traffic waits, although there is only one worker.
     let asked = Instant::now();
     assert_eq!(balancer.rep(), ["server_1", "server_2"]);
     assert_eq!(get(traffic, "/home?id=1").status, 200);
@@ -437,7 +437,7 @@ fn commands_wait_for_each_other_and_nobody_waits_for_them() {
     load.all_answered();
 }
 
-fn answer_of(stream: std::net::TcpStream) -> crate::harness::Answer {
+fn answer_of(stream: std::net::TcpStream) -> crate::harness::Response {
     crate::harness::finish(stream).unwrap()
 }
 
@@ -453,7 +453,7 @@ fn a_command_ends_although_its_client_goes_away() {
         drop(stream);
         eventually("it ends nevertheless", || balancer.rep().contains(&name.to_owned()));
     }
-    // A request that breaks off before its end changes nothing.
+    // An incomplete request changes nothing.
     let headers = [("Content-Length", "100")];
     let mut stream = begin(balancer.traffic, "POST", "/add", &headers, "").unwrap();
     stream.write_all(br#"{"n":1}"#).unwrap();
@@ -477,7 +477,7 @@ fn more_than_sixteen_waiting_commands_are_refused() {
         assert!(why.contains("too many commands are waiting"), "{why}");
         assert!(answer.header("retry-after").is_some());
     }
-    // A dry run waits for nobody.
+    // A dry run does not wait.
     assert_eq!(balancer.command("/rm?dry_run=true", r#"{"n":1}"#).status, 200);
     assert_eq!(answer_of(running.unwrap()).message()["N"], 2);
     let sizes: Vec<usize> = waiting
@@ -520,7 +520,7 @@ fn exact_dry_run(balancer: &Balancer, path: &str, body: &str) {
     assert_eq!(preview["after"], balancer.ring(), "{path} {body}");
 }
 
-/// The parts of a dry run agree with each other, and nothing moves that need not.
+/// The parts of a dry run are consistent, and no key moves without need.
 fn check_moves(preview: &Value, path: &str, body: &str) {
     let number = |value: &Value| value.as_f64().unwrap();
     let moved = number(&preview["moved_share"]);
@@ -542,7 +542,7 @@ fn check_moves(preview: &Value, path: &str, body: &str) {
 fn a_drained_request_is_finished_before_its_replica_goes() {
     let home = Home::new();
     let balancer = home.start_full(2, &["--drain", "10s"]);
-    // A request at each replica, in its middle while both leave.
+    // Each replica has a request in flight while both are removed.
     let open: Vec<_> = (0..8)
         .map(|id| {
             let target = format!("/process?delay_ms=900&id={id}");

@@ -1,4 +1,4 @@
-//! What the surroundings do to the process: its log, its signals, its pipes, its limits.
+//! The process and its environment: its log, its signals, its pipes, its limits.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Home, LONG, Load, Run, ask, eventually, get, try_ask};
 
-/// A balancer that may have no log to read addresses from: on ports that were free just now.
+/// A balancer whose log may be unreadable, so it gets ports that were free before.
 struct Silent {
     child: Child,
     traffic: SocketAddr,
@@ -30,7 +30,7 @@ impl Silent {
         Self { child, traffic, admin }
     }
 
-    /// With so many child processes in service.
+    /// A balancer with this many child processes in service.
     fn full(home: &Home, replicas: usize, arguments: &[&str], err: impl Into<Stdio>) -> Self {
         crate::harness::companion::program();
         let count = replicas.to_string();
@@ -77,7 +77,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Changes of the size while requests come, none of which may fail.
+/// Scales while requests are sent, none of which may fail.
 fn scales_under_load(balancer: &Silent) {
     let load = Load::start(balancer.traffic, 4);
     for _ in 0..4 {
@@ -90,7 +90,7 @@ fn scales_under_load(balancer: &Silent) {
 const DROPPED: &str = "ringmaster_log_lines_dropped_total";
 
 #[test]
-fn a_log_device_that_is_full_harms_nobody() {
+fn a_full_log_device_has_no_effect_on_requests() {
     let home = Home::new();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let balancer = Silent::full(&home, 2, &[], full);
@@ -100,7 +100,7 @@ fn a_log_device_that_is_full_harms_nobody() {
 }
 
 #[test]
-fn a_closed_log_pipe_harms_nobody() {
+fn a_closed_log_pipe_has_no_effect_on_requests() {
     let home = Home::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -111,10 +111,10 @@ fn a_closed_log_pipe_harms_nobody() {
 }
 
 #[test]
-fn a_log_pipe_that_is_not_read_harms_nobody() {
+fn a_log_pipe_that_is_not_read_has_no_effect_on_requests() {
     let home = Home::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    // Full after some thirty lines.
+    // The pipe is full after some thirty lines.
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     let balancer = Silent::full(&home, 2, &[], writer);
     scales_under_load(&balancer);
@@ -122,7 +122,7 @@ fn a_log_pipe_that_is_not_read_harms_nobody() {
     drop(reader);
 }
 
-/// With a standard output that its reader has closed already.
+/// Runs a command with a standard output that its reader has closed.
 fn run_closed(command: &mut Command) -> (i32, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -133,7 +133,7 @@ fn run_closed(command: &mut Command) -> (i32, String) {
 }
 
 #[test]
-fn an_answer_to_a_closed_pipe_ends_quietly() {
+fn output_to_a_closed_pipe_is_no_error() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     let url = balancer.url();
@@ -169,7 +169,7 @@ fn an_error_to_a_closed_pipe_keeps_its_exit_code() {
 }
 
 #[test]
-fn an_answer_that_finds_no_room_is_an_error() {
+fn output_to_a_full_device_is_an_error() {
     let home = Home::new();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = home.program();
@@ -181,7 +181,7 @@ fn an_answer_that_finds_no_room_is_an_error() {
 }
 
 #[test]
-fn a_log_file_is_opened_anew_at_sighup_and_other_signals_end_nothing() {
+fn sighup_reopens_the_log_file_and_other_signals_end_nothing() {
     let home = Home::new();
     let (path, old) = (home.path("log"), home.path("log.1"));
     let balancer = Silent::full(&home, 2, &["--log-file", path.to_str().unwrap()], Stdio::null());
@@ -208,7 +208,7 @@ fn a_log_file_is_opened_anew_at_sighup_and_other_signals_end_nothing() {
 }
 
 #[test]
-fn a_log_file_that_cannot_be_opened_is_said() {
+fn a_log_file_that_cannot_be_opened_is_an_error() {
     let home = Home::new();
     let run = Home::run(home.serve(&["--log-file", "/no/such/folder/log"]).arg("--replicas=0"));
     let Run { code, err, .. } = &run;
@@ -216,7 +216,7 @@ fn a_log_file_that_cannot_be_opened_is_said() {
     assert!(err.starts_with("error: cannot write to '/no/such/folder/log': "), "{run:?}");
 }
 
-/// A replica that answers when it is told to.
+/// A replica whose responses the test controls.
 struct Upstream {
     address: SocketAddr,
     answers: std::sync::Arc<std::sync::atomic::AtomicBool>,
@@ -229,7 +229,7 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let answers = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
         let may_answer = std::sync::Arc::clone(&answers);
-        // Ends with the test's process; each connection is closed after its answer.
+        // The thread ends with the test's process; each connection is closed after its response.
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 let _ = stream.read(&mut [0; 4096]);
@@ -255,7 +255,7 @@ fn is_booted(balancer: &Silent) -> bool {
 }
 
 #[test]
-fn traffic_is_let_in_when_a_replica_that_ran_before_passes() {
+fn the_traffic_port_opens_when_an_adopted_replica_passes() {
     let (home, upstream) = (Home::new(), Upstream::start());
     let (balancer, begin) = upstream.serve(&home);
     eventually("it supervises", || is_booted(&balancer));
@@ -275,7 +275,7 @@ fn traffic_is_let_in_when_a_replica_that_ran_before_passes() {
 }
 
 #[test]
-fn traffic_is_let_in_after_two_seconds_in_any_case() {
+fn the_traffic_port_opens_after_two_seconds_in_any_case() {
     let (home, upstream) = (Home::new(), Upstream::start());
     let (balancer, begin) = upstream.serve(&home);
     let mut first = None;
@@ -283,10 +283,10 @@ fn traffic_is_let_in_after_two_seconds_in_any_case() {
         first = try_ask(balancer.traffic, "GET", "/", &[], "").ok();
         first.is_some()
     });
-    // The balancer counts from its own start, which is after ours.
+    // The balancer counts from its own start, which is later than the test's.
     assert!(begin.elapsed() >= Duration::from_secs(2), "{:?}", begin.elapsed());
     first.unwrap().refusal(503);
-    // Told to stop while it waits, it ends.
+    // A signal while it waits ends it.
     drop(balancer);
     let (balancer, _) = upstream.serve(&home);
     eventually("it supervises", || is_booted(&balancer));
@@ -294,10 +294,10 @@ fn traffic_is_let_in_after_two_seconds_in_any_case() {
 }
 
 #[test]
-fn a_state_disk_that_is_full_harms_no_request() {
+fn a_full_state_disk_has_no_effect_on_requests() {
     let home = Home::new();
     let balancer = home.start_full(3, &[]);
-    // What the state is written to before it is renamed.
+    // The temporary file of the state, before it is renamed.
     let temporary = home.state_dir().join("state.json.tmp");
     eventually("no write is under way", || {
         std::os::unix::fs::symlink("/dev/full", &temporary).is_ok()

@@ -23,8 +23,8 @@ fn json(arguments: &[&str]) -> Value {
 
 #[test]
 fn a_growing_and_shrinking_fleet_is_shown_step_by_step() {
-    let told = json(&["--sequence", "3,+2,-1"]);
-    let steps = told["steps"].as_array().unwrap();
+    let result = json(&["--sequence", "3,+2,-1"]);
+    let steps = result["steps"].as_array().unwrap();
     assert_eq!(steps.iter().map(|step| step["N"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 5, 4]);
     assert_eq!(steps[0]["moved_share"], Value::Null);
     for step in &steps[1..] {
@@ -42,9 +42,9 @@ fn a_growing_and_shrinking_fleet_is_shown_step_by_step() {
 }
 
 #[test]
-fn the_courses_ring_is_as_uneven_as_its_users_know_it() {
+fn the_ring_of_the_course_has_its_known_imbalance() {
     let step = &json(&["--sequence", "3", "--placement", "polynomial"])["steps"][0];
-    // 84.4 % of the requests on one of three.
+    // One of three replicas gets 84.4 % of the requests.
     let peak = step["keys_peak_to_average"].as_f64().unwrap();
     assert!((peak - 3.0 * 0.844).abs() < 0.02, "{step}");
 }
@@ -52,21 +52,22 @@ fn the_courses_ring_is_as_uneven_as_its_users_know_it() {
 #[test]
 fn hot_keys_spill_under_bounded_load_and_quickly() {
     let begun = Instant::now();
-    let told = json(&["--sequence", "10", "--distribution", "zipf:1.1", "--bounded", "1.25"]);
+    let result = json(&["--sequence", "10", "--distribution", "zipf:1.1", "--bounded", "1.25"]);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    let step = &told["steps"][0];
+    let step = &result["steps"][0];
     assert!(step["keys_peak_to_average"].as_f64().unwrap() > 1.25, "{step}");
     assert!(step["peak_load_to_average"].as_f64().unwrap() <= 1.25, "{step}");
     assert!(step["spill_share"].as_f64().unwrap() > 0.0, "{step}");
 }
 
 #[test]
-fn the_same_seed_gives_the_same_answer() {
+fn the_same_seed_gives_the_same_result() {
     let asked = ["--sequence=9,-3,+3", "--victim=random", "--bounded=1.1", "--keys=5000"];
     for format in ["table", "json", "svg"] {
-        let told = |seed: &str| text(&[&asked[..], &["--format", format, "--seed", seed]].concat());
-        assert_eq!(told("7"), told("7"), "{format}");
-        assert_ne!(told("7"), told("8"), "{format}");
+        let result =
+            |seed: &str| text(&[&asked[..], &["--format", format, "--seed", seed]].concat());
+        assert_eq!(result("7"), result("7"), "{format}");
+        assert_ne!(result("7"), result("8"), "{format}");
     }
 }
 
@@ -87,7 +88,7 @@ fn every_algorithm_can_be_drawn_into_a_file() {
 }
 
 #[test]
-fn what_cannot_be_used_ends_with_2_and_one_line() {
+fn an_invalid_option_ends_with_2_and_one_line() {
     let cases: [(&[&str], &str); 13] = [
         (&["--sequence", "three"], "'three' is not a number of replicas"),
         (&["--sequence", "3,-4"], "'-4' removes more than the 3"),

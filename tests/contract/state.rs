@@ -1,4 +1,4 @@
-//! Nothing is lost: restarts and kills at bad moments, damaged and foreign state, full disks.
+//! No state is lost: restarts and kills at bad moments, damaged and foreign state, full disks.
 
 mod hanging_disk;
 
@@ -13,13 +13,13 @@ use std::{
 use crate::harness::{Balancer, Home, Load, begin, eventually, get, skip};
 use serde_json::{Value, json};
 
-/// What must survive: names, identities and slots, in order.
+/// The part of the fleet that must survive: names, identities and slots, in order.
 fn fleet(balancer: &Balancer) -> Value {
     let ring = balancer.ring();
     json!([ring["digest"], ring["replicas"], ring["generation"]])
 }
 
-/// Ends a balancer, gently or not.
+/// Ends a balancer, by SIGTERM or SIGKILL.
 fn end(balancer: Balancer, gently: bool) {
     if gently {
         let (status, log) = balancer.terminate();
@@ -88,7 +88,7 @@ fn zero_replicas_stay_zero() {
     }
 }
 
-/// Successors and some newcomers take their time.
+/// Replacements and some new replicas start slowly.
 const SLOW: &str = r#"case "$SERVER_ID$RINGMASTER_INCARNATION" in
   server_[0-9]1|[A-Z]*.quick*) ;;
   *.slow*) sleep 0.7 ;;
@@ -108,7 +108,7 @@ fn a_kill_in_the_middle_of_a_command_leaves_the_state_before_or_after_it() {
         let _stream = begin(balancer.traffic, "POST", "/add", &[], body).unwrap();
         eventually("it is begun", || balancer.children().len() == 5);
         if gently {
-            // What is open may end: the command is carried out within the drain, or not at all.
+            // Open requests may end: the command is carried out within the drain, or not at all.
             balancer.signal(rustix::process::Signal::TERM);
             let (status, log) = balancer.terminate();
             assert!(status.success(), "{log}");
@@ -121,7 +121,7 @@ fn a_kill_in_the_middle_of_a_command_leaves_the_state_before_or_after_it() {
         balancer.wait_for(3);
         assert_eq!(fleet(&balancer), before);
     }
-    // At random moments: before or after, nothing between.
+    // At random moments: the state is the one before or the one after, never a mixture.
     for round in 0..6 {
         let name = format!("R{round}.quick");
         let body = format!(r#"{{"n":1,"hostnames":["{name}"]}}"#);
@@ -139,7 +139,7 @@ fn a_kill_in_the_middle_of_a_command_leaves_the_state_before_or_after_it() {
         assert!(now == before || now == after, "round {round}: {now}");
         before = now;
     }
-    // In the middle of a removal: committed, so it is gone for good.
+    // In the middle of a removal, which is committed: the replica does not come back.
     let names = balancer.rep();
     let target = "/process?delay_ms=30000&id=";
     let _open: Vec<_> = (0..12)
@@ -190,7 +190,7 @@ fn a_missing_file_means_a_new_fleet() {
 type Damage = fn(Vec<u8>) -> Vec<u8>;
 
 #[test]
-fn a_corrupt_file_is_set_aside_and_said_clearly() {
+fn a_corrupt_file_is_set_aside_and_reported() {
     let damages: [(&str, Damage); 5] = [
         ("empty", |_| Vec::new()),
         ("half", |text| text[..text.len() / 2].to_vec()),
@@ -214,7 +214,7 @@ fn a_corrupt_file_is_set_aside_and_said_clearly() {
     }
 }
 
-/// Starts a balancer that must refuse, and returns its one line.
+/// Starts a balancer that must fail with one line.
 fn refused(home: &Home, arguments: &[&str], expected: &str) {
     let mut command = home.serve(arguments);
     let run = Home::run(command.env("RINGMASTER_LOG", "warn"));
@@ -223,7 +223,7 @@ fn refused(home: &Home, arguments: &[&str], expected: &str) {
 }
 
 #[test]
-fn state_of_others_is_left_alone() {
+fn foreign_state_is_not_changed() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     // A second balancer of the same fleet.
@@ -238,7 +238,7 @@ fn state_of_others_is_left_alone() {
     refused(&home, &[], "belongs to the fleet 'somebody'");
     assert_eq!(fs::read_to_string(home.state_file()).unwrap(), other);
 
-    // Of a newer version, whatever that may look like.
+    // A file of a newer version, with any content.
     for newer in
         [file.replacen("\"version\":4", "\"version\":5", 1), r#"{"version":6,"x":[]}"#.into()]
     {
@@ -263,7 +263,7 @@ fn checksum_for(file: &str) -> String {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_had_is_one_line() {
+fn an_unusable_state_directory_is_one_line() {
     let home = Home::new();
     let file = home.write("file", "");
     let inside = file.join("state");
@@ -276,12 +276,12 @@ fn a_state_directory_that_cannot_be_had_is_one_line() {
 }
 
 #[test]
-fn changed_ring_settings_win_and_say_what_they_move() {
+fn changed_ring_settings_win_and_the_moves_are_logged() {
     let home = Home::new();
     let balancer = home.start_full(3, &[]);
     let before = balancer.ring();
     end(balancer, true);
-    // One that does not hold them is refused, and says why.
+    // A ring without room for the fleet is refused with the reason.
     let unfit = &["--replicas", "2", "--virtual-servers", "200"];
     refused(&home, unfit, "stored state do not fit the configured ring: the ring of 512 slots");
     let balancer = home.start(&["--virtual-servers", "20"]);
@@ -295,13 +295,13 @@ fn changed_ring_settings_win_and_say_what_they_move() {
         fs::read_to_string(home.state_file()).unwrap().contains("\"virtual_servers\":20")
     });
     end(balancer, true);
-    // Said once, not at each start.
+    // Logged once, not at each start.
     let balancer = home.start(&["--virtual-servers", "20"]);
     balancer.wait_for(3);
     assert_eq!(balancer.logged("ring_changed"), None);
     assert_eq!(balancer.ring()["digest"], after["digest"]);
     end(balancer, true);
-    // Settings on which the stored fleet finds no room are refused, and the file is as it was.
+    // Settings without room for the stored fleet are refused, and the file is unchanged.
     let file = fs::read(home.state_file()).unwrap();
     refused(&home, &["--slots", "20", "--virtual-servers", "9", "--replicas", "1"], "slots");
     assert_eq!(fs::read(home.state_file()).unwrap(), file);
@@ -366,7 +366,7 @@ fn in_an_unwritable_directory_commands_fail_and_traffic_flows() {
         fs::set_permissions(home.state_dir(), fs::Permissions::from_mode(mode)).unwrap();
     };
     if rustix::process::geteuid().is_root() {
-        // Permissions do not bind root: the temporary file's place is taken instead.
+        // Permissions have no effect on root: a directory blocks the temporary file instead.
         let place = home.state_dir().join("state.json.tmp");
         let take = || {
             let _ = fs::remove_file(&place);
@@ -391,7 +391,7 @@ fn full_or_read_only(home: &Home, spoil: impl Fn(), repair: impl Fn()) {
         assert_eq!(balancer.rep(), ["server_1", "server_2"], "{path}");
         assert_eq!(balancer.children().len(), 2, "{path}");
     }
-    // Healing goes on without a disk.
+    // Healing continues without a disk.
     balancer.child("server_2").kill();
     eventually("it is replaced", || {
         let rep = balancer.rep();

@@ -1,4 +1,4 @@
-//! What traffic gets, where that takes the whole program.
+//! Traffic through the whole program.
 
 mod descriptors;
 
@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Answer, Balancer, Home, ask, get, try_ask};
+use crate::harness::{Balancer, Home, Response, ask, get, try_ask};
 use serde_json::json;
 
-fn owner(answer: &Answer) -> String {
+fn owner(answer: &Response) -> String {
     let text = answer.json()["message"].as_str().unwrap().to_owned();
     text.strip_prefix("Hello from Server: ").unwrap().to_owned()
 }
@@ -22,7 +22,7 @@ fn owner_of(balancer: &Balancer, target: &str, headers: &[(&str, &str)]) -> Stri
 }
 
 #[test]
-fn without_a_replica_the_answer_is_503_and_says_when_to_come_again() {
+fn without_a_replica_the_response_is_503_with_retry_after() {
     let home = Home::new();
     let balancer = home.start(&["--replicas", "0"]);
     for (method, target) in [("GET", "/home"), ("POST", "/set"), ("DELETE", "/x?y=1")] {
@@ -61,13 +61,13 @@ fn a_key_always_meets_the_same_replica() {
         seen.insert(by_query);
     }
     assert_eq!(seen.len(), 3, "{seen:?}");
-    // Without a key, chance decides.
+    // Without a key the replica is random.
     let by_chance: BTreeSet<String> = (0..60).map(|_| owner_of(&balancer, "/home", &[])).collect();
     assert_eq!(by_chance.len(), 3, "{by_chance:?}");
 }
 
 #[test]
-fn keys_come_from_where_the_configuration_says() {
+fn keys_come_from_the_configured_sources() {
     let home = Home::new();
     let balancer = home.start_full(3, &["--key", "query:user,header:X-Tenant"]);
     let of = |target: &str, tenant: &str| owner_of(&balancer, target, &[("X-Tenant", tenant)]);
@@ -116,7 +116,7 @@ fn not_found_as_400_names_the_path_and_keeps_what_is_about_data() {
 }
 
 #[test]
-fn requests_and_answers_pass_whole() {
+fn requests_and_responses_pass_completely() {
     let home = Home::new();
     let balancer = home.start_full(2, &[]);
     let body = "x".repeat(300_000);
@@ -130,7 +130,7 @@ fn requests_and_answers_pass_whole() {
     let seen = try_ask(balancer.traffic, "GET", "/headers", &headers, "").unwrap().json();
     assert_eq!(seen["headers"]["x-forwarded-for"], json!(["127.0.0.1"]), "{seen}");
     assert_eq!(seen["headers"]["x-forwarded-proto"], json!(["http"]), "{seen}");
-    // A key and its value stay together.
+    // A key of the store always reaches the same replica.
     for key in ["a", "b", "c"] {
         let set = format!(r#"{{"key":"{key}","value":{{"of":"{key}"}}}}"#);
         assert_eq!(ask(balancer.traffic, "POST", &format!("/set?id={key}"), &set).status, 200);
@@ -139,7 +139,7 @@ fn requests_and_answers_pass_whole() {
     }
 }
 
-/// Answers one request on each connection as if it were to be kept, and closes it a moment later.
+/// Responds to one request per connection with keep-alive, and closes the connection a moment later.
 fn forgetful_server() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -156,7 +156,7 @@ fn forgetful_server() -> std::net::SocketAddr {
 }
 
 #[test]
-fn a_kept_connection_that_was_closed_meanwhile_costs_nothing() {
+fn a_pooled_connection_that_was_closed_fails_no_request() {
     let home = Home::new();
     let upstream = format!("forgetful={}", forgetful_server());
     let arguments = ["--driver", "static", "--upstream", &upstream, "--workers", "1"];
@@ -168,7 +168,7 @@ fn a_kept_connection_that_was_closed_meanwhile_costs_nothing() {
             let answer = ask(balancer.traffic, method, "/", body);
             assert_eq!((answer.status, answer.text()), (200, "ok"), "{round} {method}");
             assert!(began.elapsed() < Duration::from_secs(2), "{round} {:?}", began.elapsed());
-            // Until the server has closed: a condition that only the server could tell.
+            // Until the server has closed the connection, which only the server can observe.
             std::thread::sleep(Duration::from_millis(40));
         }
     }

@@ -24,7 +24,7 @@ use ringmaster_core::fleet::{
 use rustix::process::{Pid, Signal as Kill, kill_process};
 use tokio::{sync::mpsc, time};
 
-/// Far more than anything here takes on a busy machine.
+/// Timeout of every wait, long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
 fn config(world: &World) -> DockerConfig {
@@ -115,12 +115,12 @@ async fn an_instance_is_started_listed_and_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn paused_and_stubborn_ones_end_too() {
+async fn paused_containers_and_those_that_ignore_sigterm_end_too() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(DockerConfig {
         command: Some(vec!["stubborn".into()]),
-        // With one it would be killed by SIGTERM, as it has no handler.
+        // With an init it would end at SIGTERM, as it has no handler.
         init: Init::Off,
         grace: Duration::from_secs(1),
         ..config(&world)
@@ -147,7 +147,7 @@ async fn paused_and_stubborn_ones_end_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_stops_at_once_are_both_right() {
+async fn two_concurrent_stops_both_succeed() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
@@ -160,7 +160,7 @@ async fn two_stops_at_once_are_both_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_container_of_ours_gives_way_and_a_foreign_one_stays() {
+async fn a_stale_container_of_the_fleet_is_replaced_and_a_foreign_one_stays() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
@@ -168,7 +168,7 @@ async fn a_stale_container_of_ours_gives_way_and_a_foreign_one_stays() {
     let fresh = driver.start(request("S5", 1, 2)).await.unwrap();
     assert!(!world.exists(&stale.handle.0));
     assert_ne!(stale.handle, fresh.handle);
-    // What runs and is no earlier run of the replica was started by a later supervisor.
+    // A running container that is no earlier run of the replica was started by a later supervisor.
     for (replica, incarnation) in [(1, 1), (1, 2), (2, 1)] {
         let refused = driver.start(request("S5", replica, incarnation)).await.unwrap_err();
         assert!(matches!(refused, StartError::NameTaken(_)), "{refused:?}");
@@ -189,7 +189,7 @@ async fn a_stale_container_of_ours_gives_way_and_a_foreign_one_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_start_says_why_and_leaves_nothing() {
+async fn a_failed_start_gives_a_reason_and_leaves_nothing() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let refusal = async |config: DockerConfig| {
@@ -235,7 +235,7 @@ async fn next_sighting(
     }
 }
 
-/// Watches, and waits until the stream stands.
+/// Watches, and waits until the stream is open.
 async fn watch(driver: &Arc<DockerDriver>) -> mpsc::Receiver<Signal> {
     let (sender, mut receiver) = mpsc::channel(64);
     let driver = driver.clone();
@@ -251,7 +251,7 @@ fn main_process(world: &World, container: &str) -> Pid {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_seen_at_once() {
+async fn events_are_reported_at_once() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
@@ -259,7 +259,7 @@ async fn what_happens_is_seen_at_once() {
     let wanted = request("S5", 7, 4);
     let started = driver.start(wanted.clone()).await.unwrap();
     let id = started.handle.to_string();
-    // Others are not reported.
+    // Events of other containers are not reported.
     let foreign = world.run(&format!("{}-x1", world.fleet), &[]);
     world.docker(&["rm", "--force", &foreign]);
 
@@ -285,7 +285,7 @@ async fn what_happens_is_seen_at_once() {
     expect(Instant::now(), Sighting::Removed).await;
 }
 
-/// Runs a container by hand that bears the labels of [`request`]`("S5", 7, 4)`.
+/// Runs a container without the driver, with the labels of [`request`]`("S5", 7, 4)`.
 fn run_labelled(world: &World, options: &[&str], argument: &str) -> String {
     let fleet = format!("ringmaster.fleet={}", world.fleet);
     let mut args = vec!["run", "--detach", "--env", "PORT=5000", "--label", &fleet];
@@ -297,13 +297,13 @@ fn run_labelled(world: &World, options: &[&str], argument: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_and_health_are_seen() {
+async fn out_of_memory_and_health_events_are_reported() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
     let mut signals = watch(&driver).await;
     let instance = request("S5", 7, 4).instance;
-    // There is no shell in the image: the check fails.
+    // The image has no shell, so the check fails.
     let check = ["--health-cmd", "x", "--health-interval", "1s", "--health-retries", "1"];
     let id = run_labelled(&world, &check, "serve");
     let seen = next_sighting(&mut signals, Instant::now()).await;
@@ -312,7 +312,7 @@ async fn memory_and_health_are_seen() {
     for _ in ["died", "removed"] {
         next_sighting(&mut signals, Instant::now()).await;
     }
-    // It eats when it is asked to: an engine can miss the hunger of its very first moments.
+    // It uses up its memory only on request: an engine can miss the event right after a start.
     let memory = ["--memory", "16m", "--memory-swap", "16m"];
     let id = run_labelled(&world, &memory, "hungry");
     let ip = world.inspect(&id, "{{.NetworkSettings.IPAddress}}");
@@ -330,7 +330,7 @@ async fn memory_and_health_are_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_network_is_seen() {
+async fn a_disconnect_from_the_network_is_reported() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
@@ -385,7 +385,7 @@ async fn an_existing_network_is_used_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuilt_image_makes_what_runs_outdated() {
+async fn a_rebuilt_image_makes_running_containers_outdated() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
@@ -397,7 +397,7 @@ async fn a_rebuilt_image_makes_what_runs_outdated() {
     assert!(wanted.spec != before.spec && wanted.image != before.image);
     let identity = listing.found[0].identity.clone().unwrap();
     assert_eq!((identity.spec, identity.image), (before.spec.clone(), before.image.clone()));
-    // What the tag names by now, and the build before, whatever the tag names.
+    // The build that the tag names now, and the build before by its id.
     let new = driver.start(request("S6", 1, 2)).await.unwrap();
     let old = StartRequest { image: before.image.clone(), ..request("S7", 1, 3) };
     let old = driver.start(old).await.unwrap();
@@ -457,12 +457,12 @@ async fn plays_the_balancer_in_a_container() {
     let Ok(fleet) = env::var("RINGMASTER_TEST_INSIDE") else {
         return;
     };
-    let told = tokio::signal::unix::SignalKind::user_defined1();
-    let mut told = tokio::signal::unix::signal(told).unwrap();
+    let resumed = tokio::signal::unix::SignalKind::user_defined1();
+    let mut resumed = tokio::signal::unix::signal(resumed).unwrap();
     let driver = ready(DockerConfig::new(&fleet, "rmdrv-nothing:1")).await;
     driver.prepare().await.unwrap();
     assert_eq!(driver.other_balancers().await.unwrap(), [""; 0]);
-    time::timeout(Duration::from_secs(600), told.recv()).await.unwrap();
+    time::timeout(Duration::from_secs(600), resumed.recv()).await.unwrap();
     driver.tidy_up().await.unwrap();
     time::sleep(Duration::from_secs(600)).await;
 }
@@ -555,7 +555,7 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     let inspect = ["inspect", "--format", template, "S5"];
     assert_eq!(crate::docker::docker(&private.host(), &inspect).unwrap(), "/S5 net1");
 
-    // Killed: the stream ends at once, and calls say so at once.
+    // Killed: the stream ends at once, and calls fail at once.
     private.end(Kill::KILL);
     changed(&mut signals).await;
     let begin = Instant::now();
@@ -566,7 +566,7 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     assert!(matches!(stop, Err(EngineError::Away(_))));
     assert!(begin.elapsed() < Duration::from_secs(1));
 
-    // Back again: the stream too, and it works. The engine ends what it does not know any more.
+    // Started again: the stream is opened and calls work. The engine has ended the former containers.
     private.again();
     changed(&mut signals).await;
     driver.stop(started.handle, StopManner::Kill).await.unwrap();
@@ -599,7 +599,7 @@ async fn an_engine_that_ends_and_comes_again_is_followed() {
     changed(&mut signals).await;
 }
 
-/// Waits for the news that the stream was lost or found.
+/// Waits for the signal that the stream was lost or opened.
 async fn changed(signals: &mut mpsc::Receiver<Signal>) {
     loop {
         let signal = time::timeout(LONG, signals.recv()).await.unwrap();

@@ -1,4 +1,4 @@
-//! The engine goes away and comes back: the balancer lives on, says so, and sets things right.
+//! The engine goes away and comes back: the balancer continues, reports it, and restores the fleet.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn until_engine_is(fleet: &Fleet, up: bool) {
     });
 }
 
-/// Commands say that the engine is away, at once; reading goes on.
+/// Commands fail at once because the engine is away; reads work.
 fn assert_commands_are_refused(fleet: &Fleet, in_service: usize) {
     for (path, body) in [("add", r#"{"n":1}"#), ("rm", r#"{"n":1}"#)] {
         let begin = Instant::now();
@@ -34,7 +34,7 @@ fn assert_commands_are_refused(fleet: &Fleet, in_service: usize) {
 }
 
 #[test]
-fn the_engine_may_go_and_come() {
+fn the_engine_may_end_and_come_back() {
     if crate::docker::engine().is_none() {
         return;
     }
@@ -81,7 +81,7 @@ fn the_engine_may_go_and_come() {
     assert_eq!(names.len(), 3);
     assert_eq!(fleet.digest(), ring);
 
-    // Killed.
+    // Killed, unlike the orderly stop above.
     private.end(Signal::KILL);
     until_engine_is(&fleet, false);
     private.again();

@@ -1,4 +1,4 @@
-//! The pages of `examples/`: each command that they show with its output, against real processes.
+//! The pages of `examples/`: runs each command that they show, with real processes, and compares its output.
 
 mod course;
 
@@ -12,7 +12,7 @@ use std::{
 use crate::harness::{Balancer, Home, companion, eventually, get, page};
 use serde_json::Value;
 
-/// Companion servers with these names, which end with the test.
+/// Companion servers that end with the test.
 struct Servers(Vec<(String, SocketAddr, Child)>);
 
 impl Servers {
@@ -33,7 +33,7 @@ impl Servers {
 }
 
 impl Servers {
-    /// A command of a page with the places of these servers, which are containers there.
+    /// A command of a page with the addresses of these servers instead of the containers on the page.
     fn placed_in(&self, command: &str) -> String {
         self.0.iter().fold(command.to_owned(), |command, (name, address, _)| {
             let port = address.port();
@@ -60,7 +60,7 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// Runs what a page shows, with the balancer's own ports and those of the servers.
+/// Runs the commands of a page with the ports of this balancer and these servers.
 fn run_page(name: &str, balancer: &Balancer, servers: &Servers, traffic_port: u16, least: usize) {
     let page = fs::read_to_string(example(name).join("README.md")).unwrap();
     page::run(&page, least, |command| {
@@ -76,7 +76,7 @@ fn passing(balancer: &Balancer, n: u64) -> bool {
 }
 
 #[test]
-fn the_page_of_the_key_value_store_is_true() {
+fn the_page_of_the_key_value_store_is_correct() {
     let home = Home::new();
     let servers = Servers::start(&["node1", "node2", "node3", "node4"]);
     let upstreams =
@@ -90,10 +90,10 @@ fn the_page_of_the_key_value_store_is_true() {
 }
 
 #[test]
-fn the_page_of_registered_servers_is_true() {
+fn the_page_of_registered_servers_is_correct() {
     let home = Home::new();
     let servers = Servers::start(&["server1", "server2", "server3"]);
-    // The file of the example, with the places of these servers.
+    // The file of the example, with the addresses of these servers.
     let file = fs::read_to_string(example("servers").join("config.json")).unwrap();
     let mut file: Value = serde_json::from_str(&file).unwrap();
     let named = file["servers"].as_array_mut().unwrap();
@@ -110,14 +110,14 @@ fn the_page_of_registered_servers_is_true() {
 }
 
 #[test]
-fn the_page_of_the_course_is_true() {
+fn the_page_of_the_course_is_correct() {
     let home = Home::new();
     let balancer = home.start_full(3, &["--preset", "course"]);
     run_page("course", &balancer, &Servers(Vec::new()), 5000, 5);
 }
 
 #[test]
-fn what_the_readme_says_of_registered_servers_is_true() {
+fn the_readme_on_registered_servers_is_correct() {
     let home = Home::new();
     let balancer = home.start_full(3, &[]);
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -151,7 +151,7 @@ fn the_compose_files_start_what_check_accepts() {
     for name in ["key-value", "servers", "course"] {
         let text = fs::read_to_string(example(name).join("docker-compose.yml")).unwrap();
         let flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("- --"));
-        // Files have other places there.
+        // Paths of files differ in the container.
         let flags = flags.map(|flag| match flag.strip_prefix("config=/") {
             Some(file) => format!("--config={}", example(name).join(file).display()),
             None => format!("--{flag}"),

@@ -1,4 +1,4 @@
-//! Who may command: no second balancer of a fleet, and no replica or other container its keeper.
+//! No second balancer of a fleet may start, and no container may change the fleet.
 
 use std::{
     env, fs,
@@ -11,11 +11,11 @@ use std::{
 use crate::docker::{engine, eventually, skip};
 use crate::docker_support::{
     Fleet, SOON,
-    http::{Answer, call},
+    http::{Response, call},
     main_process,
 };
 
-/// Where the test [`asks_from_inside`] asks.
+/// The variable with the address for the test [`asks_from_inside`].
 const INSIDE: &str = "RINGMASTER_TEST_ASKS";
 
 #[test]
@@ -24,7 +24,7 @@ fn a_second_balancer_of_the_fleet_refuses_to_start() {
     let mut fleet = Fleet::of(&host, 1, &[]);
     let other_dir = fleet.state_dir().with_file_name("other");
     let other_dir = other_dir.to_str().unwrap();
-    // By state directory, and, with one of its own, by fleet.
+    // By the state directory, and with another one by the name of the fleet.
     for more in [&[][..], &["--state-dir", other_dir]] {
         let output = second(&fleet, more);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -44,7 +44,7 @@ fn a_second_balancer_of_the_fleet_refuses_to_start() {
     }
     assert_eq!(fleet.replicas(), ["server_1"]);
     fleet.kill();
-    // One in a container, of which only its labels tell.
+    // A balancer in a container, which is found only by its labels.
     let balances = format!("ringmaster.balances={}", fleet.world.fleet);
     let labels = ["--label", "ringmaster.role=balancer", "--label", &balances];
     let name = format!("{}-keeper", fleet.world.fleet);
@@ -91,8 +91,8 @@ fn asks_from_inside() {
     }
 }
 
-/// What the keeper answers a container: commands and questions are refused, but a Prometheus or a
-/// health check in a container is served.
+/// The balancer's responses to a container: commands and reads are refused, but a Prometheus or a health
+/// check in a container is served.
 fn from_inside(host: &str, container: &str, admin: SocketAddr) {
     let words = run_inside(host, container, admin, "guard::asks_from_inside");
     let answers: Vec<_> = words.lines().filter_map(|line| line.split_once("answer ")).collect();
@@ -113,14 +113,14 @@ fn asks_status_from_inside() {
     println!("answer {}", answer.status);
 }
 
-/// The status of the keeper's answer to a container.
+/// The status of the balancer's response to a container.
 fn ask_status_from(host: &str, container: &str, admin: SocketAddr) -> u16 {
     let words = run_inside(host, container, admin, "guard::asks_status_from_inside");
     let status = words.lines().find_map(|line| line.split_once("answer ")?.1.parse().ok());
     status.unwrap_or_else(|| panic!("{words}"))
 }
 
-/// Runs one of these tests with the network of a container; gives what it printed.
+/// Runs one of these tests with the network of a container, and returns its output.
 fn run_inside(host: &str, container: &str, admin: SocketAddr, test: &str) -> String {
     let process = main_process(host, container).as_raw_nonzero();
     let output = Command::new("nsenter")
@@ -155,7 +155,7 @@ impl<'a> Keeper<'a> {
         args.extend(["--user", "65532:65532", "--group-add", &group].map(Into::into));
         args.extend(["--cap-drop", "ALL", "--security-opt", "no-new-privileges"].map(Into::into));
         args.push("--read-only".into());
-        // The program of a test run is not static: it brings the libraries of this machine.
+        // The program of a test run is not static: the libraries of this machine are mounted.
         let libraries = ["/lib", "/lib64", "/usr/lib"];
         let libraries = libraries.into_iter().filter(|dir| Path::new(dir).exists());
         let mounts = libraries.map(|dir| format!("{dir}:{dir}:ro")).chain([
@@ -177,7 +177,7 @@ impl<'a> Keeper<'a> {
         Self { fleet, name }
     }
 
-    /// Where a port of it can be reached on this machine.
+    /// The published address of a port on this machine.
     fn published(&self, port: u16) -> SocketAddr {
         let world = &self.fleet.world;
         let log = || world.docker(&["logs", &self.name]);
@@ -186,12 +186,12 @@ impl<'a> Keeper<'a> {
         address.lines().next().unwrap().parse().unwrap()
     }
 
-    /// Where it is on the fleet's network.
+    /// Its address on the fleet's network.
     fn inside(&self) -> SocketAddr {
         self.at(&format!("{}-net", self.fleet.world.fleet))
     }
 
-    /// Where its admin port is on a network.
+    /// The address of its admin port on a network.
     fn at(&self, network: &str) -> SocketAddr {
         let template = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
         SocketAddr::new(self.fleet.world.inspect(&self.name, &template).parse().unwrap(), 9090)
@@ -199,12 +199,12 @@ impl<'a> Keeper<'a> {
 
     fn in_service(&self) -> usize {
         let rep = call(self.published(5000), "GET", "/rep", "");
-        rep.map_or(0, |rep: Answer| rep.names("replicas").len())
+        rep.map_or(0, |rep: Response| rep.names("replicas").len())
     }
 }
 
 #[test]
-fn a_replica_must_not_command_its_keeper() {
+fn a_replica_must_not_command_its_supervisor() {
     let Some(host) = engine() else { return };
     let Some(socket) = host.strip_prefix("unix://") else {
         return skip("the engine is not on this machine");
@@ -223,10 +223,10 @@ fn a_replica_must_not_command_its_keeper() {
         let status = call(address, "GET", "/api/status", "").unwrap().expect(200);
         assert_eq!(status.json()["N"], 2);
     }
-    // From a replica: nothing of it.
+    // From a replica: all is refused.
     from_inside(&host, &fleet.container("server_1"), admin);
-    // Nor from a container of another network that the keeper is on, be it from the beginning or
-    // since a moment ago. Containers of yet other networks do not reach it.
+    // The same from a container of another network that the balancer is on, from its start or since
+    // a moment ago. Containers on yet other networks do not reach it.
     let world = &fleet.world;
     let stranger = world.run(&format!("{}-stranger", world.fleet), &[]);
     from_inside(&host, &stranger, keeper.at("bridge"));
@@ -243,7 +243,7 @@ fn a_replica_must_not_command_its_keeper() {
     assert_eq!(status.json()["N"], 2, "the gateway of that network is this machine");
     assert_eq!(keeper.in_service(), 2);
 
-    // Killed and started again as a container, it finds itself, its network and its fleet.
+    // Killed and started again as a container, it finds its own container, its network and its fleet.
     let before = fleet.containers();
     fleet.world.docker(&["kill", &keeper.name]);
     fleet.world.docker(&["start", &keeper.name]);

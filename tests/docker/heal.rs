@@ -95,7 +95,7 @@ fn twenty_kills_in_a_row_fail_no_request() {
     fleet.assert_no_strays();
 }
 
-/// What became of a frozen replica that `freeze` freezes.
+/// Waits until the replica that `freeze` freezes is out of the table.
 fn until_out(fleet: &Fleet, victim: &str, freeze: impl FnOnce()) {
     let after = fleet.last_decision();
     let begin = Instant::now();
@@ -115,7 +115,7 @@ fn until_out(fleet: &Fleet, victim: &str, freeze: impl FnOnce()) {
 }
 
 #[test]
-fn frozen_replicas_are_left_and_come_back_or_are_replaced() {
+fn frozen_replicas_are_ejected_and_readmitted_or_replaced() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
     let fleet = Fleet::of(&host, 3, &[]);
@@ -133,21 +133,21 @@ fn frozen_replicas_are_left_and_come_back_or_are_replaced() {
         fleet.decisions(after).iter().any(|d| d.event == "readmitted" && d.replica == "server_1")
     });
     assert_eq!(fleet.replicas(), ["server_1", "server_2", "server_3"]);
-    // The same by a signal, of which the engine knows nothing.
+    // The same by a signal, which the engine does not report.
     let process = main_process(&host, &fleet.container("server_2"));
     until_out(&fleet, "server_2", || kill_process(process, Signal::STOP).unwrap());
     kill_process(process, Signal::CONT).unwrap();
     eventually("it is readmitted", SOON, || fleet.replicas().len() == 3);
-    assert_eq!(fleet.containers(), before, "nobody was replaced");
+    assert_eq!(fleet.containers(), before, "no replica was replaced");
 
-    // For good: both are replaced, and what is left of them is removed.
+    // For longer: both are replaced, and their containers are removed.
     until_out(&fleet, "server_1", || drop(fleet.world.docker(&["pause", &victim])));
     until_out(&fleet, "server_2", || kill_process(process, Signal::STOP).unwrap());
     eventually("both are replaced", SOON, || fleet.replicas().len() == 3);
     let names = fleet.replicas();
     assert!(!names.contains(&"server_1".into()) && !names.contains(&"server_2".into()));
     assert_eq!(names[2], "server_3");
-    // A stopped process does not obey SIGTERM: its grace must pass.
+    // A stopped process ignores SIGTERM, so its grace must pass.
     eventually("they are removed", Duration::from_secs(30), || fleet.containers().len() == 3);
     assert!(!fleet.world.exists(&victim));
     load.end().assert_all_answered();
@@ -166,7 +166,7 @@ fn scaling_under_load_fails_no_request() {
     while load.answered() < wanted {
         let n = rounds % 3 + 1;
         fleet.add(&format!(r#"{{"n":{n},"hostnames":["extra"]}}"#)).expect(200);
-        // The oldest goes too: its keys move, and come back to a newcomer.
+        // The oldest is removed too: its keys move, and partly move back to a new replica.
         let oldest = fleet.replicas()[0].clone();
         fleet.rm(&format!(r#"{{"n":{},"hostnames":["{oldest}","extra"]}}"#, n + 1)).expect(200);
         fleet.add(r#"{"n":1}"#).expect(200);
@@ -204,7 +204,7 @@ fn a_replica_that_is_gone_altogether_is_replaced() {
     }
     fleet.assert_no_strays();
     load.end().assert_all_answered();
-    // The only one left dies: 503 until its replacement stands, and then all is well.
+    // The only replica dies: 503 until its replacement is in service.
     fleet.rm(r#"{"n":2}"#).expect(200);
     let last = fleet.replicas()[0].clone();
     fleet.world.docker(&["kill", &fleet.container(&last)]);
@@ -216,9 +216,9 @@ fn a_replica_that_is_gone_altogether_is_replaced() {
     fleet.assert_no_strays();
 }
 
-/// The container is gone, and what it said last is not.
+/// The last lines are kept although the container is gone.
 #[test]
-fn why_a_replica_ended_is_known_after_it_was_replaced() {
+fn the_ending_of_a_replica_is_known_after_its_replacement() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
     let mut fleet = Fleet::of_test_replicas(&host);

@@ -11,11 +11,11 @@ use std::{
 use crate::docker::{engine, eventually};
 use crate::docker_support::{
     Fleet, SOON, alone, beside_others,
-    http::{Answer, call},
+    http::{Response, call},
     print, spread,
 };
 
-/// What must survive the balancer.
+/// The part of a fleet that must survive the balancer.
 #[derive(Debug, PartialEq)]
 struct Whole {
     replicas: Vec<String>,
@@ -35,7 +35,7 @@ impl Whole {
     }
 }
 
-/// Containers of somebody else: called like ours, and labelled like another fleet's.
+/// Foreign containers: with the name of a replica, and with the labels of another fleet.
 fn strangers(fleet: &Fleet) -> [String; 2] {
     let name = &fleet.world.fleet;
     let label = format!("ringmaster.fleet={name}x");
@@ -62,7 +62,7 @@ fn until_served(fleet: &Fleet) -> f64 {
         if call(fleet.traffic(), "GET", "/home", "").is_ok_and(|answer| answer.status == 200) {
             return began.elapsed().as_secs_f64() * 1000.0;
         }
-        assert!(began.elapsed() < SOON, "nobody serves");
+        assert!(began.elapsed() < SOON, "no replica serves");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -99,7 +99,7 @@ fn the_next_balancer_takes_over_the_fleet_as_it_was() {
     assert!(middle < 2_000.0, "{times:?}");
     assert!(fleet.has_said("stored size 4 wins"));
 
-    // Nobody is a size too.
+    // An empty fleet is taken over too.
     fleet.rm(r#"{"n":9}"#).expect(200);
     fleet.kill();
     fleet.start(&["--replicas", "3"]);
@@ -125,7 +125,7 @@ fn the_state_is_rebuilt_from_labels_when_the_file_is_lost() {
     fleet.until_in_service(4);
     assert_eq!(Whole::of(&fleet), before);
 
-    // Damaged, and two replicas have ended meanwhile: one is left, one is gone altogether.
+    // Damaged, and two replicas have ended meanwhile: one as an exited container, one removed.
     fleet.kill();
     fs::write(fleet.state_file(), "{\"version\":1,").unwrap();
     fleet.world.docker(&["kill", &fleet.container("server_2")]);
@@ -140,7 +140,7 @@ fn the_state_is_rebuilt_from_labels_when_the_file_is_lost() {
         assert_eq!(replicas[index], before.replicas[index], "who lived stays");
     }
 
-    // With the file, what it does not know is a stray: one of ours, and one with half its labels.
+    // With the file, a container that it does not know is a stray, also one with only half the labels.
     fleet.kill();
     let label = format!("ringmaster.fleet={}", fleet.world.fleet);
     let whole = ["ringmaster.replica=99", "ringmaster.incarnation=1", "ringmaster.slots=1"];
@@ -159,7 +159,7 @@ fn the_state_is_rebuilt_from_labels_when_the_file_is_lost() {
     assert_untouched(&fleet, &strangers);
 }
 
-/// What is under way when the balancer is killed.
+/// The operation that is under way when the balancer is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Work {
     Add,
@@ -167,7 +167,7 @@ enum Work {
     Respawn,
 }
 
-/// When it is killed.
+/// The moment of the kill.
 #[derive(Clone, Copy, Debug)]
 enum When {
     After(u64),
@@ -187,8 +187,8 @@ fn wait_for(fleet: &Fleet, when: When, after: u64) {
     }
 }
 
-/// One round: begins the work, kills the balancer, and looks at what the next one makes of it.
-/// Returns whether the work had taken effect.
+/// One round: begins the operation, kills the balancer, and checks the fleet of the next one.
+/// Returns whether the operation had taken effect.
 fn killed_during(fleet: &mut Fleet, work: Work, when: When) -> bool {
     let before = (fleet.replicas(), fleet.digest());
     let (path, count) = match work {
@@ -214,7 +214,7 @@ fn killed_during(fleet: &mut Fleet, work: Work, when: When) -> bool {
     }
     wait_for(fleet, when, after);
     fleet.kill();
-    let answer: Option<Answer> = command.and_then(|command| command.join().unwrap());
+    let answer: Option<Response> = command.and_then(|command| command.join().unwrap());
 
     fleet.start(&[]);
     eventually("it has booted", SOON, || fleet.status()["booted"] == true);
@@ -290,13 +290,13 @@ fn a_balancer_killed_at_any_moment_loses_nothing() {
 }
 
 #[test]
-fn replicas_stop_with_the_balancer_if_that_is_wanted() {
+fn replicas_stop_with_the_balancer_if_configured() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
     let mut fleet = Fleet::of(&host, 3, &["--stop-replicas-on-exit"]);
     let strangers = strangers(&fleet);
     let ring = fleet.digest();
-    // What is open may end.
+    // Open requests may end.
     let to = fleet.traffic();
     let open = std::thread::spawn(move || call(to, "GET", "/process?delay_ms=1500", ""));
     eventually("a request is open", SOON, || {

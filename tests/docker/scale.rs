@@ -17,7 +17,7 @@ use crate::docker_support::{
 const GENTLE: Shape = Shape { connections: 20, rate: 100 };
 
 #[test]
-fn a_fleet_starts_as_the_contract_says() {
+fn a_fleet_starts_as_the_contract_requires() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
     let fleet = Fleet::of(&host, 3, &["--env", "COLOUR=blue"]);
@@ -87,7 +87,7 @@ fn commands_add_and_remove() {
         let digits = drawn.strip_prefix("server_").unwrap();
         assert!(digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_digit()), "{drawn}");
     }
-    // Keys moved to newcomers only.
+    // Keys moved to new replicas only.
     for (old, new) in before.iter().zip(fleet.owners()) {
         assert!(*old == new || names[3..].contains(&new), "{old} -> {new}");
     }
@@ -99,7 +99,7 @@ fn commands_add_and_remove() {
     assert_eq!(removed.names("removed"), ["S5", &names[6]]);
     assert!(!fleet.world.exists(&fleet.container("S5")), "the answer comes when it is gone");
     assert!(!fleet.world.exists(&fleet.container(&names[6])));
-    // At once again, by POST and by the aliases of the keys.
+    // Once more, by POST and with the aliases of the keys.
     let again = fleet.add(r#"{"N":1,"names":["S5"]}"#).expect(200);
     assert_eq!(again.names("added"), ["S5"]);
     let removed = call(fleet.traffic(), "POST", "/rm", r#"{"n":100}"#).unwrap().expect(200);
@@ -108,7 +108,7 @@ fn commands_add_and_remove() {
     assert!(fleet.containers().is_empty());
 
     let report = load.end();
-    // Until there was nobody left.
+    // Only requests after the removal of all replicas may have failed.
     assert!(report.failures.iter().all(|why| why.contains("503")), "{:#?}", report.failures);
     assert_eq!(fleet.add(r#"{"n":1,"hostnames":["S5"]}"#).expect(200).names("replicas"), ["S5"]);
     fleet.assert_no_strays();
@@ -126,11 +126,11 @@ fn assert_unchanged<T>(fleet: &Fleet, what: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_changes_nothing() {
+fn an_impossible_command_is_refused_and_changes_nothing() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
     let mut fleet = Fleet::new(&host);
-    // Somebody else is called like a replica of ours, and does not bear our label.
+    // A foreign container has the name of a replica, but not the fleet's label.
     let foreign = fleet.world.run(&fleet.container("server_1"), &[]);
     fleet.start(&["--replicas", "3"]);
     fleet.until_in_service(3);
@@ -160,7 +160,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         let message = refused.message();
         assert!(message.starts_with("<Error> ") && message.contains(words), "{body}: {message}");
     }
-    // One that came just now, and that no list has shown yet.
+    // A container that has just been created, which no list has shown yet.
     let late = fleet.world.run(&fleet.container("late"), &[]);
     let refused = assert_unchanged(&fleet, || fleet.add(r#"{"n":2,"hostnames":["late"]}"#));
     assert!(refused.clone().expect(400).message().contains("'late' is the name of another"));
@@ -174,28 +174,28 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
 fn an_addition_that_cannot_start_leaves_the_fleet_as_it_was() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
-    // One without replicas takes what the tag names; others add what they run.
+    // A fleet without replicas takes the image of the tag; others add the image that they run.
     let fleet = Fleet::of(&host, 0, &["--start-deadline", "3s"]);
     let image = fleet.world.image.clone();
     let good = format!("{}:good", fleet.world.fleet);
     fleet.world.docker(&["tag", &image, &good]);
     fleet.world.owns_image(good.clone());
 
-    // Nothing under the name.
+    // No image with the name.
     fleet.world.docker(&["rmi", "--force", &image]);
     let refused = assert_unchanged(&fleet, || fleet.add(r#"{"n":2}"#)).expect(503).message();
     assert!(refused.contains(&format!("docker pull {image}")), "{refused}");
 
-    // Exits at once, and says why.
+    // A container that exits at once, with a reason.
     fleet.world.docker(&["tag", &good, &image]);
     fleet.world.owns_image(image::rebuild(&host, &image, "PROCESS_DELAY_MS=soon"));
     let refused = assert_unchanged(&fleet, || fleet.add(r#"{"n":2,"hostnames":["bad1"]}"#));
     let refused = refused.expect(503).message();
-    // At once, with its last words; on a busy machine a little later, without.
+    // Reported at once with its last lines; on a busy machine a little later, without them.
     let has_code = refused.contains("status 2") || refused.contains("code 2");
     assert!(has_code && refused.contains("replica '"), "{refused}");
 
-    // Runs, and listens where nobody else can reach it.
+    // A container that runs, but listens only on its own loopback.
     fleet.world.docker(&["tag", &good, &image]);
     fleet.world.owns_image(image::rebuild(&host, &image, "HOST=127.0.0.1"));
     let begin = Instant::now();
@@ -205,12 +205,12 @@ fn an_addition_that_cannot_start_leaves_the_fleet_as_it_was() {
     assert!(!fleet.world.exists(&fleet.container("deaf")));
     assert!(fleet.replicas().is_empty());
 
-    // The good one again: the fleet works, and gets rid of what had been tried.
+    // The good image again: the fleet works, and the failed containers are removed.
     fleet.world.docker(&["tag", &good, &image]);
     fleet.add(r#"{"n":1,"hostnames":["fine"]}"#).expect(200);
     fleet.assert_no_strays();
 
-    // With the tag on something bad, and then gone, what runs is what is added.
+    // With a bad image under the tag, and then with none, additions use the running image.
     let load = Load::start(fleet.traffic(), GENTLE);
     fleet.world.owns_image(image::rebuild(&host, &image, "PROCESS_DELAY_MS=soon"));
     fleet.add(r#"{"n":1,"hostnames":["like_fine"]}"#).expect(200);
@@ -222,8 +222,8 @@ fn an_addition_that_cannot_start_leaves_the_fleet_as_it_was() {
     assert_eq!(image_of("like_both"), image_of("fine"));
 }
 
-/// Most programs have no handler of SIGTERM, and the kernel ignores it for a first process that has
-/// none: every removal took the whole grace.
+/// Most programs have no handler for SIGTERM, and the kernel ignores it for a first process that has
+/// none: without an init every removal would take the whole grace.
 #[test]
 fn two_replicas_without_a_handler_of_sigterm_are_removed_within_two_seconds() {
     let Some(host) = engine() else { return };

@@ -1,4 +1,4 @@
-//! The end and the next start of a balancer under load, and an end that takes everything along.
+//! The end and the next start of a balancer under load, and an end that also stops the replicas.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// A port that was free just now: the next balancer must get the same.
+/// A free port, because the next balancer must get the same.
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[test]
-fn a_restart_under_load_answers_nothing_with_an_error() {
+fn a_restart_under_load_gives_no_error_responses() {
     let Some(host) = engine() else { return };
     let _turn = alone();
     let mut fleet = Fleet::new(&host);
@@ -67,14 +67,14 @@ fn an_end_with_the_replicas_leaves_nothing_of_starts_under_way() {
     let begin = Instant::now();
     assert_eq!(fleet.terminate().code(), Some(0));
     print(&format!("ended with 14 starts under way in {:.1?}", begin.elapsed()));
-    // Whoever still got an answer was told so.
+    // If the command got a response, it is this refusal.
     if let Ok(answer) = adding.join().unwrap() {
         let why = answer.expect(503).message();
         assert!(why.contains("shutting down"), "{why}");
     }
     assert!(fleet.containers().is_empty(), "{:?}", fleet.containers());
     assert_eq!(networks(&fleet), "");
-    // What was not committed is not there at the next start, and what was is.
+    // The next start has what was committed, and nothing else.
     fleet.start(&["--replicas", "5", "--stop-replicas-on-exit"]);
     fleet.until_in_service(2);
     assert_eq!(fleet.terminate().code(), Some(0));
@@ -86,7 +86,7 @@ fn an_end_with_the_replicas_leaves_the_networks_of_others() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
     let mut fleet = Fleet::of(&host, 1, &["--stop-replicas-on-exit"]);
-    // Somebody else's container on our network, and ours on a network without our label.
+    // A foreign container on the fleet's network, and the fleet on a network without its label.
     let network = format!("{}-net", fleet.world.fleet);
     let guest = fleet.world.run(&fleet.container("guest"), &["--network", &network]);
     assert_eq!(fleet.terminate().code(), Some(0));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     docker::engine,
-    docker_support::{Fleet, beside_others, http::Answer},
+    docker_support::{Fleet, beside_others, http::Response},
     harness::{Balancer, Home, Load, eventually, get, within},
     line::Line,
     server::RedisServer,
@@ -73,7 +73,7 @@ fn a_supervisor_that_is_cut_off_starts_and_replaces_nothing() {
     fleet.until_in_service(3);
     let (before, names) = (fleet.containers(), fleet.replicas());
     line.cut();
-    let refused = |answer: Answer| {
+    let refused = |answer: Response| {
         let said = answer.expect(503).message();
         assert!(said.contains("the store does not answer"), "{said}");
     };

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    harness::{Answer, Balancer, LONG, ask, eventually, get, try_ask, within},
+    harness::{Balancer, LONG, Response, ask, eventually, get, try_ask, within},
     reports::Pretended,
     shared::{Fleet, leads, owner, serves, status},
 };
@@ -217,7 +217,7 @@ fn a_balancer_that_does_not_answer_is_named_and_nothing_is_reset_without_it() {
 }
 
 /// The sentences about what is missing.
-fn missing(answer: &Answer) -> String {
+fn missing(answer: &Response) -> String {
     answer.json()["incomplete"].to_string()
 }
 

@@ -1,4 +1,4 @@
-//! What tests against a real engine share: the command line client, an image from scratch, and a
+//! Helpers for tests with a real engine: the command line client, an image from scratch, and a
 //! guard that removes everything of a test, also when it fails.
 
 #![allow(dead_code, clippy::unwrap_used)]
@@ -28,14 +28,14 @@ pub(crate) fn engine() -> Option<String> {
     host.clone()
 }
 
-/// Says why a test does nothing, or fails where an engine is required.
+/// Prints why a test is skipped, or fails where an engine is required.
 pub(crate) fn skip(why: &str) {
     assert_ne!(env::var("RINGMASTER_TEST_DOCKER").as_deref(), Ok("required"), "{why}");
     // Not `eprintln!`, which the test harness would hide.
     let _ = writeln!(io::stderr(), "skipped: {why}");
 }
 
-/// A name that no other test has.
+/// A name that no other test uses.
 pub(crate) fn random_name() -> String {
     let random = RandomState::new().build_hasher().finish();
     format!("rmdrv-{:08x}", random & 0xffff_ffff)
@@ -79,7 +79,7 @@ pub(crate) fn replica() -> &'static Path {
             .unwrap();
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words}");
-        // In one step: never half a program. If another run was faster, its program is as good.
+        // A rename is atomic, so no run sees an incomplete program. Those of concurrent runs are equal.
         if std::fs::rename(&fresh, &dir).is_err() {
             assert!(program.exists());
             std::fs::remove_dir_all(fresh).unwrap();
@@ -108,7 +108,7 @@ pub(crate) fn import_image(host: &str, name: &str, entrypoint: &str) -> String {
     String::from_utf8_lossy(&import.stdout).trim().to_owned()
 }
 
-/// A fleet of one test. Dropping it removes all that bears its label or its name.
+/// A fleet of one test. Dropping it removes everything with its label or its name.
 pub(crate) struct World {
     pub(crate) host: String,
     pub(crate) fleet: String,
@@ -123,7 +123,7 @@ impl World {
         world
     }
 
-    /// The same, but there is nothing yet under the name of its image.
+    /// The same without an image under its name.
     pub(crate) fn without_image(host: &str) -> Self {
         let fleet = random_name();
         Self {
@@ -134,7 +134,7 @@ impl World {
         }
     }
 
-    /// Another image, by id or name, that goes with this world.
+    /// Removes another image too, by id or name, when this is dropped.
     pub(crate) fn owns_image(&self, image: String) {
         self.imported.borrow_mut().push(image);
     }
@@ -160,7 +160,7 @@ impl World {
         self.docker(&["inspect", "--format", template, container])
     }
 
-    /// Runs a container of "somebody else" under this full name, with these arguments before the
+    /// Runs a foreign container under this full name, with these arguments before the
     /// image.
     pub(crate) fn run(&self, name: &str, more: &[&str]) -> String {
         let mut args = vec!["run", "--detach", "--name", name, "--env", "PORT=5000"];

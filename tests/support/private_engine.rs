@@ -1,8 +1,8 @@
-//! A Docker engine of a test's own, to be stopped, killed and started again.
+//! A Docker engine for one test, which can be stopped, killed and started again.
 //!
 //! It lives in namespaces of its own: its bridges, firewall rules, mounts and processes are not
 //! the host's, and all of them end with one process. (An engine that shares the host's network
-//! and is told to have no bridge removes the *other* engine's `docker0`.)
+//! and is configured without a bridge removes the *other* engine's `docker0`.)
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -85,7 +85,7 @@ impl PrivateEngine {
         Some(engine)
     }
 
-    /// What `DOCKER_HOST` would be.
+    /// The value for `DOCKER_HOST`.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}/docker.sock", self.dir.display())
     }
@@ -105,7 +105,7 @@ impl PrivateEngine {
         rustix::process::kill_process(self.process().unwrap(), signal).unwrap();
     }
 
-    /// Ends the engine by this signal; it does not come again before [`PrivateEngine::again`].
+    /// Ends the engine by this signal, until [`PrivateEngine::again`].
     pub(crate) fn end(&self, signal: rustix::process::Signal) {
         fs::remove_file(self.dir.join("run")).unwrap();
         self.signal(signal);
@@ -145,7 +145,7 @@ impl PrivateEngine {
 
 impl Drop for PrivateEngine {
     fn drop(&mut self) {
-        // Its first process takes the whole namespace with it: processes, mounts, bridges.
+        // The end of the first process ends the namespaces with their processes, mounts and bridges.
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
         for _ in 0..100 {

@@ -1,5 +1,5 @@
 //! A replica for tests of drivers: one static program that answers every request with its
-//! environment, obeys SIGTERM, or ends at once. Compiled by the tests themselves, not by cargo.
+//! environment, ends at SIGTERM, or ends at once. Compiled by the tests themselves, not by cargo.
 
 use std::{
     env, fs,

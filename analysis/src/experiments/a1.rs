@@ -1,6 +1,6 @@
 //! how evenly do random keys spread over the replicas?
 //!
-//! The counts are measured; beside each stands what the ring predicts. Where
+//! Each measured count is shown next to the ring's prediction. Where
 //! the two differ by more than chance, requests do not follow the ring.
 
 use std::fmt;
@@ -18,26 +18,26 @@ use crate::predict::{self, Expected};
 use crate::report::{Report, csv, percent, thousands};
 use crate::target::Target;
 
-/// What A-1 is told beyond the common setup.
+/// The parameters of A-1 beyond the common setup.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// How many requests.
     pub requests: u64,
-    /// The admin port, for the prediction; without it, or when it does not answer,
-    /// the chart shows the measurement alone.
+    /// The admin port, for the prediction. Without it, or when it does not respond,
+    /// the chart shows only the measurement.
     pub admin_url: Option<String>,
     /// The secret of the hash function siphash, which the balancer does not show.
     pub hash_key: Option<String>,
 }
 
-/// What A-1 found.
+/// The result of A-1.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     /// One row per replica in service, in the order they joined.
     pub rows: Vec<Row>,
     /// The busiest replica's requests, relative to an even share; 1 is perfect.
     pub peak_to_average: f64,
-    /// What the ring lets expect of it.
+    /// The prediction for `peak_to_average`.
     pub expected: Option<Expected>,
     /// Why there is no prediction, when there is none.
     pub no_prediction: Option<String>,
@@ -50,7 +50,7 @@ pub struct Finding {
 /// One replica's part.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// The replica.
+    /// The name of the replica.
     pub name: String,
     /// Requests that it answered.
     pub requests: u64,
@@ -60,7 +60,7 @@ pub struct Row {
     pub predicted: Option<f64>,
 }
 
-/// What one load over the replicas showed.
+/// The result of one load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measurement {
     /// One row per replica in service, in the order they joined.
@@ -87,7 +87,7 @@ pub async fn run(setup: &Setup, question: &Question, bar: &ProgressBar) -> Resul
     Ok(Finding { rows, peak_to_average, expected, no_prediction, load, files })
 }
 
-/// Sends the requests and counts who answered, without writing anything.
+/// Sends the requests and counts the responses by replica, without writing anything.
 ///
 /// # Errors
 /// When the balancer does not answer.
@@ -112,8 +112,8 @@ pub async fn measure(setup: &Setup, question: &Question, bar: &ProgressBar) -> R
     Ok(Measurement { rows: rows(&names, &load, &shares), no_prediction, load })
 }
 
-/// By name: the part of all requests that the ring is to give each replica. Followed key by key
-/// where the balancer shows positions, else its parts of the slots.
+/// The predicted part of all requests for each replica, by name: computed key by key if the balancer
+/// shows positions, else from its shares of the slots.
 async fn predict(setup: &Setup, question: &Question) -> Result<Vec<(String, f64)>> {
     let Some(url) = question.admin_url.as_deref() else { bail!("no --admin-url was given") };
     let shown = Balancer::new(url)?.ring().await?;
@@ -128,13 +128,13 @@ async fn predict(setup: &Setup, question: &Question) -> Result<Vec<(String, f64)
     Ok(names.zip(shares).collect())
 }
 
-/// What the predicted shares let expect of the peak-to-average; `None` without a prediction.
+/// The predicted peak-to-average; `None` without predicted shares.
 pub(super) fn expected_of(rows: &[Row]) -> Option<Expected> {
     let shares: Option<Vec<f64>> = rows.iter().map(|row| row.predicted).collect();
     predict::expected(&shares?, rows.iter().map(|row| row.requests).sum())
 }
 
-/// The replicas in service first, though they answered nothing; then whoever else answered.
+/// The replicas in service, also those without a request, then all others that responded.
 fn rows(names: &[String], report: &Report, shares: &[(String, f64)]) -> Vec<Row> {
     let strangers = report.replicas.keys().filter(|name| !names.contains(name));
     let row = |name: &String| {

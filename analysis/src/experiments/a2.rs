@@ -20,10 +20,10 @@ use crate::report::{csv, thousands};
 /// The numbers of replicas that are measured.
 pub const SIZES: RangeInclusive<usize> = 2..=6;
 
-/// What A-2 found.
+/// The result of A-2.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// By N.
+    /// The measurements, in the order of N.
     pub points: Vec<Point>,
     /// Requests sent at each N.
     pub requests: u64,
@@ -34,7 +34,7 @@ pub struct Finding {
 /// One number of replicas.
 #[derive(Debug, Clone, Serialize)]
 pub struct Point {
-    /// N.
+    /// The number of replicas.
     pub replicas: usize,
     /// Requests per replica, on average.
     pub average: f64,
@@ -42,7 +42,7 @@ pub struct Point {
     pub deviation: f64,
     /// The busiest replica's requests over the average.
     pub peak_to_average: f64,
-    /// What the ring lets expect, where it is known.
+    /// The prediction, if there is one.
     pub expected: Option<Expected>,
     /// Requests that failed.
     pub failed: u64,
@@ -58,7 +58,7 @@ pub async fn run(setup: &Setup, question: &a1::Question, bar: &ProgressBar) -> R
     let balancer = Balancer::new(&setup.url)?;
     let before = balancer.replicas().await?.len();
     let measured = measure(setup, question, bar).await;
-    // Whatever came of it, the fleet is not left as somebody else's size.
+    // The fleet gets its former size back, also after an error.
     balancer.scale_to(before).await?;
     let points = measured?;
     let requests = question.requests;
@@ -106,7 +106,7 @@ fn point(measurement: a1::Measurement) -> Point {
     }
 }
 
-/// The columns that say what was measured and what the ring lets expect.
+/// The columns of measured and predicted figures.
 pub(super) const COLUMNS: [&str; 9] = [
     "n",
     "average",

@@ -28,12 +28,12 @@ use crate::target::Target;
 
 /// How wide one column of the time line is.
 const BIN: Duration = Duration::from_millis(100);
-/// The pause between two looks at `/rep`: the moments seen there are exact to this.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
-/// Changes of `/rep` that are kept at most.
+/// Pause between two requests of `/rep`, which limits the precision of the moments.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Most changes of `/rep` that are kept.
 const MAX_CHANGES: usize = 10_000;
 
-/// What A-3 is told beyond the common setup.
+/// The parameters of A-3 beyond the common setup.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// Requests per second.
@@ -42,22 +42,22 @@ pub struct Question {
     pub duration: Duration,
     /// When the victim is killed, counted from the start of the load.
     pub kill_after: Duration,
-    /// Who is killed; without it the first replica of `/rep`.
+    /// The replica to kill; without it the first one of `/rep`.
     pub victim: Option<String>,
-    /// How it is killed.
+    /// The command that kills it.
     pub kill: KillCommand,
     /// Where `/rep` is asked, when not on the traffic port.
     pub admin_url: Option<String>,
 }
 
-/// What A-3 found.
+/// The result of A-3.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// Who was killed.
+    /// The killed replica.
     pub victim: String,
-    /// When what happened.
+    /// The moments of the replacement.
     pub moments: Moments,
-    /// Questions about `/rep` that were not answered.
+    /// Requests of `/rep` that failed.
     pub unanswered_looks: u64,
     /// The load behind it.
     pub load: Report,
@@ -83,7 +83,7 @@ pub async fn run(setup: &Setup, question: &Question, bar: &ProgressBar) -> Resul
         done = async {
             tokio::try_join!(load::run(&plan, bar), question.kill.run_after(question.kill_after, &victim))
         } => done?,
-        never = watch.look_for_ever(&balancer) => match never {},
+        never = watch.poll_for_ever(&balancer) => match never {},
     };
     let changes = watch.since(run.started);
     let killed = killed.saturating_duration_since(run.started);
@@ -121,7 +121,7 @@ async fn plan(setup: &Setup, question: &Question) -> Result<Plan> {
     })
 }
 
-/// What `/rep` answered, kept where it changed.
+/// The changes in the responses of `/rep`.
 #[derive(Debug, Default)]
 struct Watch {
     changes: Vec<(Instant, Vec<String>)>,
@@ -129,7 +129,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn look_for_ever(&mut self, balancer: &Balancer) -> Infallible {
+    async fn poll_for_ever(&mut self, balancer: &Balancer) -> Infallible {
         loop {
             match balancer.replicas().await {
                 Ok(names) => {
@@ -140,7 +140,7 @@ impl Watch {
                 }
                 Err(_) => self.unanswered += 1,
             }
-            tokio::time::sleep(LOOK_PAUSE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -201,8 +201,8 @@ fn timeline(
     }
 }
 
-/// The replicas as they were, the replacement beside its predecessor so that the
-/// others keep their place in the picture, and whoever else answered on top.
+/// The replicas in their order, with the replacement next to the victim so that the
+/// others keep their place in the picture, and all others that responded on top.
 fn stacking(before: &[String], victim: &str, moments: &Moments, seen: &[String]) -> Vec<String> {
     let mut order = before.to_vec();
     if let Some(new) = moments.replacement.as_ref().filter(|new| !before.contains(&new.name)) {

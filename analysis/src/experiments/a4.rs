@@ -14,13 +14,13 @@ use super::{Setup, a1, write};
 use crate::plot::{Cell, Grid};
 use crate::report::{csv, thousands};
 
-/// The secret of siphash here: the key of its reference vectors. It need not be one, since nobody
-/// attacks an experiment.
+/// The key of siphash, from its reference vectors. It need not be secret, because an experiment has no
+/// attackers.
 const HASH_KEY: &str = "000102030405060708090a0b0c0d0e0f";
 /// The N of A-1.
 const A1_REPLICAS: usize = 3;
 
-/// What A-4 is told beyond the common setup.
+/// The parameters of A-4 beyond the common setup.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// Requests at each N.
@@ -31,18 +31,18 @@ pub struct Question {
     pub server: PathBuf,
 }
 
-/// A placement with a hash function, and what was measured with them.
+/// A placement with a hash function, and the measurements.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pair {
     /// How positions of virtual servers are chosen.
     pub placement: String,
-    /// What keys are hashed with; under the placement `hash` virtual servers too.
+    /// The hash function of keys; with the placement `hash` also of virtual servers.
     pub hash: String,
-    /// By N, as A-2 measures.
+    /// The measurements of A-2, in the order of N.
     pub points: Vec<Point>,
 }
 
-/// What A-4 found.
+/// The result of A-4.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     /// All pairs, by placement.

@@ -1,4 +1,4 @@
-//! The experiments: each one asks a question of a running balancer, and writes
+//! The experiments: each one measures a running balancer, and writes
 //! its numbers as CSV and its picture as SVG.
 
 pub mod a1;
@@ -15,12 +15,12 @@ use http::HeaderName;
 
 use crate::load::KeySource;
 
-/// What all experiments are told.
+/// The parameters of all experiments.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// The balancer's traffic port, as `http://host:port`.
     pub url: String,
-    /// Which keys the load carries.
+    /// The keys of the load.
     pub keys: KeySource,
     /// The header that carries the key.
     pub key_header: HeaderName,
@@ -28,13 +28,13 @@ pub struct Setup {
     pub seed: u64,
     /// Keep-alive connections.
     pub connections: usize,
-    /// How long one request may take.
+    /// Timeout of a request.
     pub deadline: Duration,
-    /// The folder that the results go to; made when missing.
+    /// The folder for the results; made when missing.
     pub out: PathBuf,
 }
 
-/// Writes `text` to `name` in the folder `out`, and gives back its path.
+/// Writes `text` to `name` in the folder `out`, and returns its path.
 pub(crate) fn write(out: &Path, name: &str, text: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let path = out.join(name);

@@ -1,4 +1,4 @@
-//! A balancer of an experiment's own, with replicas that are processes, whose ring can be changed.
+//! A balancer for one experiment, with processes as replicas and a ring that can be changed.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use tokio::process::Command;
 use crate::balancer::Balancer;
 use crate::process::{Child, Ready, free_port};
 
-/// What the ring is made of, by name.
+/// The settings of the ring, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RingChoice {
     /// How positions are chosen.
     pub(super) placement: String,
-    /// What keys are hashed with.
+    /// The hash function of keys.
     pub(super) hash: String,
     /// The secret of siphash.
     pub(super) hash_key: Option<String>,
@@ -40,7 +40,7 @@ impl Testbed {
         Testbed { ringmaster: ringmaster.to_owned(), server: server.to_owned(), running: None }
     }
 
-    /// Gives the balancer another ring: URL of its traffic port, then of its admin port.
+    /// Restarts the balancer with another ring. Returns the URLs of its traffic port and admin port.
     ///
     /// # Errors
     /// When it does not start, or does not end before that.

@@ -1,4 +1,4 @@
-//! One keep-alive connection at a time, and what can go wrong with it.
+//! A client with one keep-alive connection, and the classification of its errors.
 
 use std::error::Error as _;
 use std::io;
@@ -13,23 +13,23 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use super::tally::Failure;
+use super::tally::RequestError;
 use crate::target::Target;
 
 /// What precedes the replica's name in the body of `/home`.
 const GREETING: &[u8] = b"Hello from Server: ";
-/// How much of a body is looked at for the name.
-const LOOKED_AT: usize = 512;
-/// Names the replica where the balancer is asked to say it.
+/// Bytes of a body that are searched for the name.
+const SEARCHED_MAX: usize = 512;
+/// The header that names the replica, if the balancer is configured to send it.
 const SERVER: HeaderName = HeaderName::from_static("x-load-balancer-server");
 
 /// The pause after a failed connect doubles from the first to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A complete answer.
+/// A complete response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct LoadResponse {
     pub(crate) status: StatusCode,
     pub(crate) name: Option<String>,
     pub(crate) body_bytes: u64,
@@ -37,45 +37,48 @@ pub(crate) struct Answer {
 
 /// Sends one request after the other, and reopens its connection when it must.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct LoadClient {
     target: Target,
     deadline: Duration,
-    connection: Option<Connection>,
+    connection: Option<OpenConnection>,
     pause: Duration,
     /// Connections opened so far.
     pub(crate) opened: u64,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct OpenConnection {
     sender: SendRequest<Full<Bytes>>,
     task: AbortHandle,
     used: bool,
 }
 
-impl Drop for Connection {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Client {
-    pub(crate) fn new(target: Target, deadline: Duration) -> Client {
-        Client { target, deadline, connection: None, pause: Duration::ZERO, opened: 0 }
+impl LoadClient {
+    pub(crate) fn new(target: Target, deadline: Duration) -> LoadClient {
+        LoadClient { target, deadline, connection: None, pause: Duration::ZERO, opened: 0 }
     }
 
-    /// Sends `request` and reads the whole answer, within the deadline.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    /// Sends `request` and reads the whole response, within the deadline.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<LoadResponse, RequestError> {
         let result = match tokio::time::timeout(self.deadline, self.exchange(request)).await {
             Ok(result) => result,
-            Err(_) if self.connection.is_none() => Err(Failure::ConnectTimeout),
-            Err(_) => Err(Failure::Timeout),
+            Err(_) if self.connection.is_none() => Err(RequestError::ConnectTimeout),
+            Err(_) => Err(RequestError::Timeout),
         };
         if result.is_err() {
             self.connection = None;
         }
         match result {
-            Err(Failure::Refused | Failure::Connect | Failure::ConnectTimeout) => {
+            Err(RequestError::Refused | RequestError::Connect | RequestError::ConnectTimeout) => {
                 self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             }
             _ => self.pause = Duration::ZERO,
@@ -88,7 +91,10 @@ impl Client {
         self.pause
     }
 
-    async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    async fn exchange(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<LoadResponse, RequestError> {
         loop {
             let connection = self.ready().await?;
             let reused = std::mem::replace(&mut connection.used, true);
@@ -96,7 +102,7 @@ impl Client {
                 Ok(response) => return receive(response).await,
                 Err(mut error) => match error.take_message() {
                     // An idle connection was closed before a byte of this request was
-                    // written: no failure of the server. A fresh one is tried once.
+                    // written: that is no error of the server. A new one is tried once.
                     Some(unsent) if reused => {
                         self.connection = None;
                         request = unsent;
@@ -108,7 +114,7 @@ impl Client {
     }
 
     /// The open connection, or a new one.
-    async fn ready(&mut self) -> Result<&mut Connection, Failure> {
+    async fn ready(&mut self) -> Result<&mut OpenConnection, RequestError> {
         let alive = match &mut self.connection {
             Some(connection) => connection.sender.ready().await.is_ok(),
             None => false,
@@ -119,27 +125,27 @@ impl Client {
             self.opened += 1;
             return Ok(self.connection.insert(opened));
         }
-        self.connection.as_mut().ok_or(Failure::Connect)
+        self.connection.as_mut().ok_or(RequestError::Connect)
     }
 }
 
-async fn open(target: &Target) -> Result<Connection, Failure> {
+async fn open(target: &Target) -> Result<OpenConnection, RequestError> {
     let stream = TcpStream::connect(target.address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::ConnectionRefused => Failure::Refused,
-        io::ErrorKind::TimedOut => Failure::ConnectTimeout,
-        _ => Failure::Connect,
+        io::ErrorKind::ConnectionRefused => RequestError::Refused,
+        io::ErrorKind::TimedOut => RequestError::ConnectTimeout,
+        _ => RequestError::Connect,
     })?;
-    stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
+    stream.set_nodelay(true).map_err(|_| RequestError::Connect)?;
     let (sender, connection) =
-        handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Connect)?;
+        handshake(TokioIo::new(stream)).await.map_err(|_| RequestError::Connect)?;
     let task = tokio::spawn(async move {
-        // Its failure reaches the request that is waiting, if there is one.
+        // An error is also returned to the request in flight, if there is one.
         let _ = connection.await;
     });
-    Ok(Connection { sender, task: task.abort_handle(), used: false })
+    Ok(OpenConnection { sender, task: task.abort_handle(), used: false })
 }
 
-async fn receive(response: Response<Incoming>) -> Result<Answer, Failure> {
+async fn receive(response: Response<Incoming>) -> Result<LoadResponse, RequestError> {
     let status = response.status();
     let said = response.headers().get(SERVER).and_then(|name| name.to_str().ok());
     let said = said.map(str::to_owned);
@@ -152,10 +158,10 @@ async fn receive(response: Response<Incoming>) -> Result<Answer, Failure> {
             continue;
         };
         body_bytes += data.len() as u64;
-        let wanted = data.len().min(LOOKED_AT - start.len());
+        let wanted = data.len().min(SEARCHED_MAX - start.len());
         start.extend_from_slice(&data[..wanted]);
     }
-    Ok(Answer { status, name: said.or_else(|| replica_name(&start)), body_bytes })
+    Ok(LoadResponse { status, name: said.or_else(|| replica_name(&start)), body_bytes })
 }
 
 /// The name in `{"message":"Hello from Server: NAME",...}`.
@@ -167,18 +173,18 @@ fn replica_name(body: &[u8]) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-fn classify(error: &hyper::Error) -> Failure {
+fn classify(error: &hyper::Error) -> RequestError {
     let mut source = error.source();
     while let Some(inner) = source {
         if let Some(error) = inner.downcast_ref::<io::Error>() {
             return match error.kind() {
-                io::ErrorKind::UnexpectedEof => Failure::Closed,
-                _ => Failure::Reset,
+                io::ErrorKind::UnexpectedEof => RequestError::Closed,
+                _ => RequestError::Reset,
             };
         }
         source = inner.source();
     }
-    if error.is_parse() { Failure::Protocol } else { Failure::Closed }
+    if error.is_parse() { RequestError::Protocol } else { RequestError::Closed }
 }
 
 #[cfg(test)]

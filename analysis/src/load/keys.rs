@@ -1,7 +1,7 @@
-//! Which key each request carries.
+//! The key of each request.
 //!
 //! A key depends on the seed and the request's number only, never on which
-//! connection sends it: the same seed asks for the same keys in every run.
+//! connection sends it: the same seed gives the same keys in every run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ pub enum KeySource {
     Zipf {
         /// How many different keys there are.
         count: u64,
-        /// How strongly the first keys are preferred; 0 is uniform.
+        /// The larger, the more requests are for the first keys; 0 is uniform.
         exponent: f64,
     },
 }

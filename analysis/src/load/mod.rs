@@ -1,6 +1,6 @@
 //! The load generator: a [`Plan`] in, a [`Run`] out.
 //!
-//! `schedule` says when, `keys` which key, `client` sends, `tally` counts.
+//! `schedule` decides when, `keys` which key; `client` sends, `tally` counts.
 
 mod client;
 mod keys;
@@ -19,43 +19,43 @@ use indicatif::ProgressBar;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use client::Client;
+use client::LoadClient;
 pub use keys::{KeySource, Keys};
 use schedule::Pacer;
 pub use schedule::{Amount, Pace, Schedule};
-pub use tally::{Failure, Outcome, Sample, Tally};
+pub use tally::{Outcome, RequestError, Sample, Tally};
 
 use crate::target::Target;
 
-/// Connections at most: above this the generator measures itself.
+/// Most connections: with more, the generator itself would be the limit.
 pub const MAX_CONNECTIONS: usize = 4096;
 
-/// Plans beyond these make no sense on one machine; within them no sum of times overflows.
+/// Limits of a plan: more makes no sense on one machine, and within them no sum of times overflows.
 const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
 const MOST_REQUESTS: u64 = 1_000_000_000_000;
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
-/// How often the progress bar moves.
+/// Interval of the progress bar.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Everything that decides what is sent and when.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where to.
+    /// Where the requests are sent.
     pub target: Target,
-    /// What each request looks like.
+    /// What all requests have in common.
     pub shape: Shape,
-    /// Which key each request carries.
+    /// The key of each request.
     pub keys: KeySource,
     /// Decides the keys, together with the request's number.
     pub seed: u64,
-    /// How fast.
+    /// How fast requests follow each other.
     pub pace: Pace,
-    /// How much.
+    /// When the run is over.
     pub amount: Amount,
     /// Keep-alive connections, from 1 to [`MAX_CONNECTIONS`].
     pub connections: usize,
-    /// How long one request may take from being sent, connecting included.
+    /// Timeout of a request, with the time to connect.
     pub deadline: Duration,
     /// Whether single requests are kept for a time line.
     pub keep_samples: bool,
@@ -64,7 +64,7 @@ pub struct Plan {
 /// What all requests have in common. `{key}` in path and body stands for the key.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
     /// Path and query.
     pub path: String,
@@ -88,15 +88,15 @@ impl Default for Shape {
 /// A finished run.
 #[derive(Debug)]
 pub struct Run {
-    /// What came back.
+    /// The counts.
     pub tally: Tally,
     /// The moment that all times in the tally count from.
     pub started: Instant,
-    /// From the start to the last answer.
+    /// From the start to the last response.
     pub elapsed: Duration,
 }
 
-/// Carries out `plan` and waits until every request has ended in the books.
+/// Carries out `plan` and waits until every request has been counted.
 ///
 /// # Errors
 /// When the plan cannot be carried out at all. Failing requests are no error,
@@ -105,7 +105,7 @@ pub async fn run(plan: &Plan, bar: &ProgressBar) -> Result<Run> {
     run_until(plan, bar, std::future::pending()).await
 }
 
-/// The same, but no more requests are sent once `end` is done. Those that were sent are waited for.
+/// Like [`run`], but sends no more requests once `end` completes. Open requests are waited for.
 ///
 /// # Errors
 /// As [`run`].
@@ -122,14 +122,14 @@ pub async fn run_until(
         tally: Mutex::new(Tally::new(plan.keep_samples)?),
         keys: Keys::new(plan.keys, plan.seed)?,
         released: Arc::new(Semaphore::new(0)),
-        // A request that is due at the very end may still be answered in time.
+        // The last request of the schedule has its whole timeout.
         gives_up: schedule.last_due().map(|due| due + plan.deadline),
         schedule,
         started,
     });
     let mut workers = JoinSet::new();
     for _ in 0..plan.connections {
-        let client = Client::new(plan.target.clone(), plan.deadline);
+        let client = LoadClient::new(plan.target.clone(), plan.deadline);
         workers.spawn(work(Arc::clone(&shared), client));
     }
     let _pacer = match plan.pace {
@@ -186,7 +186,7 @@ fn check(plan: &Plan) -> Result<()> {
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 struct Shared {
     schedule: Arc<Schedule>,
@@ -194,7 +194,7 @@ struct Shared {
     keys: Keys,
     /// One permit per request that is due.
     released: Arc<Semaphore>,
-    /// When requests of an open loop that are still waiting are not sent any more.
+    /// After this time, requests of an open loop that still wait count as unsent.
     gives_up: Option<Duration>,
     started: Instant,
     /// Never contended: the runtime has one thread, and it is not held across a wait.
@@ -203,24 +203,24 @@ struct Shared {
 
 impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        // The books of a panicked task are missing one line, not wrong.
+        // After a panic of a task one request is missing, but the counts are valid.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One connection's life: take a number, wait until it is due, send, book.
-async fn work(shared: Arc<Shared>, mut client: Client) {
+/// The loop of one connection: take a request's number, wait until it is due, send, count.
+async fn work(shared: Arc<Shared>, mut client: LoadClient) {
     while let Some(index) = shared.schedule.claim(shared.started.elapsed()) {
         let due = shared.schedule.due(index);
         if due.is_some() {
-            // The semaphore is never closed, so this fails never.
+            // Never fails, because the semaphore is never closed.
             if let Ok(permit) = shared.released.acquire().await {
                 permit.forget();
             }
         }
         let sent = shared.started.elapsed();
         if shared.gives_up.is_some_and(|gives_up| sent > gives_up) {
-            shared.tally().failure(sent, Failure::Unsent);
+            shared.tally().failure(sent, RequestError::Unsent);
             continue;
         }
         let opened = client.opened;
@@ -236,7 +236,7 @@ async fn work(shared: Arc<Shared>, mut client: Client) {
                         let latency = at.saturating_sub(due.unwrap_or(sent));
                         tally.answer(at, latency, answer.name.as_deref());
                     } else {
-                        tally.failure(at, Failure::Status(answer.status.as_u16()));
+                        tally.failure(at, RequestError::Status(answer.status.as_u16()));
                     }
                 }
                 Err(failure) => tally.failure(at, failure),
@@ -285,7 +285,7 @@ impl Template {
             bail!("the path {:?} does not start with a slash", shape.path);
         }
         let path_has_key = shape.path.contains("{key}");
-        // Whether a key makes it a path is known from one of them: keys are numbers.
+        // One key is enough to check the path, because all keys are numbers.
         let uri = shape
             .path
             .replace("{key}", "0")

@@ -1,6 +1,6 @@
-//! When each request is meant to be sent.
+//! When each request is due.
 //!
-//! Open loop: the moments are fixed before the run and do not wait for answers,
+//! Open loop: the moments are fixed before the run and do not wait for responses,
 //! as real users do not. A latency counts from the intended moment, so a stall
 //! of the server shows in all requests that were due during it (otherwise it
 //! would show in one only, which is known as coordinated omission).
@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 /// How fast requests follow each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// Each connection sends its next request when the answer has arrived.
+    /// Each connection sends its next request when the response has arrived.
     Closed,
-    /// Requests are due at a fixed rate, whatever the answers do.
+    /// Requests are due at a fixed rate, independent of the responses.
     Open {
         /// Requests per second, above 0.
         rate: f64,
@@ -26,9 +26,9 @@ pub enum Pace {
 /// When a run is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// After so many requests.
+    /// After this many requests.
     Requests(u64),
-    /// After this time; what is in flight then is still waited for.
+    /// After this time; requests in flight are still waited for.
     Duration(Duration),
 }
 
@@ -36,12 +36,12 @@ pub enum Amount {
 #[derive(Debug)]
 pub struct Schedule {
     pace: Pace,
-    /// Known before the run, but for a closed loop that is bounded by time.
+    /// Unknown only for a closed loop that is limited by time.
     total: Option<u64>,
-    /// When a closed loop hands out no more.
+    /// The end of a closed loop that is limited by time.
     closes: Option<Duration>,
     next: AtomicU64,
-    /// Set when the run is over before its time.
+    /// Set when the run is ended early.
     ended: AtomicBool,
 }
 
@@ -76,7 +76,7 @@ impl Schedule {
         (self.total.is_none_or(|total| index < total)).then_some(index)
     }
 
-    /// Hands out no more numbers. Those that were handed out are still sent.
+    /// Hands out no more numbers. Requests with a number are still sent.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -148,8 +148,8 @@ impl Drop for Pacer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It ends within LONGEST_SLEEP; it cannot have panicked, and if it had
-            // there were nothing left to do.
+            // It ends within LONGEST_SLEEP. A panic would be the only error, and
+            // there is nothing left to do then.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! The books of a run: every request ends in exactly one column.
+//! The counts of a run: every request is counted exactly once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Different replica names that are told apart; answers of further ones count as unnamed.
+/// Most replica names; responses of further ones count as unnamed.
 const MAX_NAMES: usize = 1024;
-/// Samples that are kept at most, about 50 MB.
+/// Most samples that are kept, about 50 MB.
 const MAX_SAMPLES: usize = 2_000_000;
-/// The longest latency that is told apart from longer ones: an hour, in microseconds.
+/// The longest recorded latency: an hour, in microseconds. Longer ones count as this.
 const LONGEST_LATENCY_US: u64 = 3_600_000_000;
 
 /// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Failure {
+pub enum RequestError {
     /// No connection: nothing listens there.
     Refused,
     /// No connection for another reason.
@@ -24,42 +24,42 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection was reset.
     Reset,
-    /// The connection was closed before the answer was complete.
+    /// The connection was closed before the response was complete.
     Closed,
-    /// No complete answer within the deadline.
+    /// No complete response within the deadline.
     Timeout,
-    /// The answer was not HTTP.
+    /// The response was not HTTP.
     Protocol,
-    /// An answer with a status of 400 or above.
+    /// A response with a status of 400 or above.
     Status(u16),
     /// Never sent: the run was over before a connection was free.
     Unsent,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Refused => f.write_str("connect refused"),
-            Failure::Connect => f.write_str("connect failed"),
-            Failure::ConnectTimeout => f.write_str("connect timeout"),
-            Failure::Reset => f.write_str("reset"),
-            Failure::Closed => f.write_str("closed early"),
-            Failure::Timeout => f.write_str("timeout"),
-            Failure::Protocol => f.write_str("protocol"),
-            Failure::Status(code) => write!(f, "status {code}"),
-            Failure::Unsent => f.write_str("unsent"),
+            RequestError::Refused => f.write_str("connect refused"),
+            RequestError::Connect => f.write_str("connect failed"),
+            RequestError::ConnectTimeout => f.write_str("connect timeout"),
+            RequestError::Reset => f.write_str("reset"),
+            RequestError::Closed => f.write_str("closed early"),
+            RequestError::Timeout => f.write_str("timeout"),
+            RequestError::Protocol => f.write_str("protocol"),
+            RequestError::Status(code) => write!(f, "status {code}"),
+            RequestError::Unsent => f.write_str("unsent"),
         }
     }
 }
 
-/// Who answered a sampled request.
+/// The result of a sampled request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The replica at this place of [`Tally::names`].
+    /// A response of the replica at this index of [`Tally::names`].
     Replica(usize),
-    /// Somebody who did not say a name.
+    /// A response without a replica's name.
     Unnamed,
-    /// Nobody, or with an error.
+    /// No response, or one with an error.
     Failed,
 }
 
@@ -75,22 +75,22 @@ pub struct Sample {
 /// All counts of one run.
 #[derive(Debug)]
 pub struct Tally {
-    /// Latencies of good answers, in microseconds. Failures are counted, not
+    /// Latencies of good responses, in microseconds. Failures are counted, not
     /// timed: a quick refusal would make a broken server look fast.
     pub latency: Histogram<u64>,
-    /// Good answers (status below 400).
+    /// Good responses (status below 400).
     pub answered: u64,
-    /// Good answers whose body named no replica.
+    /// Good responses without a replica's name.
     pub unnamed: u64,
     /// Failures by kind.
-    pub failures: BTreeMap<Failure, u64>,
+    pub failures: BTreeMap<RequestError, u64>,
     /// Bytes of all bodies received.
     pub body_bytes: u64,
     /// Connections opened, the first ones included.
     pub connections_opened: u64,
-    /// Names in the order they first answered.
+    /// Names in the order of their first response.
     pub names: Vec<String>,
-    /// Good answers of each name, in the order of `names`.
+    /// Good responses of each name, in the order of `names`.
     pub counts: Vec<u64>,
     /// Every finished request in order, when asked for.
     pub samples: Option<Vec<Sample>>,
@@ -98,7 +98,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Empty books; `keep_samples` says whether single requests are kept too.
+    /// Starts at zero. `keep_samples`: whether single requests are kept too.
     ///
     /// # Errors
     /// When the histogram cannot be built.
@@ -117,7 +117,7 @@ impl Tally {
         })
     }
 
-    /// Books a good answer; `name` is the replica that gave it, if it said so.
+    /// Counts a good response; `name` is its replica, if known.
     pub fn answer(&mut self, at: Duration, latency: Duration, name: Option<&str>) {
         self.answered += 1;
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
@@ -130,8 +130,8 @@ impl Tally {
         self.sample(at, place.map_or(Outcome::Unnamed, Outcome::Replica));
     }
 
-    /// Books a failure.
-    pub fn failure(&mut self, at: Duration, failure: Failure) {
+    /// Counts a failure.
+    pub fn failure(&mut self, at: Duration, failure: RequestError) {
         *self.failures.entry(failure).or_insert(0) += 1;
         self.sample(at, Outcome::Failed);
     }
@@ -142,7 +142,7 @@ impl Tally {
         self.failures.values().sum()
     }
 
-    /// Good answers by name.
+    /// Good responses by name.
     #[must_use]
     pub fn by_name(&self) -> BTreeMap<&str, u64> {
         self.names.iter().map(String::as_str).zip(self.counts.iter().copied()).collect()
@@ -184,8 +184,8 @@ mod tests {
         tally.answer(MS * 2, MS, Some("a"));
         tally.answer(MS * 3, MS, Some("b"));
         tally.answer(MS * 4, MS, None);
-        tally.failure(MS * 5, Failure::Reset);
-        tally.failure(MS * 6, Failure::Status(503));
+        tally.failure(MS * 5, RequestError::Reset);
+        tally.failure(MS * 6, RequestError::Status(503));
         assert_eq!((tally.answered, tally.unnamed, tally.failed()), (4, 1, 2));
         assert_eq!(tally.by_name(), BTreeMap::from([("a", 1), ("b", 2)]));
         assert_eq!(tally.latency.len(), 4);

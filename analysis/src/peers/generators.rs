@@ -33,25 +33,25 @@ const SCRIPT: &str = include_str!("../../peers/load.lua");
 /// Different keys of small requests; of uploads, each of which takes its size in memory.
 const KEYS: usize = 8_192;
 const UPLOAD_KEYS: usize = 128;
-/// How long a program may take beyond what it was asked to.
+/// How long a program may take beyond the requested time.
 const GRACE: Duration = Duration::from_secs(20);
-/// How long one request may take.
+/// Timeout of a request.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Idle connections that one source address has; there are not enough ports for all.
 const PER_SOURCE: usize = 2_500;
 /// Idle connections that are opened at the same time.
 const OPENING: usize = 64;
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Counts {
-    /// Requests that were answered well.
+    /// Successful requests.
     pub(crate) answered: u64,
-    /// How long that took.
+    /// The duration of the load.
     pub(super) elapsed: Duration,
 }
 
-/// Sends as many requests as can be answered for so long. All of them must succeed.
+/// Sends requests in a closed loop for this time. All of them must succeed.
 pub(crate) async fn closed(work: Work, address: SocketAddr, time: Duration) -> Result<Counts> {
     match work {
         Work::H2 { connections, streams } => h2load(address, time, connections, streams).await,
@@ -67,7 +67,7 @@ pub(crate) async fn closed(work: Work, address: SocketAddr, time: Duration) -> R
             let path = format!("/bytes/{bytes}");
             wrk(address, time, connections, &["GET", &path, "0", &KEYS.to_string(), "keep"]).await
         }
-        // Only to warm up, and to see what the peak is.
+        // Only to warm up, and to find the peak rate.
         Work::OpenLoop { .. } | Work::Idle { .. } => {
             let what = ["GET", "/bytes/64", "0", &KEYS.to_string(), "keep"];
             wrk(address, time, 64, &what).await
@@ -210,7 +210,7 @@ impl Drop for Waiting {
 }
 
 impl Crowd {
-    /// Opens so many connections, and has one request answered on each.
+    /// Opens connections, and sends one request on each.
     pub(super) async fn gather(address: SocketAddr, count: usize) -> Result<Crowd> {
         let places = Arc::new(Semaphore::new(OPENING));
         let mut opening = JoinSet::new();
@@ -242,7 +242,7 @@ async fn wait_at(address: SocketAddr, number: usize) -> Result<Waiting> {
     let stream = socket.connect(address).await.context("cannot connect")?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     let task = tokio::spawn(async move {
-        // That it ended is seen by the task's end.
+        // The end of the task shows that the connection has ended.
         let _ = connection.await;
     });
     let waiting = task.abort_handle();
@@ -260,7 +260,7 @@ async fn wait_at(address: SocketAddr, number: usize) -> Result<Waiting> {
 
 /// Instructions per request from header to replica, as valgrind counts them.
 ///
-/// The program does the same so many times; the difference of two runs leaves out its start.
+/// The difference of two runs with different numbers of turns leaves out the start of the program.
 pub(super) async fn instructions(program: &Path, replicas: usize) -> Result<f64> {
     const TURNS: [u64; 2] = [20_000, 120_000];
     let mut counted = [0.0; 2];
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_waits_until_it_is_let_go() {
+    async fn idle_connections_stay_open_until_they_are_dropped() {
         let port = crate::process::free_port().unwrap();
         let server = tokio::spawn(crate::peers::replica::serve(1, port));
         let address = crate::peers::replica::address(0, port);

@@ -13,15 +13,15 @@ use super::{
 
 /// How long every proxy is loaded before it is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Until a proxy has done what it does after an answer.
+/// Time for the work that a proxy does after a response.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// What a measurement came to.
+/// The result of a measurement.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
-    /// Its figures.
+    /// The measured values with their units.
     Figures(Vec<(Unit, f64)>),
-    /// The proxy serves, but does not speak what the row asks for.
+    /// The proxy serves, but does not support the protocol of the row.
     NotYet,
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn measure(
     Ok(Outcome::Figures(figures))
 }
 
-/// Whether a proxy that failed at HTTP/2 answers at all.
+/// Whether a proxy that failed with HTTP/2 serves HTTP/1.
 async fn speaks_http_1(running: &Running) -> bool {
     let get = Work::Get { connections: 1, bytes: 64 };
     generators::closed(get, running.address, WARM_UP).await.is_ok()

@@ -1,8 +1,8 @@
-//! Proxies side by side, in one run: what a request costs each of them in CPU time.
+//! Compares proxies in one run: the CPU time of a request in each of them.
 //!
 //! Each proxy alone has one core; the load and the replicas have another one. The order rotates
-//! from round to round, and ratios are taken within a round, so that what a noisy machine does to
-//! one it does to the other. [`rows`] says what is measured and what we want to see; `proxies`
+//! from round to round, and ratios are taken within a round, so that noise of the machine affects
+//! all of them alike. [`rows`] defines what is measured and the goals; `proxies`
 //! configures and starts, `generators` sends, `measure` ties them together, [`finding`] sums up.
 
 pub mod finding;
@@ -36,7 +36,7 @@ use crate::{
 /// Open files without which the row of idle connections cannot be measured.
 const FILES_NEEDED: u64 = 15_000;
 
-/// What is compared, and how often.
+/// The parameters of a comparison.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// This program: it serves as replicas and as splice too, and walks the ring.
@@ -55,7 +55,7 @@ pub struct Question {
     pub out: PathBuf,
 }
 
-/// Compares the proxies, and writes what was found.
+/// Compares the proxies, and writes the result.
 ///
 /// # Errors
 /// When nothing can be compared. A measurement that fails becomes a gap in the finding.
@@ -133,20 +133,20 @@ async fn start_replicas(question: &Question, count: usize) -> Result<(Child, u16
     Ok((child, port))
 }
 
-/// A comparison that is under way.
+/// A running comparison.
 struct Bench<'a> {
     question: &'a Question,
     proxies: Vec<Proxy>,
-    /// Of all replicas.
+    /// The port of all replicas.
     port: u16,
-    /// Of the open loop, the same in all rounds.
+    /// The rate of the open loop, the same in all rounds.
     rate: Option<f64>,
     finding: Finding,
     bar: &'a ProgressBar,
 }
 
 impl Bench<'_> {
-    /// Measures every proxy once, another one first in each round.
+    /// Measures every proxy once, starting with another one in each round.
     async fn row(&mut self, round: usize, row: &Row) {
         let mut turn: Vec<Proxy> =
             row.proxies.iter().copied().filter(|proxy| self.proxies.contains(proxy)).collect();

@@ -29,11 +29,11 @@ const ENVOY: &str = include_str!("../../peers/envoy.yaml");
 
 /// Client connections that every proxy allows.
 const CONNECTIONS_MAX: usize = 12_000;
-/// How long it may take until all replicas are admitted.
+/// Timeout for the admission of all replicas.
 const ADMISSION: Duration = Duration::from_secs(20);
-/// From one heartbeat to the next for each replica of a small fleet.
+/// Heartbeat interval of a small fleet.
 const HEARTBEAT_MS: usize = 400;
-/// The fleet that has them so often; a larger one has as many in all, since peers have none.
+/// The size of a small fleet. A larger one has a longer interval, so that the heartbeats cost the same.
 const HEARTBEAT_FLEET: usize = 3;
 
 /// A proxy that serves.
@@ -46,7 +46,7 @@ pub(super) struct Running {
     _folder: TempDir,
 }
 
-/// What a program of a peer is called, and how it is asked for its version.
+/// The program of a proxy, and its flag for the version.
 pub(super) fn program(question: &Question, proxy: Proxy) -> (PathBuf, &'static str) {
     match proxy {
         Proxy::Ringmaster | Proxy::TwoWorkers => (question.ringmaster.clone(), "--version"),
@@ -77,7 +77,7 @@ pub(super) async fn start(
     };
     let mut child = Child::on_cores(&cores, &program(question, proxy).0, &arguments)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    // Some speak nothing but HTTP/2 on a port that is for it.
+    // Some proxies have ports that serve only HTTP/2.
     let ready = if is_h2(row) { Ready::Accepts } else { Ready::Answers };
     child.wait_until_ready(address, ready).await?;
     if matches!(proxy, Proxy::Ringmaster | Proxy::TwoWorkers) {
@@ -105,7 +105,7 @@ async fn wait_for_all(admin: u16, replicas: usize) -> Result<()> {
     bail!("{seen} of {replicas} replicas are admitted after {ADMISSION:?}")
 }
 
-/// What goes into a configuration.
+/// The values for a configuration template.
 struct Place<'a> {
     folder: &'a Path,
     port: u16,
@@ -144,7 +144,7 @@ impl Place<'_> {
             format!("--connections-max={CONNECTIONS_MAX}"),
         ];
         if self.row.is_about_the_ring() {
-            // Where sizes are compared the slots stay the same, and so does the algorithm.
+            // Where fleet sizes are compared, slots and algorithm stay the same.
             let interval = HEARTBEAT_MS * self.upstreams.len() / HEARTBEAT_FLEET;
             arguments.push("--algorithm=slots".to_owned());
             arguments.push(format!("--slots={}", walk::SLOTS));
@@ -158,7 +158,7 @@ impl Place<'_> {
 
     fn haproxy(&self) -> Result<Vec<String>> {
         let servers = self.each(|number, upstream| {
-            // A pool as large as ours, kept as long as ours.
+            // The same size and idle time of the connection pool as in the balancer.
             format!("    server server_{number} {upstream} pool-max-conn 1024 pool-purge-delay 4s")
         })?;
         let text = HAPROXY
@@ -172,7 +172,7 @@ impl Place<'_> {
 
     fn nginx(&self) -> Result<Vec<String>> {
         let servers = self.each(|_, upstream| format!("        server {upstream} max_fails=0;"))?;
-        // Its connections to the replicas count too.
+        // nginx counts connections to the replicas too.
         let connections = CONNECTIONS_MAX + 4_096;
         let text = NGINX
             .replace("{{port}}", &self.port.to_string())
@@ -222,7 +222,7 @@ mod tests {
     use crate::peers::rows::ROWS;
 
     #[test]
-    fn no_place_in_a_configuration_stays_empty() {
+    fn every_placeholder_of_a_configuration_is_filled() {
         let folder = tempfile::tempdir().unwrap();
         let upstreams = [replica::address(0, 9_000), replica::address(1, 9_000)];
         for row in ROWS {
@@ -234,11 +234,11 @@ mod tests {
             let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
             let texts = ["haproxy.cfg", "nginx.conf", "envoy.yaml"].map(read);
             for text in &texts {
-                let told = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-                let told: String = told.collect();
-                assert!(told.contains("127.1.0.1") && told.contains("127.1.0.2"), "{text}");
+                let settings = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                let settings: String = settings.collect();
+                assert!(settings.contains("127.1.0.1") && settings.contains("127.1.0.2"), "{text}");
                 for place in ["port}", "servers}", "protocol}", "connections}", "folder}"] {
-                    assert!(!told.contains(place), "{place} in {text}");
+                    assert!(!settings.contains(place), "{place} in {text}");
                 }
             }
             assert_eq!(texts[0].contains("proto h2"), row.name == "h2");

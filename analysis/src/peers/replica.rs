@@ -1,7 +1,7 @@
-//! What stands behind the proxies: one process with as many listeners as there are replicas.
+//! The replicas behind the proxies: one process with a listener for each of them.
 //!
-//! It answers at once with as many bytes as the path asks for, and reads uploads to their end. So
-//! the replicas cost as little as they can, and the same behind every proxy.
+//! It responds at once with the number of bytes in the path, and reads uploads to their end. So the
+//! replicas cost little, and the same behind every proxy.
 
 use std::{
     convert::Infallible,
@@ -17,11 +17,11 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// Bytes of an answer at most.
+/// Most bytes of a response.
 const LARGEST: usize = 16 << 20;
-/// Bytes of an answer whose path asks for nothing else.
+/// Bytes of a response if the path has no number.
 const SMALL: usize = 64;
-/// How long accepting rests when the process has no more descriptors.
+/// Pause of accepting when the process has no more descriptors.
 const REST: Duration = Duration::from_millis(10);
 
 /// The address of the replica with this number, from 0: they share a port, not an address.
@@ -52,12 +52,12 @@ async fn accept(listener: TcpListener, payload: Bytes) {
             tokio::time::sleep(REST).await;
             continue;
         };
-        // Without it the kernel would hold back the second half of an answer.
+        // Otherwise the kernel would delay the second part of a response.
         let _ = stream.set_nodelay(true);
         let payload = payload.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(request, payload.clone()));
-            // A proxy that closes a connection is no concern of a replica.
+            // An error means that the proxy has closed the connection.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

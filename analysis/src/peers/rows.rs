@@ -1,22 +1,22 @@
-//! The rows of the comparison: what is asked of which proxies, and what we want to see.
+//! The rows of the comparison: the loads, the proxies and the goals.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Who is measured.
+/// A measured proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Proxy {
     /// The balancer, with one worker.
     Ringmaster,
-    /// HAProxy.
+    /// HAProxy, with one thread.
     Haproxy,
-    /// nginx.
+    /// nginx, with one worker.
     Nginx,
-    /// Envoy.
+    /// Envoy, with one worker.
     Envoy,
-    /// Bytes passed on as they are.
+    /// A copy of bytes without a proxy's work, as the lower bound.
     Splice,
     /// The balancer with two workers, on both cores.
     TwoWorkers,
@@ -33,7 +33,7 @@ impl Proxy {
         Proxy::TwoWorkers,
     ];
 
-    /// How tables call it.
+    /// The name in tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Proxy {
     }
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -66,7 +66,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// How the CSV calls it.
+    /// The name in the CSV.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -93,19 +93,19 @@ impl fmt::Display for Unit {
     }
 }
 
-/// What is done to a proxy.
+/// The load on a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// GETs on keep-alive connections.
     Get {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
-        /// Bytes of an answer.
+        /// Bytes of a response body.
         bytes: usize,
     },
     /// Uploads on keep-alive connections.
     Upload {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
         /// Bytes of an upload.
         bytes: usize,
@@ -117,65 +117,65 @@ pub enum Work {
     },
     /// GETs over HTTP/2 without an upgrade.
     H2 {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
         /// Requests at the same time on each.
         streams: usize,
     },
     /// GETs at a fixed rate; latencies count from when a request was due.
     OpenLoop {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
     },
     /// Connections that wait after one GET each.
     Idle {
-        /// Connections.
+        /// Number of connections.
         connections: usize,
     },
 }
 
-/// What a figure of ours is held against.
+/// What a figure is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Against {
     /// Another proxy in the same row.
     Proxy(Proxy),
-    /// Ourselves in another row.
+    /// The same proxy in another row.
     Row(&'static str),
-    /// A number.
+    /// A fixed number.
     Number(f64),
 }
 
-/// A wish: `of` is at most so many times what it is held against.
+/// A goal: the figure of `of` is at most `most` times the one it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Goal {
-    /// Which figure.
+    /// The unit of the figure.
     pub unit: Unit,
-    /// Whose.
+    /// The proxy of the figure.
     pub of: Proxy,
-    /// Against what.
+    /// What it is compared with.
     pub against: Against,
-    /// The greatest ratio that is good.
+    /// The greatest ratio that meets the goal.
     pub most: f64,
 }
 
-/// One row.
+/// One row of the comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// What `--only` calls it.
+    /// The name for `--only`.
     pub name: &'static str,
-    /// What is done, in words.
+    /// A description of the load.
     pub says: &'static str,
-    /// What is done.
+    /// The load.
     pub work: Work,
     /// Replicas behind the proxy.
     pub replicas: usize,
-    /// Who takes part.
+    /// The measured proxies.
     pub proxies: &'static [Proxy],
-    /// What we want to see.
+    /// The goals.
     pub goals: &'static [Goal],
 }
 
-/// Replicas where their number is not the question.
+/// Replicas in rows that do not compare their number.
 const FEW: usize = 3;
 
 /// A load of GETs with small answers on 64 connections.
@@ -330,7 +330,7 @@ impl Row {
         self.name.starts_with("ring-")
     }
 
-    /// The rows that its goals are held against.
+    /// The rows that its goals are compared with.
     fn needs(&self) -> impl Iterator<Item = &'static str> {
         self.goals.iter().filter_map(|goal| match goal.against {
             Against::Row(name) => Some(name),
@@ -339,10 +339,10 @@ impl Row {
     }
 }
 
-/// The rows of these names with those that they are held against; all of them for no name.
+/// The rows of these names with those that they are compared with; all rows if there are no names.
 ///
 /// # Errors
-/// The name that no row has.
+/// A name that no row has.
 pub fn chosen(names: &[String]) -> Result<Vec<Row>, String> {
     if let Some(wrong) = names.iter().find(|name| ROWS.iter().all(|row| row.name != **name)) {
         let all: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_chosen_by_name_with_what_they_are_held_against() {
+    fn rows_are_chosen_by_name_with_those_they_are_compared_with() {
         assert_eq!(names(&["h2", "get-64"]), ["get-64", "h2"]);
         assert_eq!(names(&["ring-1000"]), ["ring-3", "ring-1000"]);
         assert_eq!(names(&[]).len(), ROWS.len());

@@ -1,7 +1,7 @@
-//! The floor: bytes passed on as they are, one connection to the replica for each of a client's.
+//! The lower bound: copies bytes, with one connection to the replica for each client connection.
 //!
-//! Four system calls a request (read, write, read, write) beside the waits, and nothing is looked
-//! at. What a proxy costs above this is what it does.
+//! A request takes four system calls (read, write, read, write) beside the waits, and nothing is
+//! parsed. What a proxy costs beyond this is its own work.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use tokio::{
     },
 };
 
-/// Bytes that are passed on at once.
+/// Size of the buffer.
 const BUFFER: usize = 16 << 10;
 
 /// Passes everything that comes in at `listen` on to `upstream`, until the process ends.
@@ -27,7 +27,7 @@ pub async fn serve(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
     loop {
         let (client, _) = listener.accept().await.context("cannot accept")?;
         tokio::spawn(async move {
-            // When either side is gone the other one is closed; nobody waits for more.
+            // An error on either side closes both connections.
             let _ = connect(client, upstream).await;
         });
     }

@@ -1,6 +1,6 @@
-//! From a request's header to its replica, again and again: to count what that costs.
+//! Repeats the way from a request's header to its replica, to count the instructions.
 //!
-//! It is what the data plane does with a key: finds it among the headers, asks the ring for its
+//! It does what the data plane does with a key: finds it among the headers, looks up its
 //! slot and that slot's preference list, and takes the first that is admitted.
 
 use std::hint::black_box;
@@ -12,12 +12,12 @@ use ringmaster_core::{
     ring::{Algorithm, MemberIndex, Ring, RingId, RingSettings, membership},
 };
 
-/// Different keys, so that no turn knows the one before.
+/// Different keys, so that a turn cannot profit from the one before.
 const KEYS: usize = 1_024;
 /// The same for every number of replicas, and enough for a thousand.
 pub(super) const SLOTS: u32 = 4_096;
 
-/// Walks from a header to a replica so many times.
+/// Does this many turns.
 ///
 /// # Errors
 /// More replicas than a ring holds.
@@ -36,7 +36,7 @@ pub fn run(replicas: u32, turns: usize) -> Result<()> {
         let key = black_box(headers).get(&name).map_or(&b""[..], HeaderValue::as_bytes);
         let is_admitted = |member: MemberIndex| admitted[usize::from(member.0)];
         let picked = balance::candidates(&ring, ring.slot_of(key), is_admitted, &[]).next();
-        black_box(picked.context("nobody is admitted")?);
+        black_box(picked.context("no replica is admitted")?);
     }
     Ok(())
 }

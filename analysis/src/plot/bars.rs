@@ -13,9 +13,9 @@ const ROOMY: usize = 10;
 /// One replica's bars.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShareBar {
-    /// The replica.
+    /// The name of the replica.
     pub name: String,
-    /// Requests that it answered.
+    /// Its successful requests.
     pub requests: u64,
     /// The part of all requests that the ring gives it, from 0 to 1, when known.
     pub predicted: Option<f64>,

@@ -1,4 +1,4 @@
-//! Ratios beside the goals that they are held against.
+//! Ratios next to their goals.
 
 use anyhow::Result;
 use plotters::prelude::*;
@@ -6,21 +6,21 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::{Area, FAINT, GRID, INK, SIZE, Swatch, colour, frame, text};
 
-/// Ratios above this are cut off: a bar so long says only that it is long.
+/// Larger ratios are cut off, because they would make all other bars too short.
 const LARGEST: f64 = 3.0;
 
-/// One goal.
+/// The bar of one goal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GoalBar {
     /// What was measured.
     pub name: String,
-    /// The ratio in the middle.
+    /// The median of the ratios.
     pub median: f64,
-    /// The least.
+    /// The smallest ratio.
     pub least: f64,
-    /// The greatest.
+    /// The largest ratio.
     pub greatest: f64,
-    /// The greatest ratio that is good.
+    /// The largest ratio that meets the goal.
     pub goal: f64,
 }
 

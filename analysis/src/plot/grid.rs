@@ -16,7 +16,7 @@ const FULL: f64 = 2.0;
 const OVER: RGBColor = RGBColor(0xd5, 0x6a, 0x00);
 const UNDER: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 
-/// One cell.
+/// One cell of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// Decides the colour: 1 is white, more is orange, less is blue.

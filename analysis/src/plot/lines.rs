@@ -15,7 +15,7 @@ const CAP: f64 = 0.04;
 /// From low to high at one x.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// Where.
+    /// The position on the x axis.
     pub x: f64,
     /// Its lower end.
     pub low: f64,
@@ -23,10 +23,10 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// One line.
+/// One line of the chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// What it is.
+    /// The name in the legend.
     pub label: String,
     /// Its points, by x.
     pub points: Vec<(f64, f64)>,

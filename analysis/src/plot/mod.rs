@@ -42,7 +42,7 @@ pub(crate) const PREDICTED: RGBColor = RGBColor(0xb8, 0xc4, 0xce);
 /// Only failures are red.
 pub(crate) const FAILED: RGBColor = RGBColor(0xc6, 0x10, 0x2e);
 
-/// Told apart by the colour-blind too (Okabe and Ito, without its red).
+/// Colours that the colour-blind can distinguish too (Okabe and Ito, without its red).
 const PALETTE: [RGBColor; 6] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xe6, 0x9f, 0x00),

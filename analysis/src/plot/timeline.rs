@@ -12,18 +12,18 @@ use crate::report::thousands;
 /// How many requests each bin has, for one replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
-    /// The replica.
+    /// The name of the replica.
     pub name: String,
     /// Requests by bin.
     pub counts: Vec<u64>,
 }
 
-/// A moment worth a vertical line.
+/// A moment with a vertical line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// Counted from the start.
     pub at: Duration,
-    /// What happened.
+    /// The text at the line.
     pub label: String,
 }
 

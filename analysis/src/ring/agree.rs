@@ -1,4 +1,4 @@
-//! Two balancers that do not speak with each other come to the same ring.
+//! Checks that two independent balancers compute the same ring.
 
 use anyhow::Result;
 use rand::RngExt;

@@ -107,7 +107,7 @@ fn scale(rule: &str, victim: impl Fn(&Ring) -> Option<RingId>) -> Result<Row> {
                     id += 1;
                     ring = joined(&ring, RingId(id), 1)?;
                 } else {
-                    ring = without(&ring, victim(&ring).context("nobody can leave")?);
+                    ring = without(&ring, victim(&ring).context("no replica can leave")?);
                 }
                 worst = worst.max(peak(&ring));
             }

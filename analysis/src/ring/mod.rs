@@ -1,7 +1,7 @@
-//! The figures of the ring beside their goals, measured in one run and without a balancer.
+//! The figures of the ring and their goals, measured in one run and without a balancer.
 //!
-//! `moved` counts what changes move, `even` how even the shares are, `time` how long things take,
-//! `agree` whether two balancers come to the same ring.
+//! `moved` counts the slots that changes move, `even` measures the shares, `time` the durations,
+//! `agree` checks that two balancers compute the same ring.
 
 mod agree;
 mod even;
@@ -24,15 +24,15 @@ use crate::experiments::write;
 pub struct Row {
     /// What was measured.
     pub figure: String,
-    /// What it should be.
+    /// The goal.
     pub goal: String,
-    /// What it is.
+    /// The measured value.
     pub measured: String,
-    /// Whether that is reached.
+    /// Whether the goal is met.
     pub holds: bool,
 }
 
-/// All figures.
+/// All figures of the ring.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     /// In the order of the goals.

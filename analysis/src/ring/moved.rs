@@ -1,4 +1,4 @@
-//! What changes of the ring move: never a slot too much.
+//! Checks that changes of the ring move no more slots than necessary.
 
 use anyhow::Result;
 use rand::RngExt;
@@ -55,7 +55,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
 /// Whether a change may move this.
 type Allowed = Box<dyn Fn(&Move) -> bool>;
 
-/// One history: a few replicas with weights, then changes as chance wants them.
+/// One history: a few replicas with weights, then random changes.
 fn play(algorithm: Algorithm, chance: &mut SmallRng, counts: &mut Counts) -> Result<()> {
     let mut ring = Ring::new(settings(algorithm), Vec::new())?;
     let mut last_id = 0;
@@ -63,7 +63,7 @@ fn play(algorithm: Algorithm, chance: &mut SmallRng, counts: &mut Counts) -> Res
         let members = ring.members().len();
         let kind = if step < 3 || members == 0 { 0 } else { chance.random_range(0..KINDS.len()) };
         let weight = chance.random_range(1..=WEIGHT_MAX);
-        let somebody =
+        let any_member =
             |chance: &mut SmallRng| ring.members()[chance.random_range(0..members)].clone();
         let (after, is_allowed): (Result<Ring, RingError>, Allowed) = match kind {
             0 => {
@@ -72,19 +72,19 @@ fn play(algorithm: Algorithm, chance: &mut SmallRng, counts: &mut Counts) -> Res
                 (joined(&ring, id, weight), Box::new(move |one| one.to == Some(id)))
             }
             1 => {
-                let id = somebody(chance).id;
+                let id = any_member(chance).id;
                 (Ok(without(&ring, id)), Box::new(move |one| one.from == Some(id)))
             }
             // A new instance takes the place of the old one: the same members, read back.
             2 => (Ring::new(ring.settings().clone(), ring.members().to_vec()), Box::new(|_| false)),
             _ => {
-                let member = somebody(chance);
+                let member = any_member(chance);
                 let (id, is_heavier) = (member.id, weight > member.weight);
                 let fits = move |one: &Move| if is_heavier { one.to } else { one.from } == Some(id);
                 (reweighed(&ring, id, weight), Box::new(fits))
             }
         };
-        // What finds no room changes nothing, and is no history.
+        // A change without room is refused and not counted.
         let Ok(after) = after else { continue };
         let moved = moves::between(&ring, &after);
         let is_minimal = (moved.moved_share - moved.minimum_share).abs() < 1e-12;

@@ -13,9 +13,9 @@ use super::{Row, chance, grown, settings};
 use crate::report::{spread, thousands};
 
 const ROUNDS: usize = 15;
-/// Every placement is timed so often; its median counts, or another program's turn would.
+/// Measurements of each placement. Their median counts, which excludes interruptions by other programs.
 const PLACEMENT_ROUNDS: usize = 5;
-/// So many that they reach all of a table, and a power of two, so that choosing one costs nothing.
+/// Enough keys for all of a table, and a power of two, so that choosing one costs nothing.
 const KEYS: usize = 65_536;
 const LOOKUPS: usize = 1_000_000;
 
@@ -90,7 +90,7 @@ fn lookups() -> Result<Vec<Row>> {
     let mut chance = chance(1);
     let keys: Vec<[u8; 16]> = (0..KEYS).map(|_| chance.random()).collect();
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); rings.len()];
-    // Round by round, so that a noisy moment meets all of them.
+    // Round by round, so that noise affects all of them alike.
     for _ in 0..ROUNDS {
         for ((_, ring), times) in rings.iter().zip(&mut times) {
             let begun = Instant::now();
@@ -110,7 +110,7 @@ fn lookups() -> Result<Vec<Row>> {
             holds: median <= LOOKUP_GOAL_NS,
         });
     }
-    // Of the least times: a busy machine can only add to them.
+    // The least times, because a busy machine can only increase them.
     let (_, fastest, slowest) = spread(least_times);
     rows.push(Row {
         figure: "lookup, flat in N".to_owned(),
@@ -130,7 +130,7 @@ fn look_up(ring: &Ring, keys: &[[u8; 16]]) {
     }
 }
 
-/// Counted by the program's allocator, which is shown to count first.
+/// Counted by the allocator of the program. A known allocation first shows that it counts.
 fn allocations(rings: &[(&str, Ring)], keys: &[[u8; 16]]) -> Result<Row> {
     let region = Region::new(&INSTRUMENTED_SYSTEM);
     drop(black_box(Box::new(1u64)));

@@ -9,7 +9,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::finding::Row;
 use crate::{
-    load::{self, Amount, Failure, KeySource, Pace, Plan, Run, Shape},
+    load::{self, Amount, KeySource, Pace, Plan, RequestError, Run, Shape},
     target::Target,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 const RATE: f64 = 300.0;
 /// Keep-alive connections to each process.
 const CONNECTIONS: usize = 16;
-/// How long one request may take.
+/// Timeout of a request.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The load ends by itself after this time; no row takes so long.
 const LONGEST: Duration = Duration::from_secs(900);
@@ -58,11 +58,11 @@ impl Background {
         Ok(Background(all))
     }
 
-    /// Ends them, and says what came back.
+    /// Ends the loads, and returns their counts.
     pub(super) async fn stop(mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for (task, end) in std::mem::take(&mut self.0) {
-            // One that has ended by itself has failed, and says so below.
+            // A load that has ended by itself has failed; its error is returned below.
             let _ = end.send(());
             let run = task.await.context("a load ended badly")??;
             outcome.take(&run);
@@ -79,11 +79,11 @@ impl Drop for Background {
     }
 }
 
-/// What came of loads.
+/// The result of several loads.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     answered: u64,
-    failures: std::collections::BTreeMap<Failure, u64>,
+    failures: std::collections::BTreeMap<RequestError, u64>,
     /// In milliseconds, from when a request was due.
     slowest: f64,
 }
@@ -97,7 +97,7 @@ impl Outcome {
         self.slowest = self.slowest.max(run.tally.latency.max() as f64 / 1e3);
     }
 
-    /// The failed ones, which are to be none.
+    /// The row of failed requests, with the goal 0.
     pub(super) fn row(&self, what: &str) -> Row {
         let failed: u64 = self.failures.values().sum();
         let of = format!("{} requests", self.answered + failed);

@@ -1,4 +1,4 @@
-//! Containers of a fleet of the run's own. All that bears its label is removed in the end.
+//! The containers of a fleet that belongs to one run. All with its label are removed at the end.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -33,7 +33,7 @@ impl Containers {
         ]
     }
 
-    /// What runs: by id, since when.
+    /// Running containers: their ids and start times.
     pub(super) fn running(&self) -> Result<BTreeMap<String, String>> {
         let ids = self.ids("ps", &["--all", "--no-trunc"])?;
         let started = |id: String| {

@@ -22,7 +22,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const REPLICAS: usize = 3;
 /// What is sent.
 const WORK: Work = Work::Get { connections: 64, bytes: 64 };
-/// What a balancer may take of what a process of both roles takes.
+/// The goal: CPU per request of a balancer, relative to a process of both roles.
 const GOAL: f64 = 1.02;
 
 /// The ratios of all rounds.
@@ -58,7 +58,7 @@ pub(super) async fn measure(programs: &Programs) -> Result<Vec<Row>> {
             all[at].round().await?;
         }
     }
-    // What has ended counts as ours.
+    // CPU time of ended children counts as this program's own.
     let mut figures = Vec::new();
     for Measured { name, process, micros } in all {
         process.kill().await?;

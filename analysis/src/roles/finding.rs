@@ -1,4 +1,4 @@
-//! What was found, as a table beside the goals, and the raw figures behind it.
+//! The result: a table of figures and goals, and the raw figures.
 
 use std::{fmt, time::Duration};
 
@@ -9,16 +9,16 @@ use serde::Serialize;
 pub struct Row {
     /// What was measured.
     pub(super) what: String,
-    /// What came out.
+    /// The measured value.
     pub(super) figure: String,
-    /// What was wanted, and whether it was reached; none where there is no goal.
+    /// The goal, and whether it was reached.
     pub(super) goal: Option<(String, bool)>,
     /// Single values and counts.
     pub(super) raw: Vec<String>,
 }
 
 impl Row {
-    /// A count that is to be 0.
+    /// A count with the goal 0.
     pub(super) fn none_of(what: &str, count: u64, of: &str) -> Row {
         Row {
             what: what.to_owned(),
@@ -28,7 +28,7 @@ impl Row {
         }
     }
 
-    /// Times, the greatest of which is to be below a goal.
+    /// Times, with a goal for the greatest.
     pub(super) fn at_most(what: &str, times: &Times, goal: Duration) -> Row {
         Row {
             what: what.to_owned(),
@@ -38,7 +38,7 @@ impl Row {
         }
     }
 
-    /// Times, the median of which is to be below a goal.
+    /// Times, with a goal for the median.
     pub(super) fn median_at_most(what: &str, times: &Times, goal: Duration) -> Row {
         Row {
             goal: Some((format!("median ≤ {}", milliseconds(goal)), times.quantile(0.5) <= goal)),
@@ -53,17 +53,17 @@ impl Row {
     }
 }
 
-/// All rows, what could not be measured, and how it was meanwhile.
+/// All rows, the missing measurements, and notes on the run.
 #[derive(Debug, Default, Serialize)]
 pub struct Finding {
     pub(super) rows: Vec<Row>,
-    /// What was measured but for these, and why not.
+    /// The missing measurements, with the reasons.
     pub(super) gaps: Vec<String>,
     pub(super) notes: Vec<String>,
 }
 
 impl Finding {
-    /// What could not be measured, and why.
+    /// The missing measurements, with the reasons.
     #[must_use]
     pub fn gaps(&self) -> &[String] {
         &self.gaps
@@ -141,7 +141,7 @@ fn milliseconds(time: Duration) -> String {
     format!("{} ms", number(time))
 }
 
-/// In milliseconds, with about three digits that say something.
+/// In milliseconds, with about three significant digits.
 fn number(time: Duration) -> String {
     let value = time.as_secs_f64() * 1e3;
     match value {

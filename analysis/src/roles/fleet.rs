@@ -1,5 +1,5 @@
-//! The parts of a fleet as processes of this machine: a Redis, companion servers, and ours. All of
-//! them end with this program, and with the values that stand for them.
+//! The parts of a fleet as processes of this machine: a Redis, companion servers and balancers. All of
+//! them end with this program, or when their values are dropped.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -16,11 +16,11 @@ use tokio::process::Command;
 
 use crate::process::{Child, Ready, free_port};
 
-/// Far more than anything takes on a busy machine.
+/// Timeout of every wait, long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
-/// Longer than the slowest command.
+/// Pause between two checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Timeout of a request: longer than the slowest command.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// The programs under test, and the image of replicas in containers.
@@ -30,7 +30,7 @@ pub struct Programs {
     pub ringmaster: PathBuf,
     /// The companion server's program.
     pub server: PathBuf,
-    /// The companion server's image; none: nothing is done with containers.
+    /// The companion server's image; without it, measurements with containers are left out.
     pub image: Option<String>,
 }
 
@@ -38,14 +38,14 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Waits until something holds, and says how long that took.
+/// Waits until a condition holds, and returns how long that took.
 pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Result<Duration> {
     let begun = Instant::now();
     while !holds().await {
         if begun.elapsed() > DEADLINE {
             bail!("not within {DEADLINE:?}: {what}");
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(begun.elapsed())
 }
@@ -138,7 +138,7 @@ pub(super) fn upstreams(companions: &[Companion]) -> Vec<String> {
     driver.chain(companions.iter().map(upstream)).collect()
 }
 
-/// A process of ours; it keeps its ports and its state when it is started again.
+/// A balancer; it keeps its ports and its state when it is started again.
 pub(super) struct Process {
     child: Child,
     settings: Killed,
@@ -188,7 +188,7 @@ impl Process {
         Ok(self.settings)
     }
 
-    /// Status and body of what the admin port answers; none when it does not.
+    /// Status and body of a response of the admin port; `None` without a response.
     pub(super) async fn ask(
         &self,
         method: reqwest::Method,
@@ -204,7 +204,7 @@ impl Process {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
-    /// What the admin port shows; none when it does not.
+    /// The body of a successful response of the admin port.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
         let (status, text) = self.ask(reqwest::Method::GET, path, None).await?;
         (status == 200).then(|| serde_json::from_str(&text).ok())?
@@ -230,7 +230,7 @@ impl Process {
         names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 
-    /// Waits until it routes to so many replicas.
+    /// Waits until this many replicas are in service.
     pub(super) async fn serves(&self, count: usize) -> Result<()> {
         let what = format!("{count} replicas are in service at {}", self.admin());
         until(&what, async || self.replicas().await.len() == count).await?;
@@ -243,10 +243,10 @@ impl Process {
     }
 }
 
-/// A process that does not run, or not yet.
+/// A balancer that does not run.
 pub(super) struct Killed {
     program: PathBuf,
-    /// The only one that it may use.
+    /// The core that it is bound to.
     core: Option<&'static str>,
     arguments: Vec<String>,
     /// For traffic, and for administration.
@@ -275,7 +275,7 @@ impl Killed {
         command.arg("serve").args(&self.arguments);
         command.arg(format!("--listen={traffic}")).arg(format!("--admin={admin}"));
         command.arg("--workers=1").arg("--state-dir").arg(self.state.path());
-        // What this machine is set to must not decide what is measured.
+        // Settings in the environment must not change the measurement.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RINGMASTER_") {
                 command.env_remove(name);

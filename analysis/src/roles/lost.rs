@@ -1,4 +1,4 @@
-//! The Redis is killed, hangs, or comes back empty: requests are answered, and nothing moves.
+//! The Redis is killed, hangs, or comes back empty: requests succeed, and no key moves.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ enum Trouble {
     Emptied,
 }
 
-/// All kinds of trouble; it is paused so many times.
+/// Measures all kinds of trouble; the Redis is paused `pauses` times.
 pub(super) async fn measure(programs: &Programs, pauses: usize) -> Result<Vec<Row>> {
     let mut redis = Redis::start().await?;
     let servers = Companion::several(programs, "server_", REPLICAS).await?;

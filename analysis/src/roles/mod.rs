@@ -2,7 +2,7 @@
 //!
 //! Each row starts what it needs on free ports of the loopback and ends it, also when it fails:
 //! [`fleet`](self) starts processes, `containers` what there is of Docker, `background` sends the
-//! load meanwhile, `status` says when all agree, `finding` sums up.
+//! load meanwhile, `status` shows when all agree, `finding` sums up.
 
 mod background;
 mod commands;
@@ -35,10 +35,10 @@ const NAMES: [&str; 8] =
 /// No measurement takes as long.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What is measured, and with what.
+/// The parameters of the measurements.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// What is started.
+    /// The programs under test.
     pub programs: Programs,
     /// How often the Redis is paused.
     pub pauses: usize,
@@ -51,7 +51,7 @@ pub struct Question {
 /// Measures, and writes the table. What cannot be measured is a gap in it.
 ///
 /// # Errors
-/// A measurement that there is not, a table that cannot be written, or an interruption.
+/// An unknown measurement, a table that cannot be written, or an interruption.
 pub async fn run(question: &Question, bar: &ProgressBar) -> Result<Finding> {
     if let Some(odd) = question.only.iter().find(|name| !NAMES.contains(&name.as_str())) {
         bail!("'{odd}' is not one of {}", NAMES.join(", "));
@@ -71,7 +71,7 @@ pub async fn run(question: &Question, bar: &ProgressBar) -> Result<Finding> {
             write(&question.out, "roles.md", &finding.to_string())?;
             Ok(finding)
         }
-        // What was started ends with its values, which are dropped here.
+        // All processes end here, because their values are dropped.
         () = ended => bail!("interrupted"),
     }
 }

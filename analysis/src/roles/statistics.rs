@@ -1,4 +1,4 @@
-//! What the statistics say beside what the client has counted.
+//! Compares the statistics with the counts of the client.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,8 +20,8 @@ const BATCH: u64 = 5_000;
 /// Batches from one reset to the next.
 const RESET_EVERY: u64 = 3;
 const SERVERS: usize = 4;
-/// Between two looks at the statistics while requests are under way.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Pause between two requests of the statistics while other requests are in flight.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Deserialize)]
 struct Stats {
@@ -43,7 +43,7 @@ pub(super) async fn measure(programs: &Programs) -> Result<Vec<Row>> {
     arguments.push("--server-headers".to_owned());
     let process = Process::start(programs, arguments).await?;
     process.serves(SERVERS).await?;
-    // What it took to get ready is not to be counted.
+    // The requests of the start-up must not be counted.
     reset(&process).await?;
     let mut counted = Counted::default();
     let mut differences = Differences::default();
@@ -87,7 +87,7 @@ async fn batch_of(
     loop {
         tokio::select! {
             run = &mut run => return Ok(run?.tally),
-            () = tokio::time::sleep(LOOK_AGAIN) => {
+            () = tokio::time::sleep(POLL_INTERVAL) => {
                 let now = stats(process).await?.total_requests;
                 if now < seen || now > before + BATCH {
                     bail!("the statistics went from {seen} to {now} within {BATCH} requests");

@@ -1,4 +1,4 @@
-//! What processes of a fleet say of it, and whether they agree.
+//! The status of a fleet in its processes, and whether they agree.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::fleet::{Process, until};
 
-/// Beyond this no agreement is waited for.
+/// Timeout for an agreement.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Pause between two checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The status of a fleet, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -19,13 +19,13 @@ pub(super) struct Status {
     pub(super) balancers: Vec<Reported>,
 }
 
-/// Who supervises.
+/// The supervising process.
 #[derive(Debug, Deserialize)]
 pub(super) struct Lease {
     pub(super) fence: u64,
 }
 
-/// What a balancer says of itself.
+/// The report of a balancer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Reported {
     version: String,
@@ -34,7 +34,7 @@ pub(super) struct Reported {
 }
 
 impl Status {
-    /// The digest that so many live balancers have in common.
+    /// The digest that this many live balancers have in common.
     pub(super) fn agreed(&self, balancers: usize) -> Option<&str> {
         let live: Vec<&Reported> = self.balancers.iter().filter(|one| one.live).collect();
         let first = live.first()?;
@@ -42,7 +42,7 @@ impl Status {
         (live.len() == balancers && all_agree).then_some(first.digest.as_str())
     }
 
-    /// Whether so many live balancers route by a table of the term that there is.
+    /// Whether this many live balancers route by a table of the current term.
     pub(super) fn is_followed(&self, balancers: usize) -> bool {
         let term = format!("{}.", self.lease.fence);
         let live = self.balancers.iter().filter(|one| one.live);
@@ -58,13 +58,13 @@ pub(super) struct Standing {
 }
 
 #[derive(Deserialize)]
-struct Ring {
+struct RingDigest {
     digest: String,
 }
 
 /// What one process routes by.
 pub(super) async fn standing(process: &Process) -> Option<Standing> {
-    let ring: Ring = process.get("/api/ring").await?;
+    let ring: RingDigest = process.get("/api/ring").await?;
     Some(Standing { digest: ring.digest, names: process.replicas().await })
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn agree(
         if let Some(digest) = agreed.filter(|digest| *digest != before) {
             return Ok((begun.elapsed(), digest.to_owned()));
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     bail!("the digests are not equal after {DEADLINE:?}")
 }

@@ -75,8 +75,8 @@ pub(super) async fn measure(programs: &Programs, notes: &mut Vec<String>) -> Res
     ])
 }
 
-/// Kills the one that leads and starts it again as the standby. How long until the other one held the
-/// lease, and until it answered a command.
+/// Kills the supervisor and starts it again as the standby. Returns how long it took until the other one
+/// held the lease, and until it carried out a command.
 async fn kill(
     supervisors: &mut Vec<Process>,
     balancer: &[Process],

@@ -127,7 +127,7 @@ fn kill_at_half_a_second(command: &str) -> a3::Question {
     }
 }
 
-/// A fleet that grows and shrinks when it is told to, and deals out keys by turns.
+/// A fleet that can be scaled, and that assigns keys in turns.
 fn scaling() -> impl Fn(Seen) -> Act + Send + Sync + 'static {
     let replicas = Mutex::new(3usize);
     move |seen: Seen| {
@@ -165,7 +165,7 @@ async fn a2_measures_every_size_and_leaves_the_fleet_as_it_was() {
         assert_eq!(point.rows.iter().map(|row| row.requests).sum::<u64>(), 600);
         assert!((point.average - 600.0 / point.replicas as f64).abs() < 1e-9);
         assert!(point.peak_to_average >= 1.0 && point.peak_to_average < 1.4, "{point:?}");
-        assert!(point.expected.is_none(), "nobody showed a ring");
+        assert!(point.expected.is_none(), "the server shows no ring");
     }
     let balancer = analysis::balancer::Balancer::new(&setup.url).unwrap();
     assert_eq!(balancer.replicas().await.unwrap().len(), 3);

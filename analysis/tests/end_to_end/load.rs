@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use analysis::load::{Amount, Failure, KeySource, Keys, Pace, Plan, Run, Shape, run};
+use analysis::load::{Amount, KeySource, Keys, Pace, Plan, RequestError, Run, Shape, run};
 use analysis::target::Target;
 use indicatif::ProgressBar;
 use tokio::net::TcpListener;
@@ -49,11 +49,11 @@ async fn answers_and_failures_are_counted_exactly() {
     assert_eq!(
         tally.failures,
         BTreeMap::from([
-            (Failure::Reset, 50),
-            (Failure::Closed, 50),
-            (Failure::Protocol, 50),
-            (Failure::Status(404), 50),
-            (Failure::Status(503), 50),
+            (RequestError::Reset, 50),
+            (RequestError::Closed, 50),
+            (RequestError::Protocol, 50),
+            (RequestError::Status(404), 50),
+            (RequestError::Status(503), 50),
         ])
     );
     assert_eq!(tally.latency.len(), 750);
@@ -93,7 +93,7 @@ async fn silence_ends_at_the_deadline() {
     plan.amount = Amount::Requests(100);
     let tally = carry_out(&plan).await.tally;
     assert_eq!((tally.answered, tally.unnamed), (90, 90));
-    assert_eq!(tally.failures, BTreeMap::from([(Failure::Timeout, 10)]));
+    assert_eq!(tally.failures, BTreeMap::from([(RequestError::Timeout, 10)]));
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn where_nobody_listens_every_request_is_refused() {
     let mut plan = plan(address);
     plan.amount = Amount::Requests(40);
     let tally = carry_out(&plan).await.tally;
-    assert_eq!(tally.failures, BTreeMap::from([(Failure::Refused, 40)]));
+    assert_eq!(tally.failures, BTreeMap::from([(RequestError::Refused, 40)]));
     assert_eq!((tally.answered, tally.connections_opened), (0, 0));
 }
 
@@ -148,8 +148,8 @@ async fn an_open_loop_keeps_its_rate_and_gives_up_what_cannot_be_sent() {
     let failures = carry_out(&plan).await.tally.failures;
     // One or two are sent before 399 ms; all others wait behind them in vain.
     let count = |failure| failures.get(&failure).copied().unwrap_or(0);
-    assert_eq!(count(Failure::Timeout) + count(Failure::Unsent), 100, "{failures:?}");
-    assert!((1..=2).contains(&count(Failure::Timeout)), "{failures:?}");
+    assert_eq!(count(RequestError::Timeout) + count(RequestError::Unsent), 100, "{failures:?}");
+    assert!((1..=2).contains(&count(RequestError::Timeout)), "{failures:?}");
 }
 
 #[tokio::test]

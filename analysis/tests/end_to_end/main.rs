@@ -1,4 +1,4 @@
-//! Loads and experiments against a server in this process that misbehaves as told.
+//! Loads and experiments against a server in this process that can misbehave in given ways.
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 

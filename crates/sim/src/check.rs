@@ -4,26 +4,26 @@
 //!
 //! | property | a mutation that shows it failing |
 //! |---|---|
-//! | two targets share an address | `evict_holders` evicts nobody |
+//! | two targets share an address | `evict_holders` evicts none |
 //! | a replica is admitted twice | the plan admits a ready one beside an admitted one |
 //! | a failing instance beside another | the plan does not eject the failing |
-//! | nobody in the table though one lives | no `ReadmitAsLast`; ejecting the last passing one too |
+//! | the table is empty though one lives | no `ReadmitAsLast`; ejecting the last passing one too |
 //! | the table lags behind | `table` also takes the warming |
 //! | in the table and out of it | admitted ones are `finishing` |
 //! | enters without having passed | `is_ready` without passes; `readmit` at any result; a commit admits unpassed newcomers |
-//! | enters paused or dead | heartbeats speak for a paused one |
-//! | of no use, and stays | newcomers are awaited during their rollback |
-//! | starts beside a start | no look at `coming`; beside a healthy one: rolling what is current |
-//! | two replicas roll at once | no look at other steps of the plan, or at others that come |
-//! | too many starts, stops | no look at the budget |
+//! | enters paused or dead | a passed heartbeat readmits a paused one |
+//! | of no use, and stays | joining instances are kept during their rollback |
+//! | starts beside a start | the plan ignores `coming`; beside a healthy one: a current instance is rolled |
+//! | two replicas roll at once | the plan ignores its other steps, or instances that start |
+//! | too many starts, stops | the plan ignores the budget |
 //! | too many living replaced at once, replaced in a panic | an allowance of all of them |
-//! | rolls on though it was stopped | no look at what was rejected |
-//! | heals from what is on trial | healing starts what is wanted |
+//! | rolls on though it was stopped | the plan ignores the rejected revision |
+//! | heals from what is on trial | healing starts the wanted revision |
 //! | a quiet turn leaves | a failed heartbeat taken for quiet |
 //! | does not inherit its slots | a start's positions reversed |
 //! | is started twice | the next incarnation counted from the committed one only |
 //! | starts before the state is on disk | a first fleet does not wait for its first write |
-//! | was healthy (ejected, died, stopped) | a failed request ejects; the engine's word counts for every container of the same labels; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
+//! | was healthy (ejected, died, stopped) | a failed request ejects; an event counts for every container with the same labels; a serving one is a leftover; a list reaps ours, is stale, or knows better than a later start |
 //! | serves, and is ended | each list reaps the first that passes |
 //! | the ring changed without a commit | a death removes its replica |
 //! | moves between those who stay | a removal swaps positions of others |
@@ -72,7 +72,7 @@ use ringmaster_core::{
 
 use super::{engine::Engine, upstreams::Upstreams};
 
-/// Watches one run.
+/// Checks the properties of one run.
 pub(super) struct Checker {
     settings: Settings,
     pending: BTreeMap<CommandId, (Request, Moment)>,
@@ -80,40 +80,40 @@ pub(super) struct Checker {
     wake_at: Option<Option<Moment>>,
     is_silent: bool,
     before: Before,
-    /// The ring that a restarted balancer must come back with.
+    /// The ring that a restarted balancer must have.
     expected: Option<Desired>,
-    /// Passed heartbeats in a row of those who are not in the table, as they were reported.
+    /// Reported passes in a row of instances that are not in the table.
     passed: BTreeMap<InstanceId, u32>,
-    /// Paused or dead by the engine's last word.
+    /// Paused or dead by the last event of the engine.
     out_of_action: BTreeSet<Handle>,
-    /// Started by this run.
+    /// Instances that this run has started.
     started: BTreeSet<InstanceId>,
-    /// Those of them that a roll has started.
+    /// Instances that a roll of this run has started.
     rolled: BTreeSet<InstanceId>,
-    /// Whether this run came with a state file, or has tried to write one.
+    /// Whether this run began with a state file, or has tried to write one.
     has_written: bool,
     addresses: Vec<std::net::SocketAddr>,
     turns: u64,
 }
 
-/// Every so many quiet turns the whole plan is made, to see that nothing was missed.
+/// After this many quiet turns the whole plan is made, to check that none of them missed a step.
 const QUIET_CHECKED: u64 = 16;
 
-/// What was so before a turn.
+/// The state before a turn.
 struct Before {
     ring: Option<Arc<Ring>>,
     was_booted: bool,
-    /// Admitted, passing, current, desired.
+    /// Instances that are admitted, passing, current and desired.
     healthy: BTreeMap<InstanceId, Option<Handle>>,
     about: About,
 }
 
-/// Whom an event may speak against.
+/// The instances whose state an event may make worse.
 #[derive(Clone, Copy)]
 enum About {
-    Nobody,
+    NoInstance,
     Only(InstanceId),
-    Anybody,
+    AnyInstance,
 }
 
 type Broken = Result<(), String>;
@@ -124,7 +124,7 @@ impl Checker {
             ring: None,
             was_booted: false,
             healthy: BTreeMap::new(),
-            about: About::Nobody,
+            about: About::NoInstance,
         };
         Self {
             settings,
@@ -182,12 +182,14 @@ impl Checker {
         self.before.ring = Some(Arc::clone(state.desired.ring()));
         self.before.was_booted = state.boot == Boot::Done;
         self.before.about = match event {
-            // A name may come to mean the address of another.
-            Event::Listed { .. } | Event::Started { .. } | Event::Resolved { .. } => About::Anybody,
+            // A name may now resolve to the address of another instance.
+            Event::Listed { .. } | Event::Started { .. } | Event::Resolved { .. } => {
+                About::AnyInstance
+            }
             Event::Probed { instance, .. } | Event::EngineSaw { instance, .. } => {
                 About::Only(*instance)
             }
-            _ => About::Nobody,
+            _ => About::NoInstance,
         };
         match event {
             Event::Probed { instance, outcome } if !self.before.healthy.contains_key(instance) => {
@@ -203,7 +205,7 @@ impl Checker {
             Event::EngineSaw { handle, sighting: Sighting::Unpaused, .. } => {
                 self.out_of_action.remove(handle);
             }
-            // It may have been thawed without a word.
+            // It may have been resumed without an event.
             Event::Listed { .. } => self.out_of_action.clear(),
             _ => {}
         }
@@ -229,12 +231,12 @@ impl Checker {
             ensure(missed.is_empty(), || format!("a quiet turn leaves {missed:?}"))?;
         }
         if turn.notes.is_empty() && turn.actions.iter().all(is_heartbeat) {
-            if !matches!(self.before.about, About::Nobody | About::Only(_)) {
+            if !matches!(self.before.about, About::NoInstance | About::Only(_)) {
                 self.before.healthy = healthy(state);
             }
             return Ok(());
         }
-        // A disk that does not answer does not keep a first fleet from starting.
+        // A first fleet starts without a state file if the disk does not respond.
         self.has_written |= turn.notes.iter().any(|n| matches!(n, Note::PersistFailed { .. }));
         let again = plan(state, now);
         ensure(again.steps.is_empty(), || format!("planning again gives {:?}", again.steps))?;
@@ -260,9 +262,9 @@ impl Checker {
         Ok(())
     }
 
-    /// No two targets on one address, one admitted instance per replica; none that fails beside one
-    /// that passes; where none passes, all that accept connections and no others; and at least one as long
-    /// as any lives.
+    /// No two targets have the same address, and each replica has at most one admitted instance. No
+    /// failing instance is in the table beside one that passes. If none passes, the table has all that
+    /// accept connections and no others. It is not empty while any instance lives.
     fn table_is_sound(&mut self, state: &State) -> Broken {
         self.addresses.clear();
         let (mut passing, mut unreachable, mut could_serve) = (0, 0, false);
@@ -270,7 +272,7 @@ impl Checker {
         let mut previous = None;
         for (id, instance) in &state.instances {
             if !state.is_desired(id.replica) {
-                ensure(is_let_go(state, *id, instance), || {
+                ensure(is_leaving_or_joining(state, *id, instance), || {
                     format!("{id} is of no use, and stays")
                 })?;
                 continue;
@@ -318,12 +320,12 @@ impl Checker {
             format!("none passes, and {shut_out:?} are out of the table though they accept")
         })?;
         ensure(!self.addresses.is_empty() || !could_serve, || {
-            "nobody is in the table though an instance lives".to_owned()
+            "the table is empty though an instance lives".to_owned()
         })
     }
 
-    /// Nobody is admitted without having passed, neither for the first time nor again; nor anybody
-    /// of whom the engine has just said that it cannot answer.
+    /// No instance is admitted, for the first time or again, without having passed, or after the engine
+    /// has reported it as paused or dead.
     fn only_those_that_passed_enter(&mut self, state: &State, turn: &Turn) -> Broken {
         for note in &turn.notes {
             if let Note::Admitted { instance, .. }
@@ -343,7 +345,7 @@ impl Checker {
                         format!("{instance} enters the table after {passed} passed heartbeats")
                     })?;
                 }
-                // It may come back as it went.
+                // A drained instance may return without a new pass.
                 Note::Ejected { instance, reason: EjectReason::Drained, .. }
                 | Note::Marked { instance, is_healthy: true, .. } => {
                     self.passed.insert(*instance, self.settings.limits.probe_passes);
@@ -355,8 +357,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Live instances stay within desired + surge; a replacement sits on its replica's slots; no
-    /// incarnation is used twice; nothing starts before the state is on disk.
+    /// Live instances stay within desired + surge; a replacement inherits its replica's slots; no
+    /// incarnation is used twice; no instance starts before the state is on disk.
     fn starts_are_bounded(&mut self, state: &State, turn: &Turn) -> Broken {
         let lives = |id: &InstanceId, i: &Instance| !i.is_leaving() && state.is_desired(id.replica);
         for note in &turn.notes {
@@ -399,7 +401,7 @@ fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Broken {
 }
 
 /// Whether an instance of no desired replica is on its way out, or may still join.
-fn is_let_go(state: &State, id: InstanceId, instance: &Instance) -> bool {
+fn is_leaving_or_joining(state: &State, id: InstanceId, instance: &Instance) -> bool {
     let is_starting = matches!(instance.phase, Phase::Starting { .. });
     let awaited = match &state.operation {
         Some(Operation::Adding {
@@ -412,8 +414,8 @@ fn is_let_go(state: &State, id: InstanceId, instance: &Instance) -> bool {
     instance.is_leaving() || is_starting || awaited
 }
 
-/// The table is what the instances say: the admitted ones of desired replicas, and nobody both in
-/// it and on the way out.
+/// The table follows from the instances: it has the admitted ones of desired replicas, and none that
+/// is leaving.
 fn table_is_derived(supervisor: &Supervisor) -> Broken {
     let (state, table) = (supervisor.state(), supervisor.table());
     let targets: BTreeSet<_> = table.targets.iter().flatten().map(|t| t.instance).collect();

@@ -12,23 +12,23 @@ use ringmaster_core::fleet::{
     },
 };
 
-/// How a simulated container behaves.
+/// How a simulated container responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Conduct {
-    /// Answers from this moment on.
+pub(super) enum Behaviour {
+    /// Responds from this moment on.
     Good { from: Moment },
-    /// Accepts, and never answers.
+    /// Accepts connections, and never responds.
     Hangs,
-    /// Answers with an error.
+    /// Responds with an error.
     Fails,
     /// Refuses connections.
     Refuses,
 }
 
-impl Conduct {
-    /// What a heartbeat meets; `None`: nothing listens.
-    pub(super) fn answer(conduct: Option<Self>, now: Moment) -> ProbeOutcome {
-        match conduct {
+impl Behaviour {
+    /// The result of a heartbeat; `None` if nothing listens.
+    pub(super) fn answer(behaviour: Option<Self>, now: Moment) -> ProbeOutcome {
+        match behaviour {
             Some(Self::Good { from }) if from <= now => ProbeOutcome::Passed,
             Some(Self::Fails) => ProbeOutcome::BadAnswer("500".into()),
             Some(Self::Good { .. } | Self::Refuses) | None => {
@@ -44,12 +44,12 @@ pub(super) struct Container {
     pub(super) identity: FoundIdentity,
     pub(super) address: SocketAddr,
     pub(super) state: FoundState,
-    pub(super) conduct: Conduct,
+    pub(super) behaviour: Behaviour,
     /// Ignores a graceful stop.
     pub(super) is_stubborn: bool,
-    /// Nothing has ever happened to it.
-    pub(super) is_blameless: bool,
-    /// Created when it was not waited for any more.
+    /// No fault has affected it.
+    pub(super) is_undisturbed: bool,
+    /// Created after the supervisor had given up the start.
     pub(super) is_late: bool,
 }
 
@@ -58,11 +58,11 @@ pub(super) struct Container {
 pub(super) struct Engine {
     pub(super) is_up: bool,
     pub(super) containers: BTreeMap<Handle, Container>,
-    /// What the tag names.
+    /// The image that the tag names.
     pub(super) image: ImageId,
     /// Builds whose containers end by themselves.
     pub(super) bad: BTreeSet<ImageId>,
-    /// Names of other people's containers.
+    /// Names of containers that do not belong to the fleet.
     pub(super) foreign: Vec<ReplicaName>,
     created: u64,
 }
@@ -94,15 +94,15 @@ impl Engine {
             spec: spec_of(&image),
             image: Some(image),
         };
-        // A container of ours that bears the name is removed first.
+        // A container of the fleet with the same name is removed first.
         self.containers.retain(|_, container| container.identity.name != request.name);
         let container = Container {
             identity,
             address,
             state: FoundState::Running(Some(address)),
-            conduct: Conduct::Good { from: ready_at },
+            behaviour: Behaviour::Good { from: ready_at },
             is_stubborn: false,
-            is_blameless: true,
+            is_undisturbed: true,
             is_late: false,
         };
         self.containers.insert(handle.clone(), container);
@@ -150,19 +150,20 @@ impl Engine {
         }
     }
 
-    /// What a heartbeat to an address meets: whoever holds it now.
+    /// The result of a heartbeat: from the container that has the address now.
     pub(super) fn answer_at(&self, address: SocketAddr, now: Moment) -> ProbeOutcome {
         let holder = self
             .containers
             .values()
             .find(|c| c.state == FoundState::Running(Some(address)) && c.address == address);
-        Conduct::answer(holder.map(|container| container.conduct), now)
+        Behaviour::answer(holder.map(|container| container.behaviour), now)
     }
 
-    /// Whether a container runs and nothing has ever happened to it.
-    pub(super) fn is_blameless(&self, handle: &Handle) -> bool {
+    /// Whether a container runs and no fault has affected it.
+    pub(super) fn is_undisturbed(&self, handle: &Handle) -> bool {
         let container = self.containers.get(handle);
-        container.is_some_and(|c| c.is_blameless && matches!(c.state, FoundState::Running(Some(_))))
+        container
+            .is_some_and(|c| c.is_undisturbed && matches!(c.state, FoundState::Running(Some(_))))
     }
 
     /// Whether a container is of a build whose containers end by themselves.
@@ -171,14 +172,14 @@ impl Engine {
         image.is_some_and(|image| self.bad.contains(image))
     }
 
-    /// Something has happened to an instance.
-    pub(super) fn blame(&mut self, id: InstanceId) {
+    /// Notes that a fault has affected an instance.
+    pub(super) fn disturb(&mut self, id: InstanceId) {
         for container in self.containers.values_mut().filter(|c| c.identity.instance == id) {
-            container.is_blameless = false;
+            container.is_undisturbed = false;
         }
     }
 
-    /// What is left of a container that has ended.
+    /// How a container has ended.
     pub(super) fn last_words(&self, handle: &Handle) -> Option<LastWords> {
         match self.containers.get(handle)?.state {
             FoundState::Exited { exit_code } => Some(LastWords {
@@ -197,7 +198,7 @@ impl Engine {
     }
 }
 
-/// The settings never change in a run: what is started differs by its build alone.
+/// The settings never change in a run, so revisions differ only in their image.
 fn spec_of(image: &ImageId) -> SpecDigest {
     SpecDigest(format!("spec-{image}").into())
 }

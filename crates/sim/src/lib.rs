@@ -1,10 +1,10 @@
-//! The simulated world around the control core: an engine, containers, a disk and users that do
-//! their worst, on virtual time. No tokio, no threads: pop the earliest occurrence, call
-//! `handle`, schedule what its actions lead to.
+//! The simulated world around the control core: an engine, containers, a disk and users, with many
+//! faults, on virtual time. No tokio, no threads: pop the earliest occurrence, call `handle`, schedule
+//! the results of its actions.
 //!
-//! [`run`] plays one seed: first faults and commands, with the safety properties checked at every
-//! turn, then peace, after which the fleet must become what is desired and then fall silent. The
-//! same seed gives the same trace. [`roles`] plays several processes of one fleet.
+//! [`run`] simulates one seed: first faults and commands, with the safety properties checked at every
+//! turn, then a time without faults, after which the fleet must be as desired and have nothing more to
+//! do. The same seed gives the same trace. [`roles`] simulates several processes of one fleet.
 
 mod check;
 mod disk;
@@ -18,29 +18,29 @@ mod world;
 use ringmaster_core::fleet::{ids::Moment, state::Keeper};
 pub use world::{Report, World};
 
-/// How one run is played.
+/// The parameters of one run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// All chance of the run.
+    /// Decides everything random in the run.
     pub seed: u64,
-    /// Who keeps the replicas.
+    /// Whether the replicas are started by the supervisor or registered.
     pub keeper: Keeper,
     /// Replicas at the start.
     pub replicas: usize,
     /// Faults and commands.
     pub faults: usize,
-    /// Virtual time in which they happen, in milliseconds.
+    /// Virtual time with faults, in milliseconds.
     pub length_ms: u64,
-    /// Virtual time after which, once they have ended, all must be well; in milliseconds.
+    /// Virtual time after the last fault until the fleet must have converged, in milliseconds.
     pub heal_ms: u64,
 }
 
 impl Scenario {
-    /// The size that the tests play: 3 to 8 replicas, 200 faults and commands, an hour.
+    /// The size of the tests: 3 to 8 replicas, 200 faults and commands, an hour.
     pub fn of_seed(seed: u64) -> Self {
         Self {
             seed,
-            // Now and then others do.
+            // One seed in eight is a fleet of registered servers.
             keeper: if seed % 8 == 5 { Keeper::Others } else { Keeper::Ringmaster },
             replicas: 3 + (seed % 6) as usize,
             faults: 200,
@@ -50,14 +50,14 @@ impl Scenario {
     }
 }
 
-/// Plays one scenario to its end.
+/// Simulates one scenario.
 ///
 /// # Errors
 /// The first broken property, with the seed and the last turns.
 pub fn run(scenario: &Scenario) -> Result<Report, String> {
     let mut world = World::new(scenario);
     world.play(Moment(scenario.length_ms))?;
-    world.make_peace();
+    world.end_faults();
     let healed = scenario.length_ms + scenario.heal_ms;
     world.play(Moment(healed))?;
     world.check_converged()?;

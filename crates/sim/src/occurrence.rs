@@ -1,4 +1,4 @@
-//! What can happen in a world.
+//! The occurrences of a simulated world.
 
 use ringmaster_core::fleet::{
     desired::Desired,
@@ -11,11 +11,11 @@ use ringmaster_core::fleet::{
 pub(super) enum Occurrence {
     /// An event reaches the supervisor, unless it has been restarted since.
     Deliver { epoch: u32, event: Event },
-    /// The core asked to be woken; only the latest wish counts.
+    /// A wake-up of the core; only the one requested last counts.
     Wake { wish: u64 },
-    /// A heartbeat reaches whoever holds the address.
+    /// A heartbeat reaches the container that has the address.
     ProbeArrives { epoch: u32, instance: InstanceId, address: std::net::SocketAddr },
-    /// The engine creates a container; it does so even when nobody waits any more.
+    /// The engine creates a container, also after the supervisor has given up the start.
     Create { epoch: u32, request: StartRequest, report: StartReport },
     /// A container of a bad image ends by itself.
     Exit { handle: Handle },
@@ -29,16 +29,16 @@ pub(super) enum Occurrence {
     Fault(Fault),
 }
 
-/// What the engine says of a creation.
+/// How the engine reports the creation of a container.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartReport {
-    /// The truth, so many milliseconds later.
+    /// As a success, this many milliseconds later.
     Honest(u64),
-    /// An error, though the container runs.
+    /// As an error, this many milliseconds later, although the container runs.
     Denies(u64),
 }
 
-/// One thing that goes wrong, or one command.
+/// A fault, or a command of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Dies,

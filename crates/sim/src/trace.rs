@@ -1,4 +1,4 @@
-//! How a run is told, when it breaks a property.
+//! The lines of a trace, which is shown when a run breaks a property.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use ringmaster_core::fleet::{
     notes::Note,
 };
 
-/// One line of the trace, without whole rings and listings.
+/// Displays a value on one line, without whole rings and listings.
 pub(super) struct Brief<T>(pub(super) T);
 
 impl fmt::Display for Brief<&Event> {

@@ -1,5 +1,5 @@
-//! Servers that others keep: addresses that fail, move and come back under names that are looked up.
-//! Nothing of them is started or stopped, and no engine says anything of them.
+//! Registered servers: their addresses fail, move and come back, under names that are looked up. They
+//! are not started or stopped, and no engine reports events of them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,27 +9,25 @@ use ringmaster_core::fleet::{
     server::{Registration, Server, Source},
 };
 
-use super::engine::Conduct;
+use super::engine::Behaviour;
 
-/// Hosts of the world; those of an even number are named by their address.
+/// Number of hosts. Those with an even number are registered by address.
 pub(super) const HOSTS: u8 = 12;
-/// Where they listen.
+/// The port of all servers.
 const PORT: u16 = 5_000;
 
-/// One host.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
-    /// As it is registered.
+    /// The host name or address of the registration.
     pub(super) text: String,
-    /// Where it is now; `None`: its name stands for nothing.
+    /// The current address; `None` if the name does not resolve.
     pub(super) address: Option<SocketAddr>,
     pub(super) home: SocketAddr,
-    pub(super) conduct: Conduct,
-    /// Nothing has ever happened to it.
-    pub(super) is_blameless: bool,
+    pub(super) behaviour: Behaviour,
+    /// No fault has affected it.
+    pub(super) is_undisturbed: bool,
 }
 
-/// All hosts.
 #[derive(Clone, Debug)]
 pub(super) struct Upstreams {
     pub(super) hosts: Vec<Host>,
@@ -44,7 +42,7 @@ pub(super) fn registration(number: u8, bearer: u32, weight: u32) -> Option<Regis
     Some(Registration { name: ReplicaName::numbered(bearer), weight, server })
 }
 
-/// The servers of a configuration that names so many.
+/// The first `count` servers, as in a configuration.
 pub(super) fn configured(count: usize) -> Vec<Registration> {
     let numbers = (1..=HOSTS).take(count);
     numbers.filter_map(|number| registration(number, number.into(), 1)).collect()
@@ -58,48 +56,48 @@ impl Upstreams {
                 text: text_of(number),
                 address: Some(home),
                 home,
-                conduct: Conduct::Good { from: Moment(0) },
-                is_blameless: true,
+                behaviour: Behaviour::Good { from: Moment(0) },
+                is_undisturbed: true,
             }
         });
         Self { hosts: hosts.collect() }
     }
 
-    /// All are where they were at first, and well.
+    /// Ends all faults: every host has its first address and responds.
     pub(super) fn restore(&mut self, now: Moment) {
         for host in &mut self.hosts {
             host.address = Some(host.home);
-            host.conduct = Conduct::Good { from: now };
+            host.behaviour = Behaviour::Good { from: now };
         }
     }
 
-    pub(super) fn all_fail(&mut self, conduct: impl Fn() -> Conduct) {
+    pub(super) fn all_fail(&mut self, behaviour: impl Fn() -> Behaviour) {
         for host in &mut self.hosts {
-            host.is_blameless = false;
-            host.conduct = conduct();
+            host.is_undisturbed = false;
+            host.behaviour = behaviour();
         }
     }
 
     pub(super) fn all_recover(&mut self, now: Moment) {
-        self.hosts.iter_mut().for_each(|host| host.conduct = Conduct::Good { from: now });
+        self.hosts.iter_mut().for_each(|host| host.behaviour = Behaviour::Good { from: now });
     }
 
-    /// What a heartbeat to an address meets; `None`: that is no address of these.
+    /// The result of a heartbeat; `None` if no host has the address.
     pub(super) fn answer_at(&self, address: SocketAddr, now: Moment) -> Option<ProbeOutcome> {
         let holder = self.hosts.iter().find(|host| host.home == address)?;
-        Some(Conduct::answer(Some(holder.conduct), now))
+        Some(Behaviour::answer(Some(holder.behaviour), now))
     }
 
-    /// Whether nothing has ever happened to a host, nor to another one that came to its address.
-    pub(super) fn is_blameless(&self, server: &Server) -> bool {
+    /// Whether no fault has affected a host, nor another one that had its address.
+    pub(super) fn is_undisturbed(&self, server: &Server) -> bool {
         let host = self.hosts.iter().find(|host| host.text == *server.host);
-        host.is_some_and(|host| host.is_blameless)
+        host.is_some_and(|host| host.is_undisturbed)
     }
 
-    /// A heartbeat to an address was lost.
-    pub(super) fn blame(&mut self, address: SocketAddr) {
+    /// Notes that a heartbeat to an address was lost.
+    pub(super) fn disturb(&mut self, address: SocketAddr) {
         for host in self.hosts.iter_mut().filter(|host| host.address == Some(address)) {
-            host.is_blameless = false;
+            host.is_undisturbed = false;
         }
     }
 }

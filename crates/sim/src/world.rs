@@ -1,4 +1,4 @@
-//! The world of one run: virtual time, what is under way, and what actions lead to.
+//! The world of one run: virtual time, the queue of occurrences, and the results of actions.
 
 mod disk;
 mod effects;
@@ -31,28 +31,28 @@ use crate::{
     Scenario,
     check::Checker,
     disk::Disk,
-    engine::{Conduct, Engine},
+    engine::{Behaviour, Engine},
     occurrence::{Fault, Occurrence},
     trace::Brief,
     upstreams::{Upstreams, configured},
 };
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Digest of everything that happened: equal for equal seeds.
+    /// Digest of the trace: equal for equal seeds.
     pub trace: u64,
     /// Turns of the supervisor.
     pub turns: u64,
-    /// Commands that were answered with success.
+    /// Commands that succeeded.
     pub commands_done: u64,
-    /// Commands that were answered with an error.
+    /// Commands that failed.
     pub commands_refused: u64,
     /// Runs of the balancer.
     pub epochs: u32,
     /// Containers that were started.
     pub starts: u64,
-    /// Runs that ended with all their replicas.
+    /// Runs of the balancer that ended with all replicas.
     pub ends: u64,
 }
 
@@ -64,16 +64,16 @@ pub struct World {
     pub(super) engine: Engine,
     pub(super) upstreams: Upstreams,
     pub(super) disk: Disk,
-    /// Containers that are created end by themselves.
+    /// Whether new containers end by themselves.
     pub(super) image_is_bad: bool,
     pub(super) supervisor: Supervisor,
     pub(super) epoch: u32,
     pub(super) checker: Checker,
-    /// Chance that an engine event is lost, and that a start or stop goes wrong.
+    /// Probability that an engine event is lost, and that a start or stop fails.
     pub(super) trouble: f64,
     /// Crash after this many actions of the next turn.
     pub(super) crash_after: Option<usize>,
-    /// When, a number that keeps the order of equals, and where in `occurrences`.
+    /// The moment, a sequence number for equal moments, and the index in `occurrences`.
     queue: BinaryHeap<Reverse<(Moment, u64, usize)>>,
     occurrences: Vec<Option<Occurrence>>,
     vacant: Vec<usize>,
@@ -86,7 +86,7 @@ pub struct World {
 
 const RECENT_MAX: usize = 60;
 
-/// Small rings, so that placing does not take more time than everything else together.
+/// A small ring of any algorithm: placement on a large one would take most of the test's time.
 fn any_ring(rng: &mut StdRng) -> RingSettings {
     let default = RingSettings { slots: 128, virtual_servers: 3, ..RingSettings::default() };
     match rng.random_range(0..4) {
@@ -97,11 +97,11 @@ fn any_ring(rng: &mut StdRng) -> RingSettings {
 }
 
 impl World {
-    /// A world before its first moment.
+    /// A world at its start.
     pub fn new(scenario: &Scenario) -> Self {
         let mut rng = StdRng::seed_from_u64(scenario.seed);
         let limits = Limits {
-            // Mostly slower heartbeats than by default, to get through an hour in less time.
+            // Slower heartbeats than by default, so that an hour is simulated in less time.
             probe_interval: Duration::from_millis(
                 [400, 2_000, 5_000, 10_000][rng.random_range(0..4)],
             ),
@@ -192,7 +192,7 @@ impl World {
         CommandId(self.commands)
     }
 
-    /// Plays until a moment.
+    /// Simulates until a moment.
     ///
     /// # Errors
     /// The first broken property.
@@ -292,7 +292,7 @@ impl World {
     }
 
     fn act(&mut self, mut turn: Turn) -> Result<(), String> {
-        // They are carried out concurrently: any order may be the one.
+        // Actions are carried out concurrently, so any order is possible.
         turn.actions.shuffle(&mut self.rng);
         let crash_after = self.crash_after.take();
         for (done, action) in turn.actions.into_iter().enumerate() {
@@ -358,7 +358,7 @@ impl World {
         self.rng.random_bool(self.trouble)
     }
 
-    /// Drops the supervisor at once, and starts a new one from what is left.
+    /// Drops the supervisor, and starts a new one from the state file and the engine.
     pub(super) fn restart_balancer(&mut self, loses_state: bool) -> Result<(), String> {
         self.epoch += 1;
         self.report.epochs += 1;
@@ -369,7 +369,7 @@ impl World {
         let generation = self.disk.file.as_ref().map(|desired| desired.generation());
         self.remember(format!("== restart, state {generation:?}"));
         let mut settings = self.checker.settings().clone();
-        // A new run draws other names.
+        // Each run has a seed of its own for random names.
         settings.seed = self.rng.random();
         let stored = self.disk.file.clone();
         self.checker.restarted(stored.as_ref());
@@ -383,8 +383,8 @@ impl World {
         self.at(at, Occurrence::Wake { wish: self.wishes });
     }
 
-    /// Ends all faults: what runs behaves, the engine answers, events arrive.
-    pub fn make_peace(&mut self) {
+    /// Ends all faults: containers and the engine respond, and events arrive.
+    pub fn end_faults(&mut self) {
         self.remember("== peace".into());
         self.trouble = 0.0;
         self.disk.is_full = false;
@@ -395,17 +395,17 @@ impl World {
         let now = self.now;
         for container in self.engine.containers.values_mut() {
             container.is_stubborn = false;
-            container.conduct = Conduct::Good { from: now };
+            container.behaviour = Behaviour::Good { from: now };
             if let FoundState::Paused(address) = container.state {
                 container.state = FoundState::Running(address);
             }
         }
         self.upstreams.restore(now);
-        // What was given up before is tried again, once late news of faults has come.
+        // A retry of what was given up, after the late events of the faults have arrived.
         self.after(20_000, Occurrence::Fault(Fault::Retries));
     }
 
-    /// From now on only heartbeats and lists may be asked for.
+    /// From now on the core may request only heartbeats and lists.
     pub fn expect_silence(&mut self) {
         self.checker.expect_silence();
     }
@@ -413,14 +413,14 @@ impl World {
     /// Observed must equal desired.
     ///
     /// # Errors
-    /// What is not as it should be.
+    /// The first property that does not hold.
     pub fn check_converged(&self) -> Result<(), String> {
         self.checker
             .check_converged(&self.supervisor, &self.engine, self.disk.file.as_ref())
             .map_err(|broken| self.explain(&format!("not converged: {broken}")))
     }
 
-    /// What the run came to.
+    /// The result of the run.
     pub fn report(&self) -> Report {
         self.report.clone()
     }

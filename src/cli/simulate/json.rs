@@ -1,4 +1,4 @@
-//! A simulation as JSON. Shares are parts of 1; what does not apply is `null`.
+//! A simulation as JSON. Shares are parts of 1; a value that does not apply is `null`.
 //!
 //! ```text
 //! {"settings": {algorithm, slots, virtual_servers, placement, collision, hash},
@@ -79,7 +79,7 @@ pub(super) fn write(question: &Question, steps: &[Step]) -> String {
     let wire = SimulationWire {
         settings: SettingsWire {
             algorithm: ring.algorithm.name(),
-            // Of the circle or table that the algorithm really has.
+            // The effective number: some algorithms choose their own.
             slots: ring.circle(),
             virtual_servers: ring.virtual_servers,
             placement: ring.placement.name(),
@@ -97,7 +97,7 @@ pub(super) fn write(question: &Question, steps: &[Step]) -> String {
         in_flight: question.bounded.map(|bounded| bounded.in_flight),
         steps: steps.iter().map(step_wire).collect(),
     };
-    // Numbers and texts can always be written.
+    // Serialising numbers and texts cannot fail.
     serde_json::to_string_pretty(&wire).map(|text| text + "\n").unwrap_or_default()
 }
 

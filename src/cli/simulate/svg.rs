@@ -1,5 +1,5 @@
-//! A simulation as a picture: for each step the circle of slots, rolled out, in one colour per
-//! replica, and beside it how even it is.
+//! A simulation as a picture: for each step the circle of slots as a strip, with one colour per
+//! replica, and next to it the peak-to-average.
 
 use std::fmt::{Display, Write};
 
@@ -16,12 +16,12 @@ const STRIP_LEFT: f64 = 128.0;
 const STRIP_WIDTH: f64 = 560.0;
 const LINE_LEFT: f64 = 730.0;
 const LINE_WIDTH: f64 = 210.0;
-/// A circle with more slots than this is looked at in so many places: there are no more pixels.
+/// A circle with more slots is sampled at this many places, because there are no more pixels.
 const PLACES_MAX: u64 = 1_120;
-/// Replicas whose colours are explained.
+/// Replicas in the legend.
 const LEGEND_MAX: usize = 18;
 
-/// Ink of the line by slots, and of that by keys.
+/// Colours of the line by slots and of the line by keys.
 const BY_SLOTS: &str = "#222222";
 const BY_KEYS: &str = "#0072b2";
 
@@ -49,7 +49,7 @@ pub(super) fn write(question: &Question, steps: &[Step]) -> String {
     svg.0 + "</svg>\n"
 }
 
-/// One colour per replica that ever was, as far as there is room.
+/// The colours of all replicas of the simulation, as far as there is room.
 fn legend(svg: &mut Svg, steps: &[Step]) {
     let mut ids: Vec<RingId> = steps.iter().flat_map(|step| step.added.clone()).collect();
     ids.sort_unstable();
@@ -90,7 +90,7 @@ fn evenness(svg: &mut Svg, steps: &[Step], bottom: f64) {
     let by_slots = |step: &Step| step.slots.map(|evenness| evenness.peak_to_average);
     let by_keys = |step: &Step| step.keys.map(|evenness| evenness.peak_to_average);
     let all = steps.iter().flat_map(|step| [by_slots(step), by_keys(step)]).flatten();
-    // A little room to the right; never so narrow that noise looks like much.
+    // Some room to the right, and a minimal range, so that noise does not look large.
     let most = all.fold(1.1, f64::max) * 1.02;
     let x = |peak: f64| LINE_LEFT + LINE_WIDTH * (peak - 1.0) / (most - 1.0);
     for tick in 0..=4 {
@@ -131,7 +131,7 @@ fn curve(svg: &mut Svg, values: impl Iterator<Item = Option<f64>>, ink: &str, is
     }
 }
 
-/// Neighbouring identities get hues far apart: steps of the golden angle.
+/// Steps of the golden angle give neighbouring replicas hues that are far apart.
 fn colour(id: RingId) -> String {
     let hue = (f64::from(id.0) * 137.508) % 360.0;
     let lightness: f64 = [0.46, 0.60, 0.72][id.0 as usize % 3];
@@ -145,7 +145,7 @@ fn colour(id: RingId) -> String {
     format!("#{:02x}{:02x}{:02x}", channel(0.0), channel(8.0), channel(4.0))
 }
 
-/// Text that is being written; writing to a string cannot fail.
+/// The text of the picture. Writing to a string cannot fail.
 struct Svg(String);
 
 impl Svg {
@@ -171,7 +171,7 @@ impl Svg {
         );
     }
 
-    /// No text here has characters that XML reserves: numbers, names of settings, own words.
+    /// Nothing is escaped: the texts are numbers, names of settings and labels from this file.
     fn text(
         &mut self,
         at: (f64, f64),

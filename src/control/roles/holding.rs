@@ -17,7 +17,7 @@ use ringmaster_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    control::{Clock, sleep_until},
+    control::{CoreClock, sleep_until},
     store::Store,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Holding {
     pub(super) store: Arc<dyn Store>,
     pub(super) me: Holder,
     pub(super) timing: Timing,
-    pub(super) clock: Clock,
+    pub(super) clock: CoreClock,
     pub(super) lease: Arc<Mutex<Lease>>,
     pub(super) term: watch::Sender<Option<Fence>>,
     pub(super) inputs: mpsc::Receiver<Input>,

@@ -38,7 +38,8 @@ use super::{
 };
 use crate::{
     control::{
-        self, Clock, Handle, Parts, leash::Leash, own::OwnPorts, prober::Prober, record::Record,
+        self, ControlParts, CoreClock, Handle, leash::Leash, own::OwnPorts, prober::Prober,
+        record::Record,
     },
     driver::Driver,
     store::{Heard, Loaded, Store, StoreError, redis::RedisStore},
@@ -70,7 +71,7 @@ pub struct Term {
     fanout: Arc<Fanout>,
     heard: publishing::Heard,
     disagreeing: Arc<AtomicUsize>,
-    clock: Clock,
+    clock: CoreClock,
 }
 
 /// What a balancer has said last.
@@ -129,7 +130,7 @@ pub enum Mode {
 pub(super) struct Leading {
     pub(super) store: Arc<dyn Store>,
     pub(super) lease: Arc<Mutex<Lease>>,
-    pub(super) clock: Clock,
+    pub(super) clock: CoreClock,
     pub(super) local: Arc<Local>,
     pub(super) settings: Settings,
     pub(super) driver: Arc<dyn Driver>,
@@ -198,7 +199,7 @@ impl Leading {
         let fanout = Arc::new(fanout);
         let (failures, failure_receiver) = mpsc::channel(FAILURES_MAX);
         self.failures.store(Some(Arc::new(failures.clone())));
-        let (handle, control) = control::prepare(Parts {
+        let (handle, control) = control::prepare(ControlParts {
             supervisor,
             clock: self.clock,
             driver: Arc::clone(&self.driver),

@@ -29,7 +29,7 @@ pub use self::{
     leading::{BalancerView, Mode, Term},
     local::{InForce, Local, Traffic},
 };
-use super::{AbortOnDrop, Clock, own::OwnPorts, prober::Prober, record::Record};
+use super::{AbortOnDrop, CoreClock, own::OwnPorts, prober::Prober, record::Record};
 use crate::{
     driver::Driver,
     store::{Store, redis::RedisStore},
@@ -64,7 +64,7 @@ pub struct Wiring {
     /// Where all of them meet.
     pub store: Arc<dyn Store>,
     /// The clock's zero, the same for all.
-    pub clock: Clock,
+    pub clock: CoreClock,
     /// Intervals of the lease.
     pub timing: Timing,
     /// The data plane, if there is one, and what it reports.

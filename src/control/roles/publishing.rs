@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::local::Local;
 use crate::{
-    control::{Clock, Publisher, leash::Leash},
+    control::{CoreClock, Publisher, leash::Leash},
     store::Store,
 };
 
@@ -37,7 +37,7 @@ pub(super) type Heard = Arc<Mutex<Option<Acknowledgements>>>;
 /// The publisher of one term.
 pub(super) struct Fanout {
     leash: Leash,
-    clock: Clock,
+    clock: CoreClock,
     local: Arc<Local>,
     heard: Heard,
     state: Mutex<State>,
@@ -61,7 +61,7 @@ fn targets_of(table: &RoutingTable) -> Vec<InstanceId> {
 }
 
 impl Fanout {
-    pub(super) fn new(leash: Leash, clock: Clock, local: Arc<Local>, heard: Heard) -> Self {
+    pub(super) fn new(leash: Leash, clock: CoreClock, local: Arc<Local>, heard: Heard) -> Self {
         let found = local.now().publication;
         let targets = found.map(|found| targets_of(found.table())).unwrap_or_default();
         let state = State { is_open: false, held: None, number: 0, left: BTreeMap::new(), targets };

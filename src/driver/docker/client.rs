@@ -11,23 +11,22 @@ use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as ClientError};
 use ringmaster_core::fleet::message::{EngineError, StartError};
 use tokio::time;
 
-/// The longest text of the engine that we pass on.
+/// The longest text of the engine that is passed on, in bytes.
 const LONGEST_TEXT: usize = 500;
 
-/// The client's own timeout has whole seconds and one value for all calls, so it must not be the
-/// one that ends them: ours are shorter.
+/// The client library has one timeout for all calls, in whole seconds. It is so long that the
+/// deadline of each call always ends first.
 const CLIENT_TIMEOUT_SECONDS: u64 = 3600;
 
-/// Why a call did not do what it was asked.
+/// Why a call to the engine failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// Not reached, no answer in time, or an answer that nobody can read.
+    /// The engine was not reached, did not respond in time, or sent an unreadable response.
     Away(Arc<str>),
-    /// Answered with an error.
+    /// The engine responded with an error.
     Refused {
-        /// The HTTP status.
         status: u16,
-        /// The engine's words.
+        /// The engine's error message.
         message: Arc<str>,
     },
 }
@@ -62,25 +61,25 @@ impl From<CallError> for StartError {
     }
 }
 
-/// Where the engine is, and the client for it once its API version is known.
+/// The client of the engine, made when first needed: it exists once its API version is known.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct EngineConnection {
     host: String,
     negotiation: Duration,
     client: Mutex<Option<Docker>>,
 }
 
-impl Connection {
+impl EngineConnection {
     pub(super) fn new(host: String, negotiation: Duration) -> Self {
         Self { host, negotiation, client: Mutex::new(None) }
     }
 
-    /// Asks for the API version again before the next call: another engine may answer then.
+    /// Negotiates the API version again before the next call: the engine may have been replaced.
     pub(super) fn reset(&self) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Makes one call. Dropping the future closes its connection.
+    /// Makes one call. Dropping the future closes the connection of the call.
     pub(super) async fn call<T, F, Fut>(
         &self,
         what: &str,
@@ -101,7 +100,6 @@ impl Connection {
         result
     }
 
-    /// The client, with the version negotiated.
     pub(super) async fn client(&self) -> Result<Docker, CallError> {
         let known = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(client) = known {
@@ -135,7 +133,7 @@ async fn bounded<T>(
     }
 }
 
-/// The engine's own words; for a failed connection the innermost cause, which names the reason.
+/// The engine's error message; for a failed connection the innermost cause, which names the reason.
 pub(super) fn read_error(error: ClientError) -> CallError {
     match error {
         ClientError::DockerResponseServerError { status_code, message } => {
@@ -186,7 +184,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_is_not_there_is_away_and_not_an_error_of_new() {
-        let connection = Connection::new("unix:///nowhere/docker.sock".into(), Duration::ZERO);
+        let connection =
+            EngineConnection::new("unix:///nowhere/docker.sock".into(), Duration::ZERO);
         let error = connection
             .call("ping", Duration::from_secs(1), |c| async move { c.ping().await })
             .await

@@ -26,30 +26,30 @@ use super::{
 };
 use crate::driver::settle::settle;
 
-/// A container in the way is removed, a missing network made; each of them once, and once more
-/// for a race with somebody else.
+/// One attempt may end at a name in use and one at a missing network; the third is for a race with
+/// another process.
 const ATTEMPTS: usize = 3;
 
 /// What a container is made from.
 struct Source {
-    /// What the engine knows the image by.
+    /// The tag or id that the engine knows the image by.
     reference: String,
     build: Build,
 }
 
-/// Why one attempt did not work.
-enum Failure {
-    /// Somebody bears the name.
+/// Why one attempt failed, and with that, what the next one needs.
+enum CreateFailure {
+    /// Another container has the name.
     NameInUse(CallError),
-    /// The network is gone.
+    /// The network does not exist.
     NoNetwork(CallError),
-    /// The engine has no init to start it with.
+    /// The engine has no init.
     NoInit(CallError),
-    /// Nothing that another attempt would help.
+    /// Another attempt would fail in the same way.
     Final(StartError),
 }
 
-impl From<CallError> for Failure {
+impl From<CallError> for CreateFailure {
     fn from(error: CallError) -> Self {
         let words = error.text();
         if error.is_status(404) && words.contains("network") && words.contains("not found") {
@@ -70,23 +70,23 @@ impl DockerDriver {
         for _ in 0..ATTEMPTS {
             last = Some(match self.attempt(&request, &source).await {
                 Ok(started) => return Ok(started),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::NameInUse(error)) => {
+                Err(CreateFailure::Final(error)) => return Err(error),
+                Err(CreateFailure::NameInUse(error)) => {
                     self.clear_name(&request).await?;
                     error
                 }
-                Err(Failure::NoNetwork(error)) => {
+                Err(CreateFailure::NoNetwork(error)) => {
                     self.prepare_network().await?;
                     error
                 }
-                Err(Failure::NoInit(error)) => error,
+                Err(CreateFailure::NoInit(error)) => error,
             });
         }
         Err(last.map_or_else(|| StartError::Unclear("no attempt".into()), Into::into))
     }
 
-    /// What an instance of a certain build is made from. The build that the tag names is called by
-    /// the tag, which reads better in the engine's own lists.
+    /// What an instance of a certain build is made from. A build that the tag names is referred to
+    /// by the tag, which reads better than an id in the engine's lists.
     async fn source_of(&self, image: Option<&ImageId>) -> Result<Source, StartError> {
         let tagged = match self.build(&self.config.image).await {
             Ok(build) => Some(build),
@@ -107,7 +107,11 @@ impl DockerDriver {
         }
     }
 
-    async fn attempt(&self, request: &StartRequest, source: &Source) -> Result<Started, Failure> {
+    async fn attempt(
+        &self,
+        request: &StartRequest,
+        source: &Source,
+    ) -> Result<Started, CreateFailure> {
         let id = self.create(request, source).await?;
         self.remember(&id, request.instance);
         match self.run(&id).await {
@@ -119,7 +123,11 @@ impl DockerDriver {
         }
     }
 
-    async fn create(&self, request: &StartRequest, source: &Source) -> Result<String, Failure> {
+    async fn create(
+        &self,
+        request: &StartRequest,
+        source: &Source,
+    ) -> Result<String, CreateFailure> {
         let options = CreateContainerOptions {
             name: Some(self.names.container(&request.name)),
             ..Default::default()
@@ -133,9 +141,9 @@ impl DockerDriver {
             .await;
         match created {
             Ok(created) => Ok(created.id),
-            Err(error) if error.is_status(409) => Err(Failure::NameInUse(error)),
+            Err(error) if error.is_status(409) => Err(CreateFailure::NameInUse(error)),
             Err(error) if error.is_status(404) && error.text().contains("No such image") => {
-                Err(Failure::Final(StartError::NoImage(error.text().into())))
+                Err(CreateFailure::Final(StartError::NoImage(error.text().into())))
             }
             Err(error) => Err(self.read_failure(error)),
         }
@@ -156,9 +164,9 @@ impl DockerDriver {
             labels: Some(labels::of_request(&self.names, request, &source.build.revision.spec)),
             host_config: Some(HostConfig {
                 network_mode: Some(self.network.clone()),
-                // Said in any case: an engine may have another default.
+                // Always sent: engines have different defaults.
                 init: Some(self.init.is_wanted(self.config.init, source.build.has_init)),
-                // We are the one who decides what happens after an end.
+                // Only the supervisor decides what happens after a container has ended.
                 restart_policy: Some(RestartPolicy {
                     name: Some(RestartPolicyNameEnum::NO),
                     maximum_retry_count: None,
@@ -172,16 +180,16 @@ impl DockerDriver {
         }
     }
 
-    /// What to do about an engine's refusal to create or start.
-    fn read_failure(&self, error: CallError) -> Failure {
-        if self.init.learn(self.config.init, &error) {
-            return Failure::NoInit(error);
+    /// Classifies an engine's refusal to create or start.
+    fn read_failure(&self, error: CallError) -> CreateFailure {
+        if self.init.is_for_missing_init(self.config.init, &error) {
+            return CreateFailure::NoInit(error);
         }
         error.into()
     }
 
-    /// Starts a created container, and sees that it stays.
-    async fn run(&self, id: &str) -> Result<SocketAddr, Failure> {
+    /// Starts a created container, and checks that it does not end at once.
+    async fn run(&self, id: &str) -> Result<SocketAddr, CreateFailure> {
         let deadline = self.config.deadlines.create;
         self.connection
             .call("start", deadline, |client| async move {
@@ -194,14 +202,15 @@ impl DockerDriver {
         let networks = container.network_settings.and_then(|set| set.networks);
         let address = address_of(networks.as_ref(), &self.network, self.config.port);
         let Some(address) = address else {
-            // It may have ended just before we looked, and lost its address with that.
+            // A container that has just ended has lost its address: then report that end.
             self.still_runs(id, &self.inspect(id).await?).await?;
             let text = format!("it has no address on network {}", self.network);
-            return Err(Failure::Final(StartError::Refused(text.into())));
+            return Err(CreateFailure::Final(StartError::Refused(text.into())));
         };
         let is_known = |ranges: &FleetNetwork| ranges.may_be_replica(address.ip());
         if !self.fleet_network().is_some_and(|ranges| is_known(&ranges)) {
-            // Whose address that is must be known before it can ask us for anything.
+            // The replica may send a request as soon as it runs, and the guard of the API must
+            // recognise its address then.
             self.refresh_ranges().await?;
         }
         if settle(address, self.ended(id), self.config.settle).await.is_some() {
@@ -210,11 +219,11 @@ impl DockerDriver {
         Ok(address)
     }
 
-    /// Ready when the container does not run any more; never when the engine cannot say.
+    /// Completes when the container has ended; never when the engine cannot report that.
     async fn ended(&self, id: &str) {
         if let Ok(client) = self.connection.client().await {
             let mut end = client.wait_container(id, None::<WaitContainerOptions>);
-            // A status other than zero comes as an error of its own kind.
+            // The client library reports an exit status other than zero as this error.
             match end.next().await {
                 Some(Ok(_))
                 | Some(Err(bollard::errors::Error::DockerContainerWaitError { .. })) => {
@@ -234,12 +243,12 @@ impl DockerDriver {
             .await
     }
 
-    /// An error that says how it ended, unless it runs.
+    /// An error that says how the container ended, unless it runs.
     async fn still_runs(
         &self,
         id: &str,
         container: &ContainerInspectResponse,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CreateFailure> {
         let Some(state) = &container.state else {
             return Ok(());
         };
@@ -249,21 +258,21 @@ impl DockerDriver {
         let error = state.error.clone().unwrap_or_default();
         let last_words = self.collect_last_words(id).await.unwrap_or_default();
         let why = crate::driver::describe_end(cut(&error), &last_words).into();
-        Err(Failure::Final(StartError::Ended { why, last_words: last_words.into() }))
+        Err(CreateFailure::Final(StartError::Ended { why, last_words: last_words.into() }))
     }
 
-    /// Removes what a failed attempt left. A result that is not certain says so.
-    async fn abandon(&self, id: &str, failure: Failure) -> Failure {
+    /// Removes what a failed attempt left. If that fails, the outcome of the start is unclear.
+    async fn abandon(&self, id: &str, failure: CreateFailure) -> CreateFailure {
         match self.remove(id).await {
             Err(error) if !error.is_status(404) => {
                 let why = match &failure {
-                    Failure::NameInUse(error)
-                    | Failure::NoNetwork(error)
-                    | Failure::NoInit(error) => error.text().into(),
-                    Failure::Final(error) => error.to_string(),
+                    CreateFailure::NameInUse(error)
+                    | CreateFailure::NoNetwork(error)
+                    | CreateFailure::NoInit(error) => error.text().into(),
+                    CreateFailure::Final(error) => error.to_string(),
                 };
                 let text = format!("{why}; and what is left cannot be removed: {}", error.text());
-                Failure::Final(StartError::Unclear(text.into()))
+                CreateFailure::Final(StartError::Unclear(text.into()))
             }
             _ => {
                 self.forget(id);
@@ -272,21 +281,21 @@ impl DockerDriver {
         }
     }
 
-    /// Removes the bearer of a name if it is ours and stale.
+    /// Removes the container with the name if it belongs to the fleet and is stale.
     async fn clear_name(&self, request: &StartRequest) -> Result<(), StartError> {
         let name = &request.name;
-        let bearer = match self.inspect(&self.names.container(name)).await {
+        let holder = match self.inspect(&self.names.container(name)).await {
             Err(error) if error.is_status(404) => return Ok(()),
             other => other?,
         };
-        let labels = bearer.config.and_then(|config| config.labels);
-        let (Some(id), true) = (bearer.id, labels.as_ref().is_some_and(|set| self.names.owns(set)))
+        let labels = holder.config.and_then(|config| config.labels);
+        let (Some(id), true) = (holder.id, labels.as_ref().is_some_and(|set| self.names.owns(set)))
         else {
             return Err(StartError::NameTaken(name.clone()));
         };
-        let runs = bearer.state.is_some_and(|state| state.running == Some(true));
+        let runs = holder.state.is_some_and(|state| state.running == Some(true));
         if runs && !is_outdated(labels.as_ref(), request.instance) {
-            // Another process supervises the fleet by now, and has started it.
+            // Another process has become the supervisor of the fleet and has started it.
             return Err(StartError::NameTaken(name.clone()));
         }
         tracing::info!(%name, "a stale container of ours is in the way and removed");
@@ -294,15 +303,15 @@ impl DockerDriver {
     }
 }
 
-/// Whether a container with such labels is an earlier run of the replica that is to be started, or
-/// nothing that a supervisor could have started.
+/// Whether a container with these labels is an earlier run of the replica that is to be started, or
+/// has labels that no supervisor writes.
 fn is_outdated(labels: Option<&HashMap<String, String>>, wanted: InstanceId) -> bool {
     labels.and_then(labels::instance).is_none_or(|found| {
         found.replica == wanted.replica && found.incarnation < wanted.incarnation
     })
 }
 
-/// The configured environment, and what the contract gives to every container on top.
+/// The configured environment, and the variables of the contract, which win.
 fn environment(configured: &[(String, String)], request: &StartRequest, port: u16) -> Vec<String> {
     let ours = crate::driver::contract_env(request, port);
     configured

@@ -1,4 +1,4 @@
-//! What the engine reports by itself.
+//! The engine's event stream.
 
 use std::{
     collections::HashMap,
@@ -25,20 +25,19 @@ use super::{
 };
 use crate::driver::Signal;
 
-/// The events that we ask for.
 const WANTED: [&str; 7] =
     ["die", "oom", "pause", "unpause", "destroy", "health_status", "disconnect"];
-/// Pauses between two subscriptions, the shortest and the longest.
+/// The shortest and the longest pause between two subscriptions.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// A refused subscription is refused within this time; later it is taken as granted.
+/// A subscription that has not been refused within this time is taken as accepted.
 const REFUSAL: Duration = Duration::from_millis(50);
-/// How often a silent stream is checked by asking the engine for a sign of life.
+/// After this time without an event the engine is pinged.
 const SILENCE: Duration = Duration::from_secs(10);
-/// A stream that has lived for this long was a good one: the next pause is short again.
+/// After a stream that has lived for this long, the pause starts at its shortest again.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
-/// Nobody listens to signals any more.
-struct Unheard;
+/// The receiver of the signals is gone.
+struct ReceiverGone;
 
 impl DockerDriver {
     /// Subscribes, and subscribes again, until the receiver is gone.
@@ -50,7 +49,7 @@ impl DockerDriver {
             let lost = tokio::select! {
                 () = signals.closed() => return,
                 ended = self.follow(&signals, &mut had_stream) => match ended {
-                    Err(Unheard) => return,
+                    Err(ReceiverGone) => return,
                     Ok(why) => why,
                 },
             };
@@ -66,12 +65,12 @@ impl DockerDriver {
         }
     }
 
-    /// One life of the stream, with a [`Signal::StreamChanged`] at its begin and its end.
+    /// Reads one stream to its end, with a [`Signal::StreamChanged`] before and after it.
     async fn follow(
         &self,
         signals: &mpsc::Sender<Signal>,
         had_stream: &mut bool,
-    ) -> Result<CallError, Unheard> {
+    ) -> Result<CallError, ReceiverGone> {
         if let Err(error) = self.get_ready(*had_stream).await {
             return Ok(error);
         }
@@ -94,9 +93,9 @@ impl DockerDriver {
             match time::timeout(SILENCE, events.next()).await {
                 Ok(Some(Ok(event))) => self.report(&event, signals).await?,
                 Ok(end) => break end_of(end),
-                // A connection to a far engine can die without a word.
+                // A connection to a remote engine can be lost without any packet.
                 Err(_) => {
-                    if let Err(error) = self.sign_of_life().await {
+                    if let Err(error) = self.ping().await {
                         break error;
                     }
                 }
@@ -106,10 +105,10 @@ impl DockerDriver {
         Ok(why)
     }
 
-    /// The engine answers, and after it was away also our network is as it should be.
+    /// Checks that the engine responds, and after an interruption restores the fleet's network.
     async fn get_ready(&self, again: bool) -> Result<(), CallError> {
         self.connection.reset();
-        self.sign_of_life().await?;
+        self.ping().await?;
         if again && let Err(error) = self.prepare().await {
             match error {
                 EngineError::Away(text) => return Err(CallError::Away(text)),
@@ -119,7 +118,7 @@ impl DockerDriver {
         Ok(())
     }
 
-    async fn sign_of_life(&self) -> Result<(), CallError> {
+    async fn ping(&self) -> Result<(), CallError> {
         self.connection
             .call("ping", self.config.deadlines.ordinary, |client| async move {
                 client.ping().await.map(drop)
@@ -127,8 +126,9 @@ impl DockerDriver {
             .await
     }
 
-    /// The engine answers before it has subscribed us; `since` makes it send what happened in
-    /// between. Network events do not carry the network's labels, so ours are picked here.
+    /// The engine sends the response before the subscription is active; `since` makes it send the
+    /// events in between. Network events do not carry the labels of the network, so they are
+    /// filtered by name in `interpret`.
     async fn subscribe(
         &self,
     ) -> Result<impl Stream<Item = Result<EventMessage, ClientError>> + use<>, CallError> {
@@ -143,7 +143,7 @@ impl DockerDriver {
             ])),
         };
         let client = self.connection.client().await?;
-        // Only the answer's head is under this timeout, not the stream.
+        // This timeout covers the head of the response, not the stream.
         let client = client.with_timeout(self.config.deadlines.ordinary.max(REFUSAL * 20));
         Ok(client.events(Some(options)))
     }
@@ -152,7 +152,7 @@ impl DockerDriver {
         &self,
         event: &EventMessage,
         signals: &mpsc::Sender<Signal>,
-    ) -> Result<(), Unheard> {
+    ) -> Result<(), ReceiverGone> {
         match self.interpret(event) {
             Some((instance, handle, sighting)) => {
                 send(signals, Signal::Saw(instance, handle, sighting)).await
@@ -171,7 +171,7 @@ impl DockerDriver {
                     return None;
                 }
                 let instance = labels::instance(attributes)?;
-                // After its end a container leaves its networks, which is no news.
+                // A container that has ended also leaves its networks: that event is ignored.
                 if matches!(action, "die" | "destroy") {
                     self.forget(id);
                 } else {
@@ -211,8 +211,8 @@ fn end_of(end: Option<Result<EventMessage, ClientError>>) -> CallError {
     }
 }
 
-async fn send(signals: &mpsc::Sender<Signal>, signal: Signal) -> Result<(), Unheard> {
-    signals.send(signal).await.map_err(|_| Unheard)
+async fn send(signals: &mpsc::Sender<Signal>, signal: Signal) -> Result<(), ReceiverGone> {
+    signals.send(signal).await.map_err(|_| ReceiverGone)
 }
 
 #[cfg(test)]
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_others_are_nothing() {
+    fn events_of_other_fleets_are_ignored() {
         let driver = driver();
         let mut other = OURS;
         other[0].1 = "green";
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_map_of_known_containers_is_bounded() {
         let driver = driver();
         for number in 0..3 * MOST_KNOWN {
             driver.remember(&number.to_string(), instance());

@@ -1,4 +1,4 @@
-//! Whether a replica's container gets an init: a small first process that passes signals on.
+//! Whether a replica's container gets an init: a small first process that forwards signals.
 //!
 //! The kernel ignores a SIGTERM to the first process of a container unless that has a handler, and
 //! most programs have none. Behind an init their program ends at the first SIGTERM, as it would
@@ -14,7 +14,7 @@ use super::client::CallError;
 /// The setting `init`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Init {
-    /// On, unless the image's own program is an init, or the engine has none.
+    /// On, unless the image's program is an init itself, or the engine has none.
     #[default]
     Auto,
     /// Always; a start fails where the engine has none.
@@ -24,7 +24,7 @@ pub enum Init {
 }
 
 impl Init {
-    /// What is written in a configuration.
+    /// The spelling in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -44,25 +44,26 @@ impl FromStr for Init {
     }
 }
 
-/// Programs that are an init themselves, by base name. Two of them must be the first process.
+/// Programs that are an init themselves, by base name. Some of them refuse to run as another
+/// process than the first.
 const INITS: [&str; 4] = ["init", "tini", "tini-static", "dumb-init"];
 
-/// Whether what a container would run is an init itself: the entrypoint's first word, or the
-/// command's where there is no entrypoint.
+/// Whether the program that a container runs is an init itself: the first word of the entrypoint,
+/// or of the command where there is no entrypoint.
 pub(super) fn is_init(entrypoint: &[String], command: &[String]) -> bool {
     let Some(program) = entrypoint.first().or(command.first()) else { return false };
     let name = program.rsplit('/').next().unwrap_or_default();
     INITS.contains(&name) || name.starts_with("s6-")
 }
 
-/// What is known of the engine, for the next container.
+/// Whether the engine is known to have no init.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct InitSupport {
     engine_has_none: AtomicBool,
 }
 
-impl Known {
-    /// Whether the next container gets one.
+impl InitSupport {
+    /// Whether the next container gets an init.
     pub(super) fn is_wanted(&self, setting: Init, image_has_one: bool) -> bool {
         match setting {
             Init::On => true,
@@ -71,8 +72,9 @@ impl Known {
         }
     }
 
-    /// Whether a start that failed is worth another attempt without an init. Says so once.
-    pub(super) fn learn(&self, setting: Init, error: &CallError) -> bool {
+    /// Whether a start failed because the engine has no init, so that another attempt without one
+    /// can succeed. Logged once.
+    pub(super) fn is_for_missing_init(&self, setting: Init, error: &CallError) -> bool {
         if !self.is_wanted(setting, false) || setting != Init::Auto || !is_missing(error) {
             return false;
         }
@@ -86,8 +88,8 @@ impl Known {
     }
 }
 
-/// Whether an engine says that it has no init. Docker looks for `docker-init`, Podman for
-/// `catatonit`, and both name it.
+/// Whether an error says that the engine has no init. Docker looks for `docker-init`, Podman for
+/// `catatonit`, and both name it in the message.
 fn is_missing(error: &CallError) -> bool {
     let words = error.text();
     let names_it = ["docker-init", "container-init", "catatonit"].iter().any(|n| words.contains(n));
@@ -117,7 +119,7 @@ mod tests {
             ("", "", false),
             ("python app.py", "", false),
             ("/ringmaster-server", "", false),
-            // What an entrypoint is given is its business.
+            // Only the program counts, not its arguments.
             ("python", "/sbin/init", false),
             ("", "python /sbin/init", false),
             ("/app/tini/server", "", false),
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn auto_leaves_it_to_the_image_and_to_the_engine() {
-        let known = Known::default();
+        let known = InitSupport::default();
         for (setting, wanted) in [(Init::Auto, true), (Init::On, true), (Init::Off, false)] {
             assert_eq!(known.is_wanted(setting, false), wanted, "{setting:?}");
         }
@@ -150,12 +152,14 @@ mod tests {
     #[test]
     fn an_engine_without_an_init_is_not_asked_for_one_again() {
         for words in [MISSING, "container-init binary not found on the host: stat catatonit"] {
-            let known = Known::default();
-            assert!(!known.learn(Init::Auto, &refused("exec: \"/app\": no such file")));
-            assert!(!known.learn(Init::Auto, &CallError::Away(words.into())));
-            assert!(!known.learn(Init::On, &refused(words)));
+            let known = InitSupport::default();
+            assert!(
+                !known.is_for_missing_init(Init::Auto, &refused("exec: \"/app\": no such file"))
+            );
+            assert!(!known.is_for_missing_init(Init::Auto, &CallError::Away(words.into())));
+            assert!(!known.is_for_missing_init(Init::On, &refused(words)));
             assert!(known.is_wanted(Init::Auto, false));
-            assert!(known.learn(Init::Auto, &refused(words)));
+            assert!(known.is_for_missing_init(Init::Auto, &refused(words)));
             assert!(!known.is_wanted(Init::Auto, false), "{words}");
             assert!(known.is_wanted(Init::On, false));
         }

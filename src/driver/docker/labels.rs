@@ -1,4 +1,4 @@
-//! Labels and names: how a container says who it is.
+//! Labels and names: how a container is identified.
 
 use std::collections::HashMap;
 
@@ -10,28 +10,28 @@ use ringmaster_core::fleet::{
 use super::init::Init;
 use crate::driver::spec_digest;
 
-/// Which fleet a container or network belongs to. We touch nothing without it.
+/// Which fleet a container or network belongs to. Nothing without this label is touched.
 pub const FLEET: &str = "ringmaster.fleet";
-/// Ring identity.
+/// The replica's id in the ring.
 pub const REPLICA: &str = "ringmaster.replica";
-/// Which run of the replica.
+/// The incarnation: which run of the replica this is.
 pub const INCARNATION: &str = "ringmaster.incarnation";
-/// Positions at creation, separated by commas.
+/// The replica's positions when the container was created, separated by commas.
 pub const SLOTS: &str = "ringmaster.slots";
-/// Place of the replica in the order of joining.
+/// The replica's place in the order of joining.
 pub const ORDINAL: &str = "ringmaster.ordinal";
-/// Weight of the replica.
+/// The replica's weight.
 pub const WEIGHT: &str = "ringmaster.weight";
-/// Digest of what the container was made from.
+/// Digest of the settings that the container was made from.
 pub const SPEC: &str = "ringmaster.spec";
-/// Borne by the balancer's own container, with the value [`ROLE_BALANCER`].
+/// On the balancer's own container, with the value [`ROLE_BALANCER`].
 pub const ROLE: &str = "ringmaster.role";
-/// See [`ROLE`].
+/// The value of [`ROLE`] on the balancer's own container.
 pub const ROLE_BALANCER: &str = "balancer";
-/// Borne by the balancer's own container: the fleet that it keeps.
+/// On the balancer's own container: the fleet that it supervises.
 pub const BALANCES: &str = "ringmaster.balances";
 
-/// The fleet whose containers bear bare names.
+/// The fleet whose containers have bare names, without the fleet as a prefix.
 pub const DEFAULT_FLEET: &str = "default";
 
 /// The names that one fleet uses on an engine.
@@ -48,29 +48,29 @@ impl Names {
         Self { fleet: fleet.into(), prefix }
     }
 
-    /// The fleet itself.
+    /// The name of the fleet.
     pub fn fleet(&self) -> &str {
         &self.fleet
     }
 
-    /// What the container of a replica is called.
+    /// The container name of a replica.
     pub fn container(&self, name: &ReplicaName) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// The bare name in a container's name (with or without the leading slash), if it has one
-    /// that this fleet could use.
+    /// The replica's name in a container's name (with or without the leading slash), if this fleet
+    /// could have given it.
     pub fn bare(&self, container: &str) -> Option<ReplicaName> {
         let name = container.strip_prefix('/').unwrap_or(container);
         ReplicaName::new(name.strip_prefix(&self.prefix)?).ok()
     }
 
-    /// The network that the fleet is given when none is configured.
+    /// The fleet's network when none is configured.
     pub fn network(&self) -> String {
         if self.prefix.is_empty() { "net1".into() } else { format!("{}net", self.prefix) }
     }
 
-    /// Whether a container or event with these labels is ours.
+    /// Whether a container or event with these labels belongs to the fleet.
     pub fn owns(&self, labels: &HashMap<String, String>) -> bool {
         labels.get(FLEET).is_some_and(|fleet| *fleet == self.fleet)
     }
@@ -105,7 +105,7 @@ pub(super) fn instance(labels: &HashMap<String, String>) -> Option<InstanceId> {
     })
 }
 
-/// Who a container of ours is; `None` when a label is missing or unreadable.
+/// The identity of a container of the fleet; `None` when a label is missing or unreadable.
 pub(super) fn identity(
     labels: &HashMap<String, String>,
     name: Option<ReplicaName>,
@@ -133,9 +133,10 @@ fn positions(text: &str) -> Option<Vec<Slot>> {
     text.split(',').map(|slot| slot.parse().ok()).collect()
 }
 
-/// Digest of what containers are made from. The image's id is in it, so that a rebuilt image
-/// under the same reference makes what runs outdated. A setting at its default is not in it: what
-/// an older balancer without that setting has started is as good.
+/// Digest of what containers are made from. It contains the image's id, so that a rebuilt image
+/// under the same reference makes running containers outdated. It leaves out settings at their
+/// default, so that containers started by an older balancer, which did not have such a setting, stay
+/// current.
 pub(super) fn spec(
     image: &str,
     image_id: &str,
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_say_what_was_asked_for() {
+    fn labels_hold_the_start_request() {
         let names = Names::of("blue");
         let spec = SpecDigest("abc".into());
         let labels = of_request(&names, &request(), &spec);
@@ -240,8 +241,8 @@ mod tests {
         }
     }
 
-    /// A value kept from before there was anything but image, port, environment and command: an
-    /// upgrade of the balancer must not make what runs outdated.
+    /// The value is from a version that had only image, port, environment and command: an upgrade of
+    /// the balancer must not make running containers outdated.
     #[test]
     fn the_digest_of_a_default_configuration_stays_as_it_was() {
         let env = [("DELAY".to_owned(), "5".to_owned())];

@@ -1,4 +1,4 @@
-//! Everything of a fleet, and the names that others bear.
+//! Lists the containers of a fleet, and the names that other containers have.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use ringmaster_core::fleet::{
 
 use super::{DockerDriver, client::CallError, labels};
 
-/// How many containers are inspected at the same time.
+/// Containers that are inspected at the same time.
 const INSPECTIONS: usize = 8;
 
 impl DockerDriver {
@@ -28,14 +28,14 @@ impl DockerDriver {
         if self.fleet_network.load().is_none() {
             self.prepare_network().await?;
         } else {
-            // The last ranges are better than taking the engine for away.
+            // Continue with the last known ranges: without them the engine would count as away.
             if let Err(error) = self.refresh_ranges().await {
                 tracing::warn!("the networks of our own container are not known: {}", error.text());
             }
         }
         let wanted = match self.wanted_revision().await {
             Ok(revision) => Some(revision),
-            // While the image is missing nothing can be replaced, so nothing is outdated.
+            // Without the image no container can be replaced, so none counts as outdated.
             Err(error) if error.is_status(404) => None,
             Err(error) => return Err(error.into()),
         };
@@ -64,14 +64,14 @@ impl DockerDriver {
         Ok(Listing { wanted, found, foreign_names })
     }
 
-    /// Looks at one container. `None`: it is gone by now.
+    /// Reads the state of one container; `None` if it has been removed meanwhile.
     ///
-    /// The engine lists from a copy that it brings up to date *after* it has told of an end (some
-    /// 70 ms later, seen with 20.10), so a container that should run is inspected: that waits for
-    /// the end to be complete.
+    /// The engine's list comes from a copy that it updates *after* it has sent the event of an end
+    /// (some 70 ms later, seen with 20.10). So a container listed as running is inspected as well:
+    /// that waits until the end is complete.
     ///
     /// # Errors
-    /// When it cannot be inspected: half a list would be taken for the truth.
+    /// When it cannot be inspected: an incomplete list would look like containers that are gone.
     async fn read(&self, container: ContainerSummary) -> Result<Option<Found>, CallError> {
         let id = container.id.as_deref().unwrap_or_default();
         let name = own_names(&container).find_map(|name| self.names.bare(name));
@@ -119,13 +119,13 @@ fn inspected_state(container: ContainerInspectResponse, network: &str, port: u16
     }
 }
 
-/// Names like `/a`; those like `/a/b` are what another container calls it.
+/// Names like `/a`; one like `/a/b` is a link, the name under which container `a` knows it.
 fn own_names(container: &ContainerSummary) -> impl Iterator<Item = &str> {
     let names = container.names.iter().flatten();
     names.map(|name| name.strip_prefix('/').unwrap_or(name)).filter(|name| !name.contains('/'))
 }
 
-/// The code in a status like `Exited (137) 3 seconds ago`; lists have it nowhere else.
+/// The exit code in a status like `Exited (137) 3 seconds ago`; a list has no field for it.
 fn exit_code(status: &str) -> Option<i64> {
     let (code, _) = status.strip_prefix("Exited (")?.split_once(')')?;
     code.parse().ok()
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_call_a_container_is_not_its_name() {
+    fn a_link_of_another_container_is_not_a_name() {
         let container = ContainerSummary {
             names: Some(vec!["/web/alias".into(), "/blue-S5".into()]),
             ..Default::default()

@@ -1,4 +1,4 @@
-//! What containers wrote, and how they ended.
+//! The logs of containers, and how they ended.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use tokio::time;
 use super::{DockerDriver, client::CallError};
 use crate::driver::tail::Tail;
 
-/// How long an engine is asked about one that has ended. Its removal waits for that.
+/// Limit for reading how a container ended: its removal waits for that.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// What is read of a log at most, for its last lines.
+/// Most bytes that are read of a log, for its last lines.
 const READ_MAX: usize = 4 * 1024 * 1024;
-/// What is passed on of a log at most.
+/// Most bytes that are passed on of a log.
 const SHOWN_MAX: usize = 256 * 1024;
 
 impl DockerDriver {
-    /// How a container ended, and its last lines. What cannot be found out in time is left away.
+    /// How a container ended, and its last lines, as far as they can be read in time.
     pub(super) async fn collect_last_words(&self, id: &str) -> Option<LastWords> {
         let until = time::Instant::now() + LAST_WORDS;
         let state = match time::timeout_at(until, self.inspect(id)).await {
@@ -35,7 +35,7 @@ impl DockerDriver {
         let has_ended = state.running != Some(true);
         let mut tail = Tail::new(LINES_MAX, BYTES_MAX);
         let read = self.read_log(id, LINES_MAX, &mut tail);
-        // What was read until then is better than nothing.
+        // The lines read before the error or the deadline are still used.
         if let Ok(Err(error)) = time::timeout_at(until, read).await {
             tracing::debug!(container = id, "no log: {}", error.text());
         }
@@ -62,7 +62,7 @@ impl DockerDriver {
         Ok(tail.lines())
     }
 
-    /// Reads the end of a log into `tail`. Not bounded in time.
+    /// Reads the end of a log into `tail`. The caller sets a deadline.
     async fn read_log(&self, id: &str, lines: usize, tail: &mut Tail) -> Result<(), CallError> {
         let options = LogsOptions {
             stdout: true,

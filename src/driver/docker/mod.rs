@@ -32,13 +32,13 @@ use tokio::sync::mpsc;
 
 pub use self::network::FleetNetwork;
 use self::{
-    client::{CallError, Connection},
+    client::{CallError, EngineConnection},
     init::Init,
     labels::Names,
 };
 use super::{Driver, Signal};
 
-/// How many containers we remember the instances of; more than a fleet can have.
+/// Containers whose instance is remembered; more than a fleet can have.
 const MOST_KNOWN: usize = 1024;
 
 /// What containers are made from, and where.
@@ -46,25 +46,25 @@ const MOST_KNOWN: usize = 1024;
 pub struct DockerConfig {
     /// The engine: `unix:///path` or `tcp://host:port`.
     pub host: String,
-    /// The fleet; all that we touch bears its label.
+    /// The fleet; only containers and networks with its label are touched.
     pub fleet: String,
     /// Image of the replicas. It is not pulled.
     pub image: String,
     /// The port that replicas listen on.
     pub port: u16,
-    /// More environment. What the contract gives to every container wins over it.
+    /// Additional environment variables. Those of the contract win over them.
     pub env: Vec<(String, String)>,
-    /// Arguments instead of the image's own.
+    /// Replaces the command of the image.
     pub command: Option<Vec<String>>,
-    /// A network instead of the fleet's own. Used as it is when it exists.
+    /// Replaces the fleet's own network. An existing one is used as it is.
     pub network: Option<String>,
     /// Whether containers start with an init.
     pub init: Init,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// How long a new container is watched for an end right after its start, unless it listens.
+    /// How long a start waits for the container to listen or to end.
     pub settle: Duration,
-    /// When calls are given up.
+    /// Timeouts of the calls to the engine.
     pub deadlines: Deadlines,
 }
 
@@ -95,10 +95,10 @@ pub fn default_host() -> String {
         .unwrap_or_else(|| "unix:///var/run/docker.sock".into())
 }
 
-/// When calls to the engine are given up. A stop has the grace on top of `ordinary`.
+/// Timeouts of the calls to the engine. A stop has the grace on top of `ordinary`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// Looking at things.
+    /// Inspecting, listing and pinging.
     pub ordinary: Duration,
     /// Creating, starting and removing containers and networks.
     pub create: Duration,
@@ -110,7 +110,7 @@ impl Default for Deadlines {
     }
 }
 
-/// Whether an engine is meant to be here, even if it does not answer yet.
+/// Whether an engine seems to be installed, even if it does not respond yet.
 pub fn is_here() -> bool {
     let host = default_host();
     host.strip_prefix("unix://").is_none_or(|path| std::path::Path::new(path).exists())
@@ -122,43 +122,43 @@ pub struct DockerDriver {
     config: DockerConfig,
     names: Names,
     network: String,
-    connection: Connection,
+    connection: EngineConnection,
     fleet_network: ArcSwapOption<FleetNetwork>,
     network_turn: tokio::sync::Mutex<()>,
-    /// Whose a container is; network events name only the container.
+    /// Container ids to instances, because network events name only the container.
     known: Mutex<HashMap<String, InstanceId>>,
-    init: init::Known,
+    init: init::InitSupport,
 }
 
 /// A build of the replicas' image.
 struct Build {
     revision: Revision,
-    /// Whether its own program is an init.
+    /// Whether the image's program is an init itself.
     has_init: bool,
 }
 
 impl DockerDriver {
-    /// A driver. The engine is not asked for anything yet.
+    /// Makes no call to the engine yet.
     pub fn new(config: DockerConfig) -> Self {
         let names = Names::of(&config.fleet);
         let network = config.network.clone().unwrap_or_else(|| names.network());
         Self {
-            connection: Connection::new(config.host.clone(), config.deadlines.ordinary),
+            connection: EngineConnection::new(config.host.clone(), config.deadlines.ordinary),
             fleet_network: ArcSwapOption::empty(),
             network_turn: tokio::sync::Mutex::new(()),
             known: Mutex::default(),
-            init: init::Known::default(),
+            init: init::InitSupport::default(),
             names,
             network,
             config,
         }
     }
 
-    /// Gets the engine ready: the network is there, our own container is on it, and the image's
-    /// id is known. To be called before the first `list`, and again until it succeeds.
+    /// Makes the network, joins the balancer's own container to it, and looks the image up. To be
+    /// called before the first `list`, and again until it succeeds.
     ///
     /// # Errors
-    /// When the engine is away, or refuses the network. A missing image is none: there may be
+    /// When the engine is away, or refuses the network. A missing image is no error: there may be
     /// nothing to start.
     pub async fn prepare(&self) -> Result<(), EngineError> {
         self.prepare_network().await?;
@@ -172,13 +172,13 @@ impl DockerDriver {
         }
     }
 
-    /// The address ranges of the fleet's network, and of those that our own container is on; `None`:
-    /// the engine has not said yet.
+    /// The address ranges of the fleet's network, and of those that the balancer's own container is
+    /// on; `None` before the engine has reported them.
     pub fn fleet_network(&self) -> Option<Arc<FleetNetwork>> {
         self.fleet_network.load_full()
     }
 
-    /// What the configuration asks for, with the build that the tag names at the moment.
+    /// The revision of the configuration, with the build that the tag names at the moment.
     async fn wanted_revision(&self) -> Result<Revision, CallError> {
         Ok(self.build(&self.config.image).await?.revision)
     }
@@ -206,7 +206,7 @@ impl DockerDriver {
 
     fn remember(&self, container: &str, instance: InstanceId) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Full only after many containers that ended unseen; the next list fills it again.
+        // It is full only if the events of many ends were lost; the next list fills it again.
         if known.len() >= MOST_KNOWN && !known.contains_key(container) {
             known.clear();
         }

@@ -1,4 +1,4 @@
-//! The fleet's network: made when it is missing, joined by the balancer, and who is on it.
+//! The fleet's network: made when it is missing, joined by the balancer, with its address ranges.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -12,18 +12,18 @@ use bollard::{
 
 use super::{DockerDriver, client::CallError, labels};
 
-/// Address ranges of the fleet's network, and of the others that our own container is on, for those who
-/// must tell a container from a guest.
+/// Address ranges of the fleet's network and of the others that the balancer's own container is on.
+/// They distinguish a request of a container from one that comes from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetNetwork {
-    /// Its subnets: an address in each, and the length of the prefix.
+    /// An address in each subnet, and the length of the prefix.
     pub subnets: Vec<(IpAddr, u8)>,
-    /// The engine's own addresses on it. What comes in through a published port has one of them.
+    /// The engine's own addresses. A request through a published port comes from one of them.
     pub gateways: Vec<IpAddr>,
 }
 
 impl FleetNetwork {
-    /// Whether an address may be a replica's: it is in a subnet, and no gateway.
+    /// Whether an address may be a replica's: it is in a subnet and is no gateway.
     pub fn may_be_replica(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         !self.gateways.contains(&peer) && self.subnets.iter().any(|subnet| within(*subnet, peer))
@@ -34,7 +34,7 @@ impl FleetNetwork {
         let config = network.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
         for range in config.into_iter().flatten() {
             read.subnets.extend(range.subnet.as_deref().and_then(parse_subnet));
-            // An IPv6 gateway may be written with its prefix length.
+            // An IPv6 gateway may have a prefix length.
             let gateway = range.gateway.as_deref().unwrap_or_default();
             let address = gateway.split('/').next().unwrap_or_default();
             read.gateways.extend(address.parse::<IpAddr>().ok());
@@ -42,7 +42,7 @@ impl FleetNetwork {
         read
     }
 
-    /// The same with a network that our own container is on, as that container sees it.
+    /// Adds a network that the balancer's own container is on, as its endpoint describes it.
     fn with(mut self, endpoint: &EndpointSettings) -> Self {
         let known = |address: &Option<String>| address.as_deref()?.parse::<IpAddr>().ok();
         let ranges = [
@@ -82,28 +82,29 @@ fn within((net, length): (IpAddr, u8), peer: IpAddr) -> bool {
 }
 
 impl DockerDriver {
-    /// Makes the network if it is missing, joins it, and learns its address ranges.
+    /// Makes the network if it is missing, joins it, and reads its address ranges.
     pub(super) async fn prepare_network(&self) -> Result<(), CallError> {
         let network = self.ensure_network().await?;
         let own = self.own_container().await;
-        self.learn_ranges(&network, own.as_ref().ok().and_then(Option::as_ref));
+        self.store_ranges(&network, own.as_ref().ok().and_then(Option::as_ref));
         match own? {
             Some(own) => self.join_network(own).await,
             None => Ok(()),
         }
     }
 
-    /// Learns the address ranges again: our own container may be on other networks by now, and the
-    /// fleet's may be another one of the same name, where two balancers made it at the same time.
+    /// Reads the address ranges again: the balancer's own container may have joined other networks,
+    /// and the fleet's may have been replaced by another one of the same name, when two balancers
+    /// made it at the same time.
     pub(super) async fn refresh_ranges(&self) -> Result<(), CallError> {
         let own = self.own_container().await?;
         if let Some(network) = self.find_network().await? {
-            self.learn_ranges(&network, own.as_ref());
+            self.store_ranges(&network, own.as_ref());
         }
         Ok(())
     }
 
-    fn learn_ranges(&self, network: &NetworkInspect, own: Option<&ContainerInspectResponse>) {
+    fn store_ranges(&self, network: &NetworkInspect, own: Option<&ContainerInspectResponse>) {
         let settings = own.and_then(|own| own.network_settings.as_ref());
         let endpoints = settings.and_then(|settings| settings.networks.as_ref());
         let others = endpoints.into_iter().flatten().filter(|(name, _)| **name != self.network);
@@ -112,9 +113,9 @@ impl DockerDriver {
         self.fleet_network.store(Some(Arc::new(ranges)));
     }
 
-    /// Finds the network, or makes it.
+    /// Finds the network, or makes it; one caller at a time, because engines before 25 make a second
+    /// network of the same name without an error.
     pub(super) async fn ensure_network(&self) -> Result<NetworkInspect, CallError> {
-        // One at a time: engines before 25 make a second network of the same name without a word.
         let _turn = self.network_turn.lock().await;
         if let Some(network) = self.find_network().await? {
             return Ok(network);
@@ -148,8 +149,8 @@ impl DockerDriver {
         })
     }
 
-    /// Of several networks with our name the oldest stays; younger ones that bear our label go.
-    /// Everyone who sees them decides the same, so it does not matter who is faster.
+    /// Of several networks with the same name the oldest stays; younger ones with the fleet's label
+    /// are removed. Every balancer decides the same, so their order does not matter.
     async fn remove_twins(&self) -> Result<(), CallError> {
         let deadline = self.config.deadlines.ordinary;
         let options = ListNetworksOptions {
@@ -189,7 +190,7 @@ impl DockerDriver {
             found = self.inspect_network().await;
         }
         match found {
-            // The engine also takes the beginning of an id for a name.
+            // The engine also finds a network by the beginning of its id.
             Ok(network) if network.name.as_ref() == Some(&self.network) => Ok(Some(network)),
             Ok(_) => Ok(None),
             Err(error) if error.is_status(404) => Ok(None),
@@ -206,7 +207,7 @@ impl DockerDriver {
             .await
     }
 
-    /// Connects our own container to the network, if it is not there yet.
+    /// Connects the balancer's own container to the network, unless it is connected.
     async fn join_network(&self, own: ContainerInspectResponse) -> Result<(), CallError> {
         let on_host = own
             .host_config
@@ -214,7 +215,7 @@ impl DockerDriver {
             .is_some_and(|mode| mode == "host");
         let networks =
             own.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-        // With the host's network every bridge is in reach, and joining one is impossible.
+        // A container on the host's network reaches every bridge, and cannot join one.
         if on_host || networks.contains_key(&self.network) {
             return Ok(());
         }
@@ -287,7 +288,7 @@ mod tests {
         for guest in ["192.168.80.1", "192.168.96.1", "fd00:9::1", "172.18.0.1", "10.0.0.1"] {
             assert!(!ranges.may_be_replica(ip(guest)), "{guest}");
         }
-        // The host's network has neither addresses nor a subnet; of length 0 all would be refused.
+        // The host's network has no subnet. A prefix of length 0 would contain every address.
         for nothing in
             [endpoint("", 0, ""), endpoint("0.0.0.0", 0, ""), EndpointSettings::default()]
         {

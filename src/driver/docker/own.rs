@@ -19,7 +19,7 @@ const SHORT_ID: usize = 12;
 /// directory (`.../containers/<id>/hostname`) into it.
 ///
 /// Only the *root* of these three mounts counts: on a host the mount points of every container
-/// are listed too, and naming one of them would be naming somebody else.
+/// are listed too, and they name other containers.
 pub(super) fn container_id(mountinfo: &str) -> Option<&str> {
     mountinfo.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(3);
@@ -35,7 +35,7 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// What to ask the engine about, to find out whether we run in one of its containers.
+/// The container id or name that this process may have. Only the engine can confirm it.
 fn candidate() -> Option<String> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if let Some(id) = container_id(&mountinfo) {
@@ -47,7 +47,7 @@ fn candidate() -> Option<String> {
 }
 
 impl DockerDriver {
-    /// Our own container as this engine knows it; `None` when we do not run in one of its.
+    /// The container that this process runs in; `None` if it is none of this engine.
     pub(super) async fn own_container(
         &self,
     ) -> Result<Option<ContainerInspectResponse>, CallError> {
@@ -62,7 +62,7 @@ impl DockerDriver {
             })
             .await;
         match found {
-            // A *name* can look like an id too; then it is another container.
+            // The candidate can also be the *name* of another container.
             Ok((own, candidate)) => {
                 Ok(own.id.as_ref().is_some_and(|id| id.starts_with(&candidate)).then_some(own))
             }
@@ -71,7 +71,7 @@ impl DockerDriver {
         }
     }
 
-    /// Names of other running balancers of the same fleet. A second one must not start.
+    /// Names of other running balancers of the same fleet: a second one must not start.
     ///
     /// # Errors
     /// When the engine cannot be asked.
@@ -109,7 +109,7 @@ mod tests {
     const ID: &str = "3f4e0c5d8b5a4b6c9d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9001122334";
 
     #[test]
-    fn in_a_container_its_own_files_name_it() {
+    fn the_id_is_read_from_the_mounts_of_its_own_files() {
         let inside = format!(
             "612 600 0:50 / / rw - overlay overlay rw\n\
              620 612 254:1 /var/lib/docker/containers/{ID}/resolv.conf /etc/resolv.conf rw - ext4 /dev/vda1 rw\n\
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_host_the_mounts_of_its_containers_name_nobody() {
+    fn mount_points_of_containers_on_a_host_are_ignored() {
         let host = format!(
             "27 1 254:0 / / rw - ext4 /dev/vda rw\n\
              90 27 0:40 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm rw\n\

@@ -11,7 +11,7 @@ use tokio::time;
 
 use super::{DockerDriver, client::CallError};
 
-/// Time between two looks whether a container is gone.
+/// Time between two checks whether a container is gone.
 const LOOK: Duration = Duration::from_millis(25);
 
 impl DockerDriver {
@@ -40,8 +40,8 @@ impl DockerDriver {
         self.remove_and_wait(&id).await.map_err(Into::into)
     }
 
-    /// SIGTERM, the grace, SIGKILL. An engine that refuses is no reason to leave it: the removal
-    /// kills too, and its error is the one that counts.
+    /// SIGTERM, the grace, SIGKILL. A refusal of the engine is not returned: the removal that follows
+    /// kills too, and returns its own error.
     async fn end_gracefully(&self, id: &str) -> Result<(), CallError> {
         let grace = self.config.grace;
         let seconds = grace.as_millis().div_ceil(1000);
@@ -65,7 +65,7 @@ impl DockerDriver {
         }
     }
 
-    /// Removes a container, whatever it does; `Ok` when it is gone.
+    /// Removes a container, also a running one; `Ok` when it is gone.
     pub(super) async fn remove_and_wait(&self, id: &str) -> Result<(), CallError> {
         match self.remove(id).await {
             Ok(()) => Ok(()),
@@ -77,7 +77,7 @@ impl DockerDriver {
         }
     }
 
-    /// Somebody else removes it already; we only wait for the end of that.
+    /// Waits until a removal that is already under way has ended.
     async fn until_gone(&self, id: &str) -> Result<(), CallError> {
         let limit = self.config.deadlines.create;
         let gone = async {

@@ -1,4 +1,4 @@
-//! The network of a fleet that has no container any more.
+//! Removes the network of a fleet without containers.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use ringmaster_core::fleet::message::EngineError;
 use super::{DockerDriver, client::CallError};
 
 impl DockerDriver {
-    /// Removes the network, if we made it and no container of others is on it.
+    /// Removes the network, if it has the fleet's label and no other container is on it.
     pub(super) async fn remove_network(&self) -> Result<(), EngineError> {
         let Some(network) = self.find_network().await? else { return Ok(()) };
         let is_ours = network.labels.as_ref().is_some_and(|labels| self.names.owns(labels));
@@ -32,7 +32,7 @@ impl DockerDriver {
         Ok(())
     }
 
-    /// Containers of the network, also those that do not run: they could not start without it.
+    /// Containers on the network, also stopped ones: they could not start without it.
     async fn guests(&self, id: &str) -> Result<Vec<String>, CallError> {
         let options = ListContainersOptions {
             all: true,
@@ -48,8 +48,9 @@ impl DockerDriver {
         Ok(found.into_iter().filter_map(|container| container.id).collect())
     }
 
-    /// Takes our own container off the network, if it is the only one there and was not started on
-    /// it: it could not be started again without it. Returns whether nothing is on it then.
+    /// Disconnects the balancer's own container, if it is the only one on the network. A container
+    /// that was started on it stays: it could not be started again without it. Returns whether the
+    /// network is empty then.
     async fn leave(&self, id: &str, guests: &[String]) -> Result<bool, CallError> {
         let Some(own) = self.own_container().await? else { return Ok(false) };
         let mode = own.host_config.and_then(|config| config.network_mode).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! One child: the task that owns it is the only one that signals and reaps it, so a signal never
-//! meets a number that the system has given to somebody else.
+//! One child process. Only the task that owns it signals and reaps it, so that a signal never goes
+//! to a process id that the system has reused.
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::driver::Signal;
 
-/// A child that runs, or has ended and not been removed.
+/// A child that runs, or has ended and is still in the list.
 #[derive(Debug)]
 pub(super) struct Running {
     stops: mpsc::UnboundedSender<StopManner>,
@@ -25,7 +25,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Takes care of a child until it has ended.
+    /// Gives a child to a task that owns it until it has ended.
     pub(super) fn keep(
         child: Child,
         instance: InstanceId,
@@ -39,39 +39,39 @@ impl Running {
         tokio::spawn(async move {
             let code = keep(child, orders, grace).await;
             exit_sender.send_replace(Some(code));
-            // An end during the start is the start's result, and nobody else's news.
+            // An end during the start is reported as the result of the start only.
             if may_announce.wait_for(|announce| *announce).await.is_ok() {
                 let exit_code = Some(code);
                 let died = Signal::Saw(instance, handle, Sighting::Died { exit_code });
-                // Without a listener the next list tells it.
+                // Without a receiver the end is found by the next list.
                 let _ = signals.send(died);
             }
         });
         Self { stops, exit, announced }
     }
 
-    /// Asks for an end; see [`Running::ended`]. Can be asked again, more forcefully.
+    /// Begins to stop the child; a later call can be more forceful. See [`Running::ended`].
     pub(super) fn stop(&self, manner: StopManner) {
-        // An error means that it has ended.
+        // An error means that the child has ended.
         let _ = self.stops.send(manner);
     }
 
-    /// Reports the end from now on.
+    /// From now on the end is sent as a signal.
     pub(super) fn announce_end(&self) {
         self.announced.send_replace(true);
     }
 
-    /// Its exit status, as a shell would say it; `None` while it runs.
+    /// The exit status as in a shell (128 + signal); `None` while the child runs.
     pub(super) fn exit_code(&self) -> Option<i64> {
         *self.exit.borrow()
     }
 
-    /// Ready with the exit status when it has ended.
+    /// Completes with the exit status when the child has ended.
     pub(super) async fn ended(&self) -> i64 {
         let mut exit = self.exit.clone();
         match exit.wait_for(Option::is_some).await {
             Ok(code) => code.unwrap_or_default(),
-            // The task is gone with its runtime, and the child with it.
+            // The runtime has dropped the task, which killed the child.
             Err(_) => 128 + 9,
         }
     }
@@ -110,7 +110,7 @@ async fn keep(
     }
 }
 
-/// Ends a child and what it has started in its group. It is not reaped yet, so its number is its.
+/// Kills a child and its process group. It is not reaped yet, so its process id is not reused.
 fn kill(child: &Child) {
     if let Some(pid) = pid(child) {
         let _ = kill_process_group(pid, Kill::KILL);

@@ -34,21 +34,21 @@ use tokio::{
 use self::{child::Running, output::Output, spawner::Spawner};
 use super::{Driver, Signal, settle::settle};
 
-/// How many ends of children wait for a slow listener; it is told when some were lost.
+/// Signals that may wait for a slow receiver; it gets `StreamChanged` when some were lost.
 const WAITING_SIGNALS: usize = 256;
-/// Time beyond the grace in which a killed child must be gone.
+/// After the grace, a killed child must have ended within this time.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What children are started from.
+/// What child processes are started from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessConfig {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// More environment. What the contract gives to every instance wins over it.
+    /// Additional environment variables. Those of the contract win over them.
     pub env: Vec<(String, String)>,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// How long a new child is watched for an end right after its start, unless it listens.
+    /// How long a start waits for the child to listen or to end.
     pub settle: Duration,
 }
 
@@ -66,7 +66,7 @@ impl ProcessConfig {
 
 /// One child, from its start until it is stopped.
 #[derive(Debug)]
-struct Entry {
+struct ChildProcess {
     identity: FoundIdentity,
     address: SocketAddr,
     running: Running,
@@ -79,20 +79,20 @@ pub struct ProcessDriver {
     config: ProcessConfig,
     spec: SpecDigest,
     spawner: Spawner,
-    children: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    children: Mutex<BTreeMap<u64, Arc<ChildProcess>>>,
     next: AtomicU64,
     signals: broadcast::Sender<Signal>,
-    /// Subscribed from the beginning, so that no end before the first `watch` is lost.
-    first_listener: Mutex<Option<broadcast::Receiver<Signal>>>,
+    /// Subscribed at the start, so that no end before the first `watch` is lost.
+    first_receiver: Mutex<Option<broadcast::Receiver<Signal>>>,
 }
 
 impl ProcessDriver {
-    /// A driver. Its children end when it is dropped, or when the balancer ends in any way.
+    /// The children end when the driver is dropped, or when the balancer ends in any way.
     ///
     /// # Errors
-    /// When the thread that starts children cannot be made.
+    /// When the thread that starts children cannot be started.
     pub fn new(config: ProcessConfig) -> io::Result<Self> {
-        let (signals, listener) = broadcast::channel(WAITING_SIGNALS);
+        let (signals, receiver) = broadcast::channel(WAITING_SIGNALS);
         let mut parts = vec!["process"];
         parts.extend(config.command.iter().map(String::as_str));
         Ok(Self {
@@ -101,12 +101,12 @@ impl ProcessDriver {
             children: Mutex::default(),
             next: AtomicU64::new(1),
             signals,
-            first_listener: Mutex::new(Some(listener)),
+            first_receiver: Mutex::new(Some(receiver)),
             config,
         })
     }
 
-    fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+    fn children(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ChildProcess>>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,8 +121,9 @@ impl ProcessDriver {
             let (reservation, port) = self.free_port().map_err(|error| {
                 StartError::Refused(format!("there is no free port: {error}").into())
             })?;
-            // Nobody is given a port that is bound, and a program that sets SO_REUSEADDR, as nearly
-            // all servers do, can listen on it nevertheless. The others get a second try without.
+            // A bound socket keeps the port from other processes, and a program that sets
+            // SO_REUSEADDR, as nearly all servers do, can still listen on it. For the others the
+            // second attempt is made without a reservation.
             let _reservation = reserves.then_some(reservation);
             match self.attempt(&request, port).await? {
                 Ok(started) => return Ok(started),
@@ -133,7 +134,7 @@ impl ProcessDriver {
         Err(StartError::Ended { why, last_words: ended.into() })
     }
 
-    /// One attempt; the inner error is an end right after the start, which a taken port explains.
+    /// One attempt. The inner error is an end right after the start, as with a port in use.
     async fn attempt(
         &self,
         request: &StartRequest,
@@ -151,7 +152,7 @@ impl ProcessDriver {
         let (signals, grace) = (self.signals.clone(), self.config.grace);
         let running = Running::keep(child, request.instance, handle(number), signals, grace);
         let identity = self.identity(request);
-        let entry = Arc::new(Entry { identity, address, running, output });
+        let entry = Arc::new(ChildProcess { identity, address, running, output });
         self.children().insert(number, entry.clone());
         if let Some(code) = settle(address, entry.running.ended(), self.config.settle).await {
             self.children().remove(&number);
@@ -179,7 +180,7 @@ impl ProcessDriver {
             return Err(StartError::Refused(text.into()));
         };
         let mut command = Command::new(program);
-        // Our own settings are not the replica's.
+        // The settings of the balancer must not reach the replica.
         for (key, _) in std::env::vars_os() {
             if key.as_encoded_bytes().starts_with(b"RINGMASTER_") {
                 command.env_remove(key);
@@ -197,7 +198,7 @@ impl ProcessDriver {
         Ok(command)
     }
 
-    /// A port that nobody listens on, and none of our children was given.
+    /// A port without a listener that no child has been given.
     fn free_port(&self) -> io::Result<(TcpSocket, u16)> {
         loop {
             let socket = TcpSocket::new_v4()?;
@@ -226,7 +227,7 @@ impl ProcessDriver {
         }
     }
 
-    fn child(&self, handle: &Handle) -> Option<Arc<Entry>> {
+    fn child(&self, handle: &Handle) -> Option<Arc<ChildProcess>> {
         self.children().get(&number_of(handle)?).cloned()
     }
 
@@ -309,13 +310,13 @@ impl Driver for ProcessDriver {
     }
 
     fn watch(&self, signals: mpsc::Sender<Signal>) -> BoxFuture<'_, ()> {
-        let first = self.first_listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut listener = first.unwrap_or_else(|| self.signals.subscribe());
+        let first = self.first_receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut receiver = first.unwrap_or_else(|| self.signals.subscribe());
         Box::pin(async move {
             loop {
                 let signal = tokio::select! {
                     () = signals.closed() => return,
-                    received = listener.recv() => match received {
+                    received = receiver.recv() => match received {
                         Ok(signal) => signal,
                         Err(broadcast::error::RecvError::Lagged(_)) => Signal::StreamChanged,
                         Err(broadcast::error::RecvError::Closed) => return,
@@ -334,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_are_read_back_and_others_are_nobody() {
+    fn handles_are_read_back_and_others_are_refused() {
         assert_eq!(number_of(&handle(17)), Some(17));
         assert_eq!(number_of(&Handle("17".into())), None);
         assert_eq!(number_of(&Handle("process-x".into())), None);
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_given_port_is_kept_for_whoever_sets_so_reuseaddr() {
+    async fn a_reserved_port_can_be_used_with_so_reuseaddr() {
         let driver = ProcessDriver::new(ProcessConfig::new(vec!["x".into()])).unwrap();
         let (_reservation, port) = driver.free_port().unwrap();
         // The standard library sets it, as servers do.

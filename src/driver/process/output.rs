@@ -1,4 +1,4 @@
-//! What children write goes to the log, line by line, in bounded memory, and its end is kept.
+//! The output of children: logged line by line in bounded memory, with its last lines kept.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,16 +18,16 @@ use tokio::{
 
 use crate::driver::tail::{Tail, clean};
 
-/// Longer lines are cut into pieces of this length.
+/// Longer lines are split at this many bytes.
 const LONGEST_LINE: usize = 500;
-/// A program's last line may still be in the pipe when its end is known.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long to wait for the pipes to close after the child has ended: its last line may be in them.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The last lines that a child wrote, and when its pipes have come to their end.
+/// The last lines that a child wrote, and how many of its pipes are open.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     tail: Arc<Mutex<Tail>>,
-    /// Counts the open pipes.
+    /// Number of open pipes.
     open: watch::Sender<usize>,
 }
 
@@ -39,15 +39,15 @@ impl Default for Output {
 }
 
 impl Output {
-    /// How it ended, with the last that it wrote.
+    /// The exit status with the last lines.
     pub(super) async fn last_words(&self, code: i64) -> LastWords {
         let mut open = self.open.subscribe();
-        // A grandchild can hold the pipes open for ever.
-        let _ = time::timeout(PATIENCE, open.wait_for(|open| *open == 0)).await;
+        // A grandchild can keep the pipes open for ever.
+        let _ = time::timeout(DRAIN_TIMEOUT, open.wait_for(|open| *open == 0)).await;
         LastWords { lines: self.lines(LINES_MAX), ..LastWords::of_exit(Some(code)) }
     }
 
-    /// Its last lines, oldest first.
+    /// The last lines, oldest first.
     pub(super) fn lines(&self, most: usize) -> Vec<String> {
         let mut lines = self.tail().lines();
         let beyond = lines.len().saturating_sub(most);
@@ -82,10 +82,10 @@ fn read_on(pipe: impl AsyncRead + Unpin + Send + 'static, instance: InstanceId, 
     });
 }
 
-async fn each_line(mut pipe: impl AsyncRead + Unpin, mut tell: impl FnMut(&str)) {
-    let mut tell = |bytes: &[u8]| {
+async fn each_line(mut pipe: impl AsyncRead + Unpin, mut on_line: impl FnMut(&str)) {
+    let mut finish_line = |bytes: &[u8]| {
         if let Some(text) = clean(bytes) {
-            tell(text.trim_start());
+            on_line(text.trim_start());
         }
     };
     let mut line = Vec::with_capacity(LONGEST_LINE);
@@ -93,7 +93,7 @@ async fn each_line(mut pipe: impl AsyncRead + Unpin, mut tell: impl FnMut(&str))
     while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
         for byte in &chunk[..length] {
             if *byte == b'\n' || line.len() == LONGEST_LINE {
-                tell(&line);
+                finish_line(&line);
                 line.clear();
             }
             if *byte != b'\n' {
@@ -101,7 +101,7 @@ async fn each_line(mut pipe: impl AsyncRead + Unpin, mut tell: impl FnMut(&str))
             }
         }
     }
-    tell(&line);
+    finish_line(&line);
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_are_told_and_long_ones_cut() {
+    async fn each_line_is_passed_on_and_long_ones_are_split() {
         let mut lines = Vec::new();
         let text = format!("one\r\n\n{}\nlast", "x".repeat(1200));
         each_line(text.as_bytes(), |line| lines.push(line.to_owned())).await;

@@ -1,4 +1,4 @@
-//! The one thread that starts children.
+//! The thread that starts all children.
 
 use std::{io, sync::mpsc, thread};
 
@@ -9,7 +9,7 @@ use tokio::{
     sync::oneshot,
 };
 
-struct Order {
+struct SpawnRequest {
     command: Command,
     runtime: Handle,
     reply: oneshot::Sender<io::Result<Child>>,
@@ -19,30 +19,30 @@ struct Order {
 /// *thread* that forked it, and a runtime's threads may come and go.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<SpawnRequest>,
 }
 
 impl Spawner {
     pub(super) fn new() -> io::Result<Self> {
-        let (orders, received) = mpsc::channel::<Order>();
+        let (requests, received) = mpsc::channel::<SpawnRequest>();
         // Ends when the driver is dropped; its children end with it.
         thread::Builder::new().name("spawner".into()).spawn(move || {
-            for mut order in received {
-                end_with_parent(&mut order.command);
-                let _runtime = order.runtime.enter();
-                // A child that nobody waits for any more is killed when it is dropped.
-                let _ = order.reply.send(order.command.spawn());
+            for mut request in received {
+                end_with_parent(&mut request.command);
+                let _runtime = request.runtime.enter();
+                // If the caller has been dropped, the child is dropped here, which kills it.
+                let _ = request.reply.send(request.command.spawn());
             }
         })?;
-        Ok(Self { orders })
+        Ok(Self { requests })
     }
 
     pub(super) async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (reply, answer) = oneshot::channel();
         let runtime = Handle::current();
         let gone = |_| io::Error::other("the thread that starts processes is gone");
-        self.orders
-            .send(Order { command, runtime, reply })
+        self.requests
+            .send(SpawnRequest { command, runtime, reply })
             .map_err(|_| io::Error::other("the thread that starts processes is gone"))?;
         answer.await.map_err(gone)?
     }
@@ -56,10 +56,10 @@ fn end_with_parent(command: &mut Command) {
     let parent = Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(0));
     let before_exec = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The balancer may have ended before the line above; then no signal would ever come.
+        // If the balancer ended before the line above, the signal would never be sent.
         if getppid() == parent { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
     };
-    // SAFETY: between fork and exec only async-signal-safe things are allowed. The closure makes
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes
     // two plain system calls, takes no lock and does not allocate.
     unsafe {
         command.pre_exec(before_exec);

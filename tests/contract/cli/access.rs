@@ -1,4 +1,4 @@
-//! Who may command: names, origins, tokens, and what is said and never said of them.
+//! Access to the APIs: host names, origins and tokens, and the messages about them.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,12 +7,12 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 
-use crate::harness::{Answer, Balancer, Home, ask, eventually, get, try_ask};
+use crate::harness::{Balancer, Home, Response, ask, eventually, get, try_ask};
 
 const ONE: &str = r#"{"n":1}"#;
 const EVIL: (&str, &str) = ("Host", "evil.example");
 
-fn with(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+fn with(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
     let body = if method == "GET" { "" } else { ONE };
     try_ask(to, method, path, headers, body).unwrap()
 }
@@ -37,7 +37,7 @@ fn a_page_of_another_site_removes_nothing_on_either_port() {
                 with(port, method, path, headers).refusal(403);
             }
         }
-        // Our own page, by each of its names.
+        // A page of the balancer itself, by each of its names.
         for host in [own.as_str(), "localhost", "localhost:5000", "Ring.example:80"] {
             let origin = format!("http://{}", host.to_lowercase());
             let headers = [("Host", host), ("Origin", &origin), ("Sec-Fetch-Site", "same-origin")];
@@ -49,7 +49,7 @@ fn a_page_of_another_site_removes_nothing_on_either_port() {
 }
 
 #[test]
-fn the_admin_port_answers_by_its_names_only_and_the_traffic_port_by_any() {
+fn the_admin_port_accepts_only_its_names_and_the_traffic_port_any() {
     let home = Home::new();
     let balancer = home.start_full(1, &["--control-hosts", "api.example"]);
     for path in ["/api/status", "/api/ring", "/api/decisions", "/rep", "/nothing"] {
@@ -64,10 +64,10 @@ fn the_admin_port_answers_by_its_names_only_and_the_traffic_port_by_any() {
     for path in ["/metrics", "/livez", "/readyz"] {
         assert_eq!(with(balancer.admin, "GET", path, &[EVIL]).status, 200, "{path}");
     }
-    // A command line may call the traffic port what it likes.
+    // A client that is no browser may use any name for the traffic port.
     with(balancer.traffic, "GET", "/rep", &[EVIL]).message();
     with(balancer.traffic, "POST", "/rm?dry_run=true", &[EVIL]).message();
-    // What goes to a replica is its own matter.
+    // Requests for a replica are not checked.
     let marked = [EVIL, ("Origin", "http://other.example"), ("Sec-Fetch-Site", "cross-site")];
     let answer = with(balancer.traffic, "POST", "/process?delay_ms=0", &marked);
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -80,7 +80,7 @@ fn the_admin_port_answers_by_its_names_only_and_the_traffic_port_by_any() {
 
 /// Over HTTP/2 the authority stands in place of the Host.
 #[test]
-fn the_authority_of_http_2_is_judged_like_a_host() {
+fn the_authority_of_http_2_is_checked_like_a_host() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     let traffic = balancer.traffic;
@@ -112,7 +112,7 @@ fn the_authority_of_http_2_is_judged_like_a_host() {
 }
 
 #[test]
-fn with_a_token_the_traffic_port_asks_for_it_too() {
+fn with_a_token_the_traffic_port_requires_it_too() {
     let home = Home::new();
     let token = home.write("token", "s3cret\n");
     let file = ["--admin-token-file", token.to_str().unwrap(), "--metrics-token", "m3trics"];
@@ -140,7 +140,7 @@ fn with_a_token_the_traffic_port_asks_for_it_too() {
         with(traffic, "GET", "/rep", &bearer).message();
         with(traffic, "POST", "/rm?dry_run=true", &bearer).message();
         assert_eq!(get(traffic, "/home").status, 200, "replicas ask for nothing");
-        // Of the admin port the metrics have a token of their own, which opens nothing else.
+        // The metrics have a token of their own, which is refused for everything else.
         let metrics = [("Authorization", "Bearer m3trics")];
         get(balancer.admin, "/metrics").refusal(401);
         assert_eq!(with(balancer.admin, "GET", "/metrics", &metrics).status, 200);
@@ -198,7 +198,7 @@ fn secrets_are_warned_about_on_the_command_line_and_never_shown() {
 }
 
 #[test]
-fn who_can_scale_the_fleet_is_said_at_the_start() {
+fn an_open_scaling_api_is_reported_at_the_start() {
     let home = Home::new();
     let sentence = "everyone who reaches 0.0.0.0:";
     let said = |arguments: &[&str]| {
@@ -256,7 +256,7 @@ fn ready_means_that_a_replica_passes_or_none_is_wanted() {
         ask(balancer.admin, "POST", "/readyz", "").refusal(405);
         balancer.add(ONE);
         assert_eq!(plain(balancer.admin, "/readyz"), ok);
-        // The only one, which is left in the table although it fails.
+        // The only replica stays in the table although it fails.
         let only = balancer.children().remove(0);
         only.signal(Signal::STOP);
         let not = (503, "no replica passes its heartbeat, of 1".to_owned());
@@ -269,7 +269,7 @@ fn ready_means_that_a_replica_passes_or_none_is_wanted() {
     let home = Home::new();
     let command = home.command("exec sleep 60");
     let balancer = home.start(&["--replicas", "2", "--command", &command, "--admin-token", "x"]);
-    eventually("nobody passes", || {
+    eventually("no replica passes", || {
         plain(balancer.admin, "/readyz")
             == (503, "no replica passes its heartbeat, of 2".to_owned())
     });

@@ -1,4 +1,4 @@
-//! `check` finds what `serve` would find late, changes nothing, and shows what it checked.
+//! `check` finds the errors that `serve` would find later, changes nothing, and shows all settings.
 
 use std::{fs, process::Command};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::one_line;
 use crate::harness::{Balancer, Home, Run, companion};
 
-/// `check` of child processes with a state directory, which is the harness's.
+/// `check` with child processes and the state directory of the test.
 fn check(home: &Home, arguments: &[&str]) -> Run {
     companion::program();
     let mut program = home.program();
@@ -16,7 +16,7 @@ fn check(home: &Home, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn what_was_given_is_told_from_defaults_and_secrets_are_hidden() {
+fn given_settings_are_marked_and_secrets_are_hidden() {
     let home = Home::new();
     let file = home.write("ringmaster.toml", "replicas = 1\ndrain = \"1s\"\n");
     let arguments = ["--config", file.to_str().unwrap(), "--drain", "3s", "--env", "A=s3cret"];
@@ -55,7 +55,7 @@ fn what_was_given_is_told_from_defaults_and_secrets_are_hidden() {
 }
 
 #[test]
-fn what_serve_would_refuse_is_refused() {
+fn settings_that_serve_refuses_are_refused() {
     let home = Home::new();
     let [place, inside] = ["file", "file/state"].map(|name| home.path(name));
     fs::write(&place, "").unwrap();
@@ -71,7 +71,7 @@ fn what_serve_would_refuse_is_refused() {
         (&["--network", "host"], "`network`: 'host' is Docker's own"),
         (&upstreams("S1=127.0.0.1:1", "s1=127.0.0.1:2"), "'S1' and 's1' differ only in upper"),
         (&upstreams("a=LOCALHOST:1", "b=localhost:1"), "'a' (LOCALHOST:1) and 'b' (localhost:1)"),
-        // Another way of writing, that only the resolver understands.
+        // Another spelling of an address, which only the resolver accepts.
         (
             &upstreams("a=127.0.0.1:1", "b=127.1:1"),
             "'a' (127.0.0.1:1) and 'b' (127.1:1) are at one",
@@ -89,7 +89,7 @@ fn what_serve_would_refuse_is_refused() {
             let named = nonsense.rsplit(',').next().unwrap();
             one_line(&run, 2, &format!("`RINGMASTER_LOG`: '{named}' is not one of off, error"));
         }
-        // Beside this copy of the program there is no companion.
+        // This copy of the program has no companion server in its directory.
         let copy = home.path("ringmaster");
         let _ = fs::copy(env!("CARGO_BIN_EXE_ringmaster"), &copy).unwrap();
         let mut program = Command::new(&copy);
@@ -103,7 +103,7 @@ fn what_serve_would_refuse_is_refused() {
 }
 
 #[test]
-fn what_serve_would_find_in_the_state_directory_is_found() {
+fn an_unusable_state_directory_is_found() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     let run = check(&home, &[]);
@@ -113,7 +113,7 @@ fn what_serve_would_find_in_the_state_directory_is_found() {
     let run = check(&home, &[]);
     assert_eq!((run.code, run.out.contains("warning: ")), (0, false), "{run:?}");
     let run = check(&home, &["--fleet", "another", "--admin", "127.0.0.1:1"]);
-    // A flag that is given twice is refused by its own name.
+    // The message about a repeated flag names the flag.
     one_line(&run, 2, "--fleet");
     let state_dir = home.state_dir();
     let mut other = home.program();

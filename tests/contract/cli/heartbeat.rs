@@ -1,4 +1,4 @@
-//! Heartbeats as they are asked for, against a server of the test's own.
+//! The settings of heartbeats, against a server in the test.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +8,8 @@ use std::{
 
 use crate::harness::{Home, LONG, eventually};
 
-/// What a heartbeat is answered with, and what was asked last; it listens until the test ends.
+/// A server that responds to heartbeats with a given text and keeps the last request line. It listens
+/// until the test ends.
 struct Checked {
     address: SocketAddr,
     answer: Arc<Mutex<&'static str>>,
@@ -70,7 +71,7 @@ fn method_status_and_body_decide() {
         assert_eq!(*server.asked.lock().unwrap(), format!("{line} /check HTTP/1.1"));
         server.answer_with(badly);
         eventually("it does not pass", || balancer.status()["health"] == "down");
-        eventually("what it answered is told", || {
+        eventually("the bad response is shown", || {
             balancer.status()["replicas"][0]["instances"][0]["last_probe"] == why
         });
         server.answer_with(well);

@@ -1,11 +1,11 @@
-//! Presets, the file of another balancer, and the configuration printed.
+//! Presets, the file of another balancer, and `--print-config`.
 
 use serde_json::{Value, json};
 
 use super::{Upstream, free_address};
 use crate::harness::{Balancer, Home, Run, eventually, get};
 
-/// What `check` shows of each setting, by its key.
+/// The settings that `check` shows, by key.
 fn checked(home: &Home, arguments: &[&str]) -> (Value, Run) {
     let run = home.ringmaster(&[&["check", "--json"], arguments].concat());
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
@@ -41,7 +41,7 @@ fn flags_beat_the_environment_the_file_and_the_preset() {
 }
 
 #[test]
-fn what_is_printed_is_a_file_that_means_the_same() {
+fn the_printed_configuration_has_the_same_meaning() {
     let home = Home::new();
     for arguments in [
         &["--preset", "servers", "--upstream", "a=127.0.0.1:1,weight=2"] as &[&str],
@@ -95,7 +95,7 @@ fn the_config_json_of_a_balancer_with_registered_servers_serves() {
     let ring = balancer.ring();
     assert_eq!((&ring["virtual_servers"], &ring["hash"]), (&json!(100), &json!("fnv1a")));
     assert_eq!(ring["replicas"][1]["weight"], 2);
-    // The same path goes to the same server.
+    // A path always goes to the same server.
     let served = |path: &str| get(balancer.traffic, path).json()["message"].clone();
     for path in ["/home", "/home?x=1"] {
         let first = served(path);

@@ -1,4 +1,4 @@
-//! The questions that a person at a terminal is asked, on a real one.
+//! The confirmation of a removal, on a real terminal.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::harness::{Home, LONG, Run, eventually};
 
-/// Runs a command whose input and messages are a terminal, and types a line when it asks something.
+/// Runs a command with a terminal for its input and messages, and types a line when it asks.
 fn at_terminal(mut command: Command, line: &str) -> Run {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
@@ -21,7 +21,7 @@ fn at_terminal(mut command: Command, line: &str) -> Run {
     let side = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     command.stdin(Stdio::from(side())).stderr(Stdio::from(side())).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It holds our copies of the terminal, without which reading ends with the child.
+    // Dropped, because its copies of the terminal would keep the read open after the child's end.
     drop(command);
     let mut master = File::from(master);
     let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
@@ -74,7 +74,7 @@ fn at_a_terminal_most_of_a_fleet_is_removed_only_after_a_yes() {
         }
     }
     assert_eq!(balancer.rep().len(), 4);
-    // What cannot be done is said without a question, and half of a fleet is no question.
+    // A refused removal, and a removal of half of the fleet, need no confirmation.
     let run = rm(&["ghost"], "y");
     assert!(run.code == 1 && run.err.contains("'ghost' is not a replica"), "{run:?}");
     for (arguments, left) in [(&["-n", "1"] as &[&str], 3), (&["-n", "2", "--dry-run"], 3)] {
@@ -84,7 +84,7 @@ fn at_a_terminal_most_of_a_fleet_is_removed_only_after_a_yes() {
     }
     let run = rm(&["-n", "2"], "y");
     assert!(run.code == 0 && run.out.contains("removed server_3 server_2"), "{run:?}");
-    // The last one, too; and who says so beforehand is not asked.
+    // The last replica needs one too, except with `--yes`.
     let run = rm(&["server_1"], "no");
     assert!(run.code == 1 && run.err.contains("remove 1 of 1 replicas?"), "{run:?}");
     let run = rm(&["server_1", "--yes"], "n");

@@ -1,4 +1,4 @@
-//! Upstreams that fail, and names that come to mean one address.
+//! Upstreams that fail, and names that resolve to the same address.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ fn status_ends_with_3_when_degraded_and_with_4_when_no_replica_passes() {
     let home = Home::new();
     let [one, two] = [free_address(), free_address()];
     let running = Upstream::start("a", one);
-    // One character is enough where no engine forbids it.
+    // Names of one character are valid without an engine.
     let (a, b) = (format!("a={one}"), format!("b={two}"));
     let arguments = ["--driver", "static", "--upstream", &a, "--upstream", &b];
     let balancer = home.start(&arguments);
@@ -42,7 +42,7 @@ fn status_ends_with_3_when_degraded_and_with_4_when_no_replica_passes() {
     assert!(text.starts_with("2 of 2 replicas in service"), "{text}");
     assert_eq!((code, &json["health"], &json["passing"]), (0, &json!("ok"), &json!(2)));
 
-    // The last is kept in the table, and does not count.
+    // The last one is kept in the table, but does not count as passing.
     drop((running, other));
     eventually("no replica passes", || balancer.status()["health"] == "down");
     eventually("one is kept", || balancer.rep().len() == 1);
@@ -57,7 +57,7 @@ fn status_ends_with_3_when_degraded_and_with_4_when_no_replica_passes() {
 }
 
 #[test]
-fn an_empty_fleet_is_well_and_names_of_one_character_are_hostnames() {
+fn an_empty_fleet_is_healthy_and_names_of_one_character_are_hostnames() {
     let home = Home::new();
     let balancer = home.start(&["--replicas", "0"]);
     eventually("it is booted", || balancer.status()["booted"] == true);
@@ -66,12 +66,12 @@ fn an_empty_fleet_is_well_and_names_of_one_character_are_hostnames() {
     let why = balancer.command("/add", r#"{"n":1,"hostnames":["A"]}"#).refusal(400);
     assert_eq!(why, "replica 'A' already exists: 'a' is the same hostname");
     assert_eq!(balancer.rm(r#"{"n":1,"hostnames":["a"]}"#)["removed"], json!(["a"]));
-    // A balancer that is not there is not a fleet that is down.
+    // An unreachable balancer is not a fleet that is down.
     let absent = format!("http://{}", free_address());
     one_line(&home.ringmaster(&["status", "--url", &absent]), 1, &absent);
 }
 
-/// `serve` whose names are those of a file, which may change while it runs.
+/// `serve` with the host names of a file, which may change while it runs.
 fn with_hosts(home: &Home, hosts: &str, arguments: &[&str]) -> Option<Command> {
     let file = home.write("hosts", hosts);
     let mount = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
@@ -95,7 +95,7 @@ fn with_hosts(home: &Home, hosts: &str, arguments: &[&str]) -> Option<Command> {
 }
 
 #[test]
-fn names_that_come_to_mean_one_address_do_not_fight_for_it() {
+fn names_that_resolve_to_one_address_do_not_alternate() {
     let home = Home::new();
     let port = free_address().port();
     let _all = Upstream::start("both", SocketAddr::from(([0, 0, 0, 0], port)));
@@ -119,7 +119,7 @@ fn names_that_come_to_mean_one_address_do_not_fight_for_it() {
     let before = decisions();
     let taken = before.iter().filter(|one| one["event"] == "address_taken").count();
     assert_eq!(taken, 1, "{before:?}");
-    // Two lists are taken meanwhile, of which each used to move it from one to the other.
+    // Waits for two lists: the address must not move from one name to the other with each of them.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(11) {
         assert_eq!(balancer.rep(), ["one"]);

@@ -1,4 +1,4 @@
-//! What failed says why: ends, last lines, heartbeats, upstreams.
+//! The reasons of failures: endings, last lines, heartbeats, upstreams.
 
 use std::net::TcpListener;
 
@@ -10,9 +10,9 @@ fn replica_of(balancer: &Balancer, index: usize) -> Value {
 }
 
 #[test]
-fn what_a_dead_replica_wrote_last_is_kept_and_shown() {
+fn the_last_lines_of_a_dead_replica_are_kept_and_shown() {
     let home = Home::new();
-    // The companion's own lines would come on top.
+    // Without the lines of the companion server.
     let greeting = r#"printf 'hello from \033[31m%s\033[0m\n' "$SERVER_ID"; exec >&- 2>&-"#;
     let script = home.command(greeting);
     let balancer = home.start_full(2, &["--command", &script]);
@@ -39,7 +39,7 @@ fn what_a_dead_replica_wrote_last_is_kept_and_shown() {
     let age_us = now_us - ending["time_us"].as_u64().unwrap();
     assert!(age_us < 60_000_000, "{age_us}");
 
-    // By its former name, and before what its successor says.
+    // By its former name, and before the lines of its successor.
     let former = logs("server_1").out;
     assert!(former.starts_with("--- server_1 (incarnation 1) ended at "), "{former}");
     assert!(former.ends_with(", exit code 137 (SIGKILL)\nhello from server_1\n"), "{former}");
@@ -52,14 +52,15 @@ fn what_a_dead_replica_wrote_last_is_kept_and_shown() {
     assert!(status.contains("exit code 137 (SIGKILL)\n    hello from server_1\n"), "{status}");
 
     let decisions = get(balancer.admin, "/api/decisions").json();
-    let told = decisions.as_array().unwrap().iter().find(|entry| entry["event"] == "last_words");
-    let told = told.unwrap_or_else(|| panic!("{decisions}"));
-    assert_eq!(told["detail"], "exit code 137 (SIGKILL): hello from server_1");
-    assert_eq!(told["replica"], "server_1");
+    let last_words =
+        decisions.as_array().unwrap().iter().find(|entry| entry["event"] == "last_words");
+    let last_words = last_words.unwrap_or_else(|| panic!("{decisions}"));
+    assert_eq!(last_words["detail"], "exit code 137 (SIGKILL): hello from server_1");
+    assert_eq!(last_words["replica"], "server_1");
 }
 
 #[test]
-fn logs_of_nobody_and_nonsense_are_refused_with_a_sentence() {
+fn logs_of_unknown_names_are_refused_with_a_sentence() {
     let home = Home::new();
     let balancer = home.start_full(1, &[]);
     let unknown = get(balancer.admin, "/api/logs/S9");
@@ -76,13 +77,13 @@ fn logs_of_nobody_and_nonsense_are_refused_with_a_sentence() {
     let one = get(balancer.admin, "/api/logs/server_1?lines=1").json();
     assert!(one["instance"]["lines"].as_array().unwrap().len() <= 1, "{one}");
     assert_eq!(ask(balancer.admin, "POST", "/api/logs/server_1", "").status, 405);
-    // Only on the admin port: the traffic port's path is the replica's.
+    // Only on the admin port: on the traffic port the path belongs to the replica.
     let proxied = get(balancer.traffic, "/api/logs/server_1");
     assert!(!proxied.text().contains("\"endings\""), "{}", proxied.text());
 }
 
 #[test]
-fn a_failed_addition_says_what_its_newcomer_answered() {
+fn a_failed_addition_reports_the_response_of_the_new_replica() {
     let home = Home::new();
     let arguments = ["--replicas", "0", "--heartbeat-path", "/nowhere", "--start-deadline", "2s"];
     let balancer = home.start(&arguments);
@@ -102,7 +103,7 @@ fn a_failed_addition_says_what_its_newcomer_answered() {
 }
 
 #[test]
-fn upstreams_that_cannot_be_reached_are_said_at_once_and_once() {
+fn unreachable_upstreams_are_reported_at_once_and_only_once() {
     let home = Home::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let lives = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -126,7 +127,7 @@ fn upstreams_that_cannot_be_reached_are_said_at_once_and_once() {
     });
     assert_eq!(reason(2), "");
     assert_eq!(balancer.rep(), ["S3"]);
-    // Heartbeats go on, as the one that lives can tell, and nothing is said again.
+    // Heartbeats continue, as the living server shows, without another message.
     for _ in 0..8 {
         lives.accept().unwrap();
     }

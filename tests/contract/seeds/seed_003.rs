@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, thread};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Balancer, Home, ask, eventually, get},
+    harness::{Balancer, Home, Response, ask, eventually, get},
     seeds::support::{Client, Companion, register, server},
 };
 
@@ -22,7 +22,7 @@ const ARGUMENTS: [&str; 8] = [
 ];
 
 /// Whose answer it is.
-fn who(answer: &Answer) -> String {
+fn who(answer: &Response) -> String {
     let time = answer.header("x-load-balancer-response-time").unwrap();
     assert!(time.parse::<f64>().is_ok() && time.split('.').nth(1).unwrap().len() == 3, "{time}");
     answer.header("x-load-balancer-server").unwrap().to_owned()

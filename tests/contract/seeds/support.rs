@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Balancer, LONG, ask, companion, get};
+use crate::harness::{Balancer, LONG, Response, ask, companion, get};
 
 /// A companion server that runs on its own; it ends when this is dropped.
 pub(crate) struct Companion {
@@ -90,7 +90,7 @@ pub(crate) fn server(balancer: &Balancer, name: &str) -> Value {
 }
 
 /// The text under `error`, of an answer with this status.
-pub(crate) fn error(answer: &Answer, status: u16) -> String {
+pub(crate) fn error(answer: &Response, status: u16) -> String {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let value = answer.json();
@@ -113,7 +113,7 @@ impl Client {
     }
 
     /// Sends exactly these bytes, and reads one answer.
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> Answer {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Response {
         self.stream.get_mut().write_all(bytes).unwrap();
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
@@ -126,7 +126,7 @@ impl Client {
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             headers.push((name.to_owned(), value.to_owned()));
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        let mut answer = Response { status, headers, body: Vec::new() };
         let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
         answer.body.resize(length, 0);
         self.stream.read_exact(&mut answer.body).unwrap();
@@ -136,7 +136,7 @@ impl Client {
         answer
     }
 
-    pub(crate) fn get(&mut self, target: &str) -> Answer {
+    pub(crate) fn get(&mut self, target: &str) -> Response {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.to).as_bytes())
     }
 }

@@ -1,4 +1,4 @@
-//! A disk that does not answer. Opening a FIFO without a reader hangs in the same way.
+//! A disk that hangs, simulated by a FIFO: opening one without a reader hangs in the same way.
 
 use std::{
     fs::{self, File},
@@ -11,12 +11,12 @@ use super::{end_and_compare, fleet};
 use crate::harness::{Home, Load, eventually};
 
 const WHY: &str = "the state could not be written: the disk does not answer within 5s";
-/// The deadline of a write, and what a busy machine adds.
+/// The deadline of a write, with time for a busy machine.
 const REFUSED: std::ops::Range<Duration> = Duration::from_secs(5)..Duration::from_secs(10);
-/// Far less than that deadline.
+/// Much shorter than the deadline of a write.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// From now on each write of the state hangs.
+/// Makes each further write of the state hang.
 fn hang(home: &Home) -> PathBuf {
     let place = home.state_dir().join("state.json.tmp");
     let made = Command::new("mkfifo").arg(&place).status().unwrap();
@@ -44,7 +44,7 @@ fn on_a_disk_that_hangs_commands_are_refused_and_traffic_flows() {
         assert_eq!(balancer.children().len(), 2, "{path}");
     }
     balancer.command("/rm?dry_run=true", r#"{"n":1}"#).message();
-    // Healing goes on without a disk.
+    // Healing continues without a disk.
     balancer.child("server_2").kill();
     eventually("it is replaced", || {
         let rep = balancer.rep();
@@ -52,7 +52,7 @@ fn on_a_disk_that_hangs_commands_are_refused_and_traffic_flows() {
     });
     load.all_answered();
     assert_eq!(fs::read(home.state_file()).unwrap(), stored, "the old file is whole");
-    // It answers again: what hung fails, and what is meant now is written.
+    // The disk works again: the write that hung fails, and the current state is written.
     let _reader = File::open(&place).unwrap();
     fs::remove_file(&place).unwrap();
     let names = balancer.rep();

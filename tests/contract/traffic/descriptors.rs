@@ -1,4 +1,4 @@
-//! A balancer with few descriptors: strangers may be refused, nobody else notices.
+//! A balancer with few descriptors: new clients may be refused, without any other effect.
 
 use std::{
     fs,
@@ -26,16 +26,16 @@ fn limited(command: &Command, files: u32) -> Command {
 }
 
 /// A client whose connection stays open.
-struct Client(BufReader<TcpStream>);
+struct OpenClient(BufReader<TcpStream>);
 
-impl Client {
+impl OpenClient {
     fn connect(to: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(to).ok()?;
         stream.set_read_timeout(Some(LONG)).unwrap();
         Some(Self(BufReader::new(stream)))
     }
 
-    /// The status and body of an answer; `None` if the connection is gone.
+    /// The status and body of a response; `None` if the connection is gone.
     fn get(&mut self, target: &str) -> Option<(u16, String)> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
         self.0.get_mut().write_all(request.as_bytes()).ok()?;
@@ -58,7 +58,7 @@ impl Client {
     }
 }
 
-/// Processor time of a process so far.
+/// CPU time of a process so far.
 fn worked(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -66,11 +66,14 @@ fn worked(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Clients beyond the limit, with what each was told; their connections stay open.
-fn strangers(balancer: &Balancer, count: usize) -> Vec<(Client, Option<(u16, String)>)> {
+/// Clients beyond the limit, each with its response; their connections stay open.
+fn clients_beyond_the_limit(
+    balancer: &Balancer,
+    count: usize,
+) -> Vec<(OpenClient, Option<(u16, String)>)> {
     (0..count)
         .filter_map(|number| {
-            let mut client = Client::connect(balancer.traffic)?;
+            let mut client = OpenClient::connect(balancer.traffic)?;
             let answer = client.get(&format!("/home?id=stranger-{number}"));
             Some((client, answer))
         })
@@ -78,25 +81,25 @@ fn strangers(balancer: &Balancer, count: usize) -> Vec<(Client, Option<(u16, Str
 }
 
 #[test]
-fn without_descriptors_strangers_are_refused_and_nobody_is_blamed() {
+fn without_descriptors_new_clients_are_refused_and_no_replica_is_ejected() {
     let home = Home::new();
     let command = home.serve(&["--replicas", "2", "--access-log", "json", "--key", "query:id"]);
     let balancer = Balancer::spawn(limited(&command, 64));
     balancer.wait_for(2);
-    let mut friends: Vec<Client> =
-        (0..5).map(|_| Client::connect(balancer.traffic).unwrap()).collect();
+    let mut friends: Vec<OpenClient> =
+        (0..5).map(|_| OpenClient::connect(balancer.traffic).unwrap()).collect();
     for (number, friend) in friends.iter_mut().enumerate() {
         assert_eq!(friend.get(&format!("/home?id={number}")).unwrap().0, 200);
     }
     for round in 0..2 {
-        let strangers = strangers(&balancer, 120);
-        for (_, answer) in &strangers {
+        let extra = clients_beyond_the_limit(&balancer, 120);
+        for (_, answer) in &extra {
             if let Some((status, body)) = answer {
                 let refused = *status == 503 && body.contains("Too many connections are open");
                 assert!(*status == 200 || refused, "{status}: {body}");
             }
         }
-        let served = strangers
+        let served = extra
             .iter()
             .filter(|(_, answer)| answer.as_ref().is_some_and(|(status, _)| *status == 200));
         assert!((1..100).contains(&served.count()), "the limit does not press");
@@ -110,16 +113,16 @@ fn without_descriptors_strangers_are_refused_and_nobody_is_blamed() {
                 break;
             }
         }
-        // What is asked for takes time; an accept that fails at once, again and again, takes all.
+        // The requests need some CPU time; an accept that is retried at once would use all of it.
         std::thread::sleep(Duration::from_millis(500));
         let rested = worked(balancer.pid());
         std::thread::sleep(Duration::from_secs(1));
         let idle = worked(balancer.pid()) - rested;
         assert!(idle < Duration::from_millis(500), "{idle:?} of a second, after {before:?}");
-        assert_eq!(get(balancer.admin, "/rep").message()["N"], 2, "nobody is ejected");
-        drop(strangers);
-        eventually("strangers are served again", || {
-            let answer = Client::connect(balancer.traffic).and_then(|mut one| one.get("/home"));
+        assert_eq!(get(balancer.admin, "/rep").message()["N"], 2, "no replica is ejected");
+        drop(extra);
+        eventually("new clients are served again", || {
+            let answer = OpenClient::connect(balancer.traffic).and_then(|mut one| one.get("/home"));
             answer.is_some_and(|(status, _)| status == 200)
         });
     }

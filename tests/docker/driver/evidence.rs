@@ -1,4 +1,4 @@
-//! What containers wrote, and how they ended.
+//! The logs of containers, and how they ended.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ async fn until_ended(world: &World, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_lines_and_the_exit_code_are_told() {
+async fn the_last_lines_and_the_exit_code_are_reported() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let command = Some(vec!["talkative".into()]);
@@ -38,7 +38,7 @@ async fn the_last_lines_and_the_exit_code_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_for_memory_is_told() {
+async fn an_end_by_out_of_memory_is_reported() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
@@ -53,7 +53,7 @@ async fn an_end_for_memory_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_ends_at_once_leaves_its_last_words() {
+async fn a_container_that_ends_at_once_leaves_its_last_lines() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let command = Some(vec!["exit".into()]);

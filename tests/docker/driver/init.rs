@@ -34,14 +34,14 @@ async fn a_program_without_a_handler_ends_at_once_behind_an_init() {
     }
 }
 
-/// Two inits would be in each other's way: some must be the first process.
+/// Two inits conflict: some must be the first process.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_starts_an_init_itself_gets_none() {
     let Some(host) = engine() else { return };
     let world = World::new(&host);
     let driver = ready(config(&world)).await;
     let wanted = driver.list().await.unwrap().wanted.unwrap();
-    // The same image, but that its program is called otherwise.
+    // The same image with another name of its program.
     let container = world.docker(&["create", &world.image]);
     world.docker(&[
         "cp",
@@ -55,7 +55,7 @@ async fn an_image_that_starts_an_init_itself_gets_none() {
     assert_eq!(world.inspect(&started.handle.0, "{{.HostConfig.Init}}"), "false");
     assert!(get(started.address).contains("SERVER_ID=S5"));
     assert_ne!(started.revision.spec, wanted.spec, "it is another image");
-    // The build before is started with an init, as its own program is none.
+    // The build before is started with an init, as its program is none.
     let before = driver.start(StartRequest { image: wanted.image, ..request("S6", 2, 1) }).await;
     let before = before.unwrap();
     assert_eq!(world.inspect(&before.handle.0, "{{.HostConfig.Init}}"), "true");

@@ -86,13 +86,13 @@ fn roll(fleet: &Fleet) -> String {
     fleet.status()["roll"]["state"].as_str().unwrap_or("none").to_owned()
 }
 
-/// The image passes its heartbeats and ends after four seconds: one that a look at the newcomer's
-/// first heartbeat lets pass.
+/// The image passes its heartbeats and ends after four seconds, so the first heartbeat alone does not
+/// show that it is bad.
 #[test]
 fn a_bad_image_is_given_up_and_the_old_one_goes_on() {
     let Some(host) = engine() else { return };
     let _turn = beside_others();
-    // The bake as it is by default.
+    // With the default bake.
     let mut fleet = Fleet::of(&host, 4, &[]);
     let before = images(&fleet);
     let load = Load::start(fleet.traffic(), Shape { connections: 50, rate: 200 });
@@ -117,7 +117,7 @@ fn a_bad_image_is_given_up_and_the_old_one_goes_on() {
     };
     assert_eq!(tries(&fleet), 2);
 
-    // Whoever dies is healed from what works, whatever the tag names, also after a restart.
+    // A dead replica is replaced from the image that works, not the one of the tag, also after a restart.
     assert_eq!(fleet.terminate().code(), Some(0));
     fleet.start(&["--bake", "0s"]);
     fleet.until_in_service(4);
@@ -130,7 +130,7 @@ fn a_bad_image_is_given_up_and_the_old_one_goes_on() {
     });
     assert_eq!((images(&fleet), tries(&fleet)), (before, 0));
 
-    // Another image ends that.
+    // A new image starts a new roll.
     let good = image::rebuild(&host, &fleet.world.image, "EXIT_AFTER_MS=");
     fleet.world.owns_image(good.clone());
     eventually("all run the good image", Duration::from_secs(60), || {

@@ -8,17 +8,17 @@ use std::{
 
 use serde_json::Value;
 
-/// Longer than any command may take.
+/// Timeout of a request: longer than any command may take.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// What came back.
+/// The response to a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
@@ -36,7 +36,7 @@ impl Answer {
         names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
     }
 
-    /// This answer, if it has the status.
+    /// Checks the status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
@@ -44,8 +44,8 @@ impl Answer {
     }
 }
 
-/// Sends one request and reads the whole answer.
-pub(crate) fn call(to: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+/// Sends one request and reads the whole response.
+pub(crate) fn call(to: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Response> {
     call_with(to, method, path, "", body)
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn call_with(
     path: &str,
     headers: &str,
     body: &str,
-) -> io::Result<Answer> {
+) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_nodelay(true)?;
@@ -71,5 +71,5 @@ pub(crate) fn call_with(
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, format!("half an answer: {text:?}"));
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(cut)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(cut)?;
-    Ok(Answer { status, body: body.to_owned() })
+    Ok(Response { status, body: body.to_owned() })
 }

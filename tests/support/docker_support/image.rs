@@ -1,4 +1,4 @@
-//! The image of the replicas: the companion server, as it is shipped.
+//! The image of the replicas: the companion server, as in a release.
 
 use std::{
     env, fs,
@@ -26,7 +26,7 @@ pub(crate) fn provide(host: &str, tag: &str) -> Vec<String> {
     Vec::new()
 }
 
-/// The image under `tag` made anew with another setting in it, under the same tag.
+/// Rebuilds the image under `tag` with another setting.
 pub(crate) fn rebuild(host: &str, tag: &str, setting: &str) -> String {
     let container = docker(host, &["create", tag]).unwrap();
     let change = format!("ENV {setting}");
@@ -35,7 +35,7 @@ pub(crate) fn rebuild(host: &str, tag: &str, setting: &str) -> String {
     made.unwrap()
 }
 
-/// From the usual engine to another one.
+/// Copies an image from the default engine to another one.
 fn copy(image: &str, host: &str) {
     let usual = ringmaster::driver::docker::default_host();
     let mut save = Command::new("timeout")

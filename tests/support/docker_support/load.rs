@@ -1,5 +1,5 @@
-//! A load that goes on until it is told to end: an open loop on many connections, which forgives
-//! nothing and says of each failure when and why.
+//! A load that runs until it is stopped: an open loop on many connections, which records the time and
+//! the reason of each failure.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time};
 
-/// The longest that a request may take.
+/// Timeout of a request.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How much.
+/// The rate and the connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) connections: u32,
@@ -36,18 +36,18 @@ impl Default for Shape {
     }
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) answered: u64,
     pub(crate) failures: Vec<String>,
-    /// How many each replica answered.
+    /// Responses by replica.
     pub(crate) by_replica: BTreeMap<String, u64>,
     pub(crate) slowest: Duration,
 }
 
 impl Report {
-    /// Connections may have been refused and cut, but whoever got an answer got a good one.
+    /// Connections may have been refused or closed, but every response must be a success.
     #[track_caller]
     pub(crate) fn assert_no_bad_answer(&self) {
         let is_connection = |why: &&String| {
@@ -103,12 +103,12 @@ impl Load {
         Self { shared, thread: Some(thread) }
     }
 
-    /// How many were answered so far.
+    /// Responses so far.
     pub(crate) fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    /// Ends it, and waits for what is open.
+    /// Ends the load, and waits for open requests.
     pub(crate) fn end(mut self) -> Report {
         self.stop();
         let mut report = std::mem::take(&mut *self.shared.report.lock().unwrap());
@@ -173,7 +173,7 @@ async fn one(shared: Arc<Shared>, mut due: time::Interval) {
     }
 }
 
-/// Asks once, and says who answered.
+/// Sends one request, and returns the replica that responded.
 async fn ask(shared: &Shared, sender: &mut Option<Sender>, key: u64) -> Result<String, String> {
     let open = match sender {
         Some(open) => open.ready().await.is_ok(),
@@ -202,7 +202,7 @@ async fn connect(to: SocketAddr) -> Result<Sender, String> {
     let stream = TcpStream::connect(to).await.map_err(|error| format!("connect: {error}"))?;
     let (sender, connection) =
         handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Its failure reaches the request that waits.
+    // An error also reaches the request in flight.
     tokio::spawn(connection);
     Ok(sender)
 }

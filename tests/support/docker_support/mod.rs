@@ -1,5 +1,5 @@
 //! The real program with a real engine: a balancer as a process of this machine, its fleet, and
-//! what tests ask of both.
+//! helpers for tests.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -22,14 +22,14 @@ use std::{
 use serde_json::Value;
 
 use crate::docker::{World, docker, eventually};
-use http::{Answer, call};
+use http::{Response, call};
 
-/// For things that come at once, on a machine that is busy with something else.
+/// Timeout for things that happen at once, long enough for a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Keeps the machine for a test that measures times.
+/// Excludes all other tests, for a test that measures times.
 pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -39,7 +39,7 @@ pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A figure, where a person who runs the tests sees it.
+/// Prints a figure for the person who runs the tests.
 pub(crate) fn print(figure: &str) {
     use std::io::Write;
     // Not `eprintln!`, which the test harness would hide.
@@ -104,9 +104,9 @@ impl Fleet {
         fleet
     }
 
-    /// What a balancer of this fleet is started as.
+    /// The command that starts a balancer of this fleet.
     pub(crate) fn command(&self, more: &[&str]) -> Command {
-        // It ends with us, even if we are killed.
+        // The balancer ends with this process, also when this process is killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_ringmaster"), "serve"]);
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("RINGMASTER_")) {
@@ -135,7 +135,7 @@ impl Fleet {
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if let Some(addresses) = addresses(&line) {
-                    // Only the first is waited for.
+                    // The receiver takes only the first address.
                     let _ = sender.send(addresses);
                 }
                 log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
@@ -165,7 +165,7 @@ impl Fleet {
         self.balancer().admin
     }
 
-    /// All that balancers of this fleet said.
+    /// The log of all balancers of this fleet.
     pub(crate) fn log(&self) -> MutexGuard<'_, Vec<String>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,15 +198,15 @@ impl Fleet {
         self.state_dir().join("state.json")
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Response {
         call(self.traffic(), "GET", path, "").unwrap()
     }
 
-    pub(crate) fn add(&self, body: &str) -> Answer {
+    pub(crate) fn add(&self, body: &str) -> Response {
         call(self.traffic(), "POST", "/add", body).unwrap()
     }
 
-    pub(crate) fn rm(&self, body: &str) -> Answer {
+    pub(crate) fn rm(&self, body: &str) -> Response {
         call(self.traffic(), "DELETE", "/rm", body).unwrap()
     }
 
@@ -266,14 +266,14 @@ impl Fleet {
             .collect()
     }
 
-    /// Who answers a key.
+    /// The replica that responds to a key.
     pub(crate) fn owner(&self, key: &str) -> String {
         let header = format!("x-request-id: {key}\r\n");
         let answer = http::call_with(self.traffic(), "GET", "/home", &header, "").unwrap();
         greeted(&answer.expect(200).message())
     }
 
-    /// Who answers each of some keys.
+    /// The replicas that respond to some keys.
     pub(crate) fn owners(&self) -> Vec<String> {
         (0..40).map(|key| self.owner(&format!("key-{key}"))).collect()
     }

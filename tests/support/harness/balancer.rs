@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Answer, LONG, Replica, ask, eventually, get, replicas_of};
+use super::{LONG, Replica, Response, ask, eventually, get, replicas_of};
 
 /// A balancer that listens; it and its children end when this is dropped.
 pub(crate) struct Balancer {
@@ -30,7 +30,7 @@ impl Balancer {
         balancer
     }
 
-    /// Started, and perhaps not listening yet: see [`Balancer::listens`].
+    /// A started balancer that may not listen yet: see [`Balancer::listens`].
     pub(crate) fn begin(mut command: Command) -> Self {
         let mut child = command
             .env("RINGMASTER_LOG", "info")
@@ -73,7 +73,7 @@ impl Balancer {
         self.child.id()
     }
 
-    /// All that it has logged.
+    /// The whole log.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
@@ -95,7 +95,7 @@ impl Balancer {
         names
     }
 
-    /// Waits until N replicas are in service and none other lives.
+    /// Waits until exactly N replicas are in service and alive.
     pub(crate) fn wait_for(&self, n: usize) -> Vec<String> {
         let mut names = Vec::new();
         let begin = Instant::now();
@@ -111,7 +111,7 @@ impl Balancer {
     }
 
     /// A command on the traffic port.
-    pub(crate) fn command(&self, path: &str, body: &str) -> Answer {
+    pub(crate) fn command(&self, path: &str, body: &str) -> Response {
         ask(self.traffic, "POST", path, body)
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-/// Where the balancer looks for it by itself: beside its own program.
+/// The program in the directory of the balancer's, where the balancer looks for it.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -53,7 +53,7 @@ fn modified(path: &Path) -> SystemTime {
     fs::metadata(path).unwrap().modified().unwrap()
 }
 
-/// Into the directory that our own program was built into, with its profile.
+/// Builds it into the directory of the balancer's program, with the same profile.
 fn build(profile_dir: &Path) {
     let profile = match profile_dir.file_name().unwrap().to_str().unwrap() {
         "debug" => "dev",

@@ -1,4 +1,4 @@
-//! A place on the disk and a fleet name of a test's own.
+//! The directory and the fleet name of one test.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ pub(crate) struct Home {
     fleet: String,
 }
 
-/// How a program ended, and what it wrote.
+/// The exit code and the output of a program.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -67,7 +67,7 @@ impl Home {
         format!("/bin/sh {}", path.display())
     }
 
-    /// The program without any setting of the surroundings.
+    /// The program without settings from the environment.
     pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmaster"));
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("RINGMASTER_")) {

@@ -1,4 +1,4 @@
-//! A small HTTP client over plain sockets: it sends what it is told to, byte by byte.
+//! A small HTTP client over plain sockets, which sends a request exactly as given.
 
 use std::{
     io::{self, Read, Write},
@@ -9,15 +9,14 @@ use serde_json::Value;
 
 use super::LONG;
 
-/// One answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
@@ -41,7 +40,7 @@ impl Answer {
         value["message"].take()
     }
 
-    /// The text of a failure with this status, without its `<Error> `.
+    /// The message of a failure with this status, without its `<Error> `.
     pub(crate) fn refusal(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.text());
         assert_eq!(self.header("content-type"), Some("application/json"));
@@ -53,7 +52,7 @@ impl Answer {
     }
 }
 
-/// Sends a request and returns the connection, on which the answer will come.
+/// Sends a request and returns the connection, for [`finish`].
 pub(crate) fn begin(
     to: SocketAddr,
     method: &str,
@@ -73,13 +72,13 @@ pub(crate) fn begin(
     if !body.is_empty() {
         head += &format!("Content-Length: {}\r\n", body.len());
     }
-    // In one piece, so that no answer comes before all of it has been sent.
+    // In one write, so that no response arrives before the whole request has been sent.
     stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
     Ok(stream)
 }
 
-/// Reads the answer that is the rest of a connection.
-pub(crate) fn finish(mut stream: TcpStream) -> io::Result<Answer> {
+/// Reads the response, to the end of the connection.
+pub(crate) fn finish(mut stream: TcpStream) -> io::Result<Response> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).ok_or_else(|| {
@@ -88,7 +87,7 @@ pub(crate) fn finish(mut stream: TcpStream) -> io::Result<Answer> {
     })
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+fn parse(bytes: &[u8]) -> Option<Response> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");
@@ -96,7 +95,7 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     let headers: Vec<(String, String)> = lines
         .map(|line| line.split_once(": ").map(|(key, value)| (key.to_owned(), value.to_owned())))
         .collect::<Option<_>>()?;
-    let mut answer = Answer { status, headers, body: bytes[end + 4..].to_vec() };
+    let mut answer = Response { status, headers, body: bytes[end + 4..].to_vec() };
     if answer.header("transfer-encoding").is_some() {
         answer.body = dechunked(&answer.body)?;
     }
@@ -124,17 +123,16 @@ pub(crate) fn try_ask(
     target: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> io::Result<Answer> {
+) -> io::Result<Response> {
     finish(begin(to, method, target, headers, body)?)
 }
 
 /// One request on a connection of its own.
-pub(crate) fn ask(to: SocketAddr, method: &str, target: &str, body: &str) -> Answer {
+pub(crate) fn ask(to: SocketAddr, method: &str, target: &str, body: &str) -> Response {
     try_ask(to, method, target, &[], body)
         .unwrap_or_else(|error| panic!("{method} {target}: {error}"))
 }
 
-/// A GET.
-pub(crate) fn get(to: SocketAddr, target: &str) -> Answer {
+pub(crate) fn get(to: SocketAddr, target: &str) -> Response {
     ask(to, "GET", target, "")
 }

@@ -1,4 +1,4 @@
-//! Requests in the background, each of which must be answered.
+//! Requests in the background, each of which must succeed.
 
 use std::{
     net::SocketAddr,
@@ -12,19 +12,19 @@ use std::{
 
 use super::try_ask;
 
-/// Asks for `/home` with changing keys until it is told to stop.
+/// Sends requests for `/home` with changing keys until it is stopped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Report>>,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) answered: usize,
-    /// Each request that was not answered 200, with what came instead.
+    /// The requests without a 200, with the status or the error.
     pub(crate) failed: Vec<String>,
-    /// The longest wait for an answer.
+    /// The longest time until a response.
     pub(crate) slowest: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Load {
         all
     }
 
-    /// Stops, and all requests must have been answered 200.
+    /// Stops, and checks that all responses were a 200.
     pub(crate) fn all_answered(self) -> Report {
         let report = self.stop();
         assert!(report.answered > 0 && report.failed.is_empty(), "{report:?}");
@@ -77,7 +77,7 @@ fn run(to: SocketAddr, client: usize, stop: &AtomicBool) -> Report {
             Err(error) => report.failed.push(error.to_string()),
         }
         report.slowest = report.slowest.max(began.elapsed());
-        // Some hundred requests per second are enough to meet every moment that matters.
+        // A few hundred requests per second are enough to hit every short interruption.
         std::thread::sleep(Duration::from_millis(4));
     }
     report

@@ -1,5 +1,5 @@
-//! Runs the real program with real replicas for the contract's tests, and takes everything down
-//! again however a test ends.
+//! Runs the real program with real replicas for the contract tests, and removes everything when a test
+//! ends, also when it fails.
 
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 
 pub(crate) use balancer::Balancer;
 pub(crate) use home::{Home, Run};
-pub(crate) use http::{Answer, ask, begin, finish, get, try_ask};
+pub(crate) use http::{Response, ask, begin, finish, get, try_ask};
 pub(crate) use load::Load;
 pub(crate) use process::{Replica, replicas_of};
 
-/// Far more than anything takes on a busy machine.
+/// Timeout of every wait, long enough for a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// Waits for a condition with a deadline; `what` says what did not come true.
+/// Waits for a condition with a deadline; `what` describes it in the failure.
 pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
     within(LONG, what, holds);
 }
 
-/// The same with a deadline of its own.
+/// Waits for a condition for at most `limit`.
 pub(crate) fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
@@ -36,7 +36,7 @@ pub(crate) fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> boo
     }
 }
 
-/// Says on stderr that a test could not run here.
+/// Prints on standard error that a test could not run.
 pub(crate) fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");
 }

@@ -1,4 +1,4 @@
-//! The pages of the documentation: what they show in `console` blocks is run, and its output compared.
+//! The pages of the documentation: runs the commands of `console` blocks and compares their output.
 
 use std::{
     process::{Command, Stdio},
@@ -7,9 +7,9 @@ use std::{
 
 use super::Home;
 
-/// How long something that only reads may take to show what the page shows: checks need their time.
+/// How long a read is repeated until its output matches: heartbeats need some time.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Stands for any text within a line: times, response times, random parts of names.
+/// Matches any text within a line: times, response times, random parts of names.
 const ANY: char = '…';
 
 /// A command after `$ `, and the lines that it writes.
@@ -19,7 +19,7 @@ pub(crate) struct Shown {
     pub(crate) output: String,
 }
 
-/// All that a page shows. A command whose line ends with a backslash goes on in the next one.
+/// All commands of a page. A line that ends with a backslash continues in the next one.
 pub(crate) fn shown(page: &str) -> Vec<Shown> {
     let mut shown: Vec<Shown> = Vec::new();
     let (mut is_console, mut goes_on) = (false, false);
@@ -41,8 +41,8 @@ pub(crate) fn shown(page: &str) -> Vec<Shown> {
     shown
 }
 
-/// Runs what a page shows, which must be at least so many commands; `here` turns one of them into
-/// that of this test.
+/// Runs the commands of a page, which must be at least `least`; `here` adapts each of them to this
+/// test.
 pub(crate) fn run(page: &str, least: usize, here: impl Fn(&str) -> String) {
     let shown = shown(page);
     assert!(shown.len() >= least, "the page shows only {shown:#?}");
@@ -63,7 +63,7 @@ pub(crate) fn run(page: &str, least: usize, here: impl Fn(&str) -> String) {
     }
 }
 
-/// Whether a reader would only look again.
+/// Whether a command only reads, so that it can be repeated.
 fn only_reads(command: &str) -> bool {
     let changes = ["-X ", " -d ", "docker stop", "docker start", "toggle", "SREM", "HSET"];
     !changes.iter().any(|word| command.contains(word))
@@ -79,6 +79,6 @@ pub(crate) fn is_like(actual: &str, expected: &str) -> bool {
 fn fits(line: &str, expected: &str) -> bool {
     let Some((start, rest)) = expected.split_once(ANY) else { return line == expected };
     let Some(line) = line.strip_prefix(start) else { return false };
-    // Whatever is left out is followed by the rest somewhere.
+    // The text after the placeholder must follow somewhere in the line.
     (0..=line.len()).any(|at| line.is_char_boundary(at) && fits(&line[at..], rest))
 }

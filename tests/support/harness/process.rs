@@ -1,4 +1,4 @@
-//! The replicas of a balancer as the kernel shows them.
+//! The replicas of a balancer, read from `/proc`.
 
 use std::fs;
 
@@ -8,9 +8,9 @@ use rustix::process::{Pid, Signal, kill_process};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Replica {
     pub(crate) pid: i32,
-    /// Its `SERVER_ID`.
+    /// The `SERVER_ID` of the replica.
     pub(crate) name: String,
-    /// Its ring identity and incarnation.
+    /// The replica's id and incarnation.
     pub(crate) id: u32,
     pub(crate) incarnation: u32,
 }
@@ -24,13 +24,13 @@ impl Replica {
         self.signal(Signal::KILL);
     }
 
-    /// Whether it runs (or is stopped), and is still the same.
+    /// Whether the process exists, and its id has not been reused.
     pub(crate) fn lives(&self) -> bool {
         read(self.pid).is_some_and(|(_, replica)| &replica == self)
     }
 }
 
-/// All living replicas of a balancer, by ring identity and incarnation.
+/// All living replicas of a balancer, by id and incarnation.
 pub(crate) fn replicas_of(balancer: u32) -> Vec<Replica> {
     let mut found: Vec<Replica> = fs::read_dir("/proc")
         .unwrap()

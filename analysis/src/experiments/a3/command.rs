@@ -38,7 +38,7 @@ impl KillCommand {
         self.words.iter().map(|word| word.replace("{name}", name)).collect()
     }
 
-    /// Waits for `delay`, runs the command, and answers when it was *started*: the
+    /// Waits for `delay`, runs the command, and returns when it was *started*: the
     /// victim died some time before it ended, so times from here are at worst too long.
     ///
     /// # Errors

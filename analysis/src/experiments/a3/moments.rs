@@ -1,4 +1,4 @@
-//! What happened when, found in the answers of `/rep` and in the samples. Pure.
+//! Finds the moments of a replacement in the responses of `/rep` and in the samples. Pure.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Moments {
     pub replacement: Option<Replacement>,
 }
 
-/// Who came instead, and when.
+/// The replacement and its moments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Replacement {
     /// Its name; the victim's own when it came back under it.
@@ -45,8 +45,8 @@ fn maybe_seconds<S: Serializer>(at: &Option<Duration>, out: S) -> Result<S::Ok, 
 }
 
 impl Moments {
-    /// Finds them. `before` is what `/rep` listed at first, `changes` every
-    /// different list it answered since, in order.
+    /// Finds the moments. `before` is the first list of `/rep`, `changes` every
+    /// different list since then, in order.
     pub(crate) fn find(
         before: &[String],
         victim: &str,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_seen_is_said_to_be_not_seen() {
+    fn moments_that_were_not_seen_are_shown_as_missing() {
         let changes = [(ms(0), names("a b"))];
         let found = Moments::find(&names("a b"), "a", ms(4_000), &changes, &run(&[]));
         assert_eq!((found.out_of_table, found.replacement.clone()), (None, None));

@@ -1,4 +1,4 @@
-//! What a comparison found: every figure, and from them medians, ratios and verdicts.
+//! The result of a comparison: every figure, with medians, ratios and verdicts.
 
 mod text;
 
@@ -13,42 +13,42 @@ use crate::{
 /// One figure of one measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// From 1.
+    /// The number of the round, from 1.
     pub round: usize,
     /// The row's name.
     pub row: &'static str,
-    /// Whose figure.
+    /// The measured proxy.
     pub proxy: Proxy,
-    /// What it counts.
+    /// The unit of the figure.
     pub unit: Unit,
-    /// The figure.
+    /// The measured value.
     pub value: f64,
 }
 
-/// A figure that there is not.
+/// A missing figure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// The row's name.
     pub row: &'static str,
-    /// Whose figure is missing.
+    /// The proxy whose figure is missing.
     pub proxy: Proxy,
-    /// What went wrong; none if the proxy does not do yet what the row asks for.
+    /// The error; `None` if the proxy does not support what the row measures.
     pub why: Option<String>,
 }
 
 /// Median, least and greatest of some figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// The one in the middle.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The smallest value.
     pub least: f64,
-    /// The greatest.
+    /// The largest value.
     pub greatest: f64,
 }
 
 impl Spread {
-    /// None of no figures.
+    /// `None` without figures.
     #[must_use]
     pub fn of(values: Vec<f64>) -> Option<Spread> {
         let (median, least, greatest) = spread(values.iter().copied());
@@ -56,7 +56,7 @@ impl Spread {
     }
 }
 
-/// What a run of the comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// How often everything was measured.
@@ -65,9 +65,9 @@ pub struct Finding {
     pub rate: Option<f64>,
     /// All figures, in the order of measuring.
     pub figures: Vec<Figure>,
-    /// What is missing.
+    /// The missing figures.
     pub gaps: Vec<Gap>,
-    /// What else is to be said.
+    /// Further remarks.
     pub notes: Vec<String>,
     versions: Vec<(String, String)>,
     #[serde(skip)]
@@ -75,7 +75,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Nothing found yet.
+    /// A result without figures.
     #[must_use]
     pub fn new(rounds: usize, rows: Vec<Row>) -> Finding {
         Finding {
@@ -89,13 +89,13 @@ impl Finding {
         }
     }
 
-    /// Adds a program's version, from the line in which it says it.
+    /// Adds a program's version, from the line in which it prints it.
     pub fn version(&mut self, program: &str, line: String) {
         let version = version_number(&line).map_or(line.clone(), str::to_owned);
         self.versions.push((program.to_owned(), version));
     }
 
-    /// Adds something to be said, once.
+    /// Adds a remark, once.
     pub fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -110,7 +110,7 @@ impl Finding {
         }
     }
 
-    /// Whether everything that was to be measured was.
+    /// Whether no figure is missing.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.gaps.iter().all(|gap| gap.why.is_none())
@@ -128,7 +128,7 @@ impl Finding {
         Spread::of(rounds.filter_map(|round| self.value(row, proxy, unit, round)).collect())
     }
 
-    /// A figure over what it is held against, in each round that has both.
+    /// The ratio of a figure to the one it is compared with, in each round that has both.
     fn ratio(&self, row: &str, of: Proxy, unit: Unit, against: Against) -> Option<Spread> {
         let in_round = |round: usize| {
             let ours = self.value(row, of, unit, round)?;
@@ -137,13 +137,13 @@ impl Finding {
                 Against::Row(other) => self.value(other, of, unit, round)?,
                 Against::Number(number) => number,
             };
-            // Noise may leave nothing to divide by.
+            // Noise may make the other figure 0.
             (theirs > 0.0).then_some(ours / theirs)
         };
         Spread::of((1..=self.rounds).filter_map(in_round).collect())
     }
 
-    fn judged(&self, row: &Row, goal: &Goal) -> Option<Spread> {
+    fn ratio_of_goal(&self, row: &Row, goal: &Goal) -> Option<Spread> {
         self.ratio(row.name, goal.of, goal.unit, goal.against)
     }
 
@@ -173,7 +173,7 @@ impl Finding {
         let mut bars = Vec::new();
         for row in &self.rows {
             for goal in row.goals {
-                if let Some(ratio) = self.judged(row, goal) {
+                if let Some(ratio) = self.ratio_of_goal(row, goal) {
                     bars.push(GoalBar {
                         name: match goal.unit {
                             Unit::CpuMicros => row.name.to_owned(),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn missing_figures_are_reported() {
         let mut finding = finding(&["h2"], &[]);
         finding.gap(Gap { row: "h2", proxy: Proxy::Ringmaster, why: None });
         assert!(finding.is_complete());

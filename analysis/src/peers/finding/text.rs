@@ -5,15 +5,15 @@ use std::fmt;
 use super::{Finding, Gap, Spread};
 use crate::peers::rows::{Against, Goal, Proxy, Row, Unit};
 
-/// Those that have a column each; the others share the last one.
+/// The proxies with a column of their own; the others share the last one.
 const COLUMNS: [Proxy; 4] = [Proxy::Ringmaster, Proxy::Haproxy, Proxy::Nginx, Proxy::Envoy];
 const BESIDE: [Proxy; 2] = [Proxy::Splice, Proxy::TwoWorkers];
-/// Where there is nothing to be said.
+/// An empty cell.
 const NOTHING: &str = "–";
 
 impl Finding {
-    /// The finding as it is kept beside the sources: no date and no path, so that two of them
-    /// differ in what was measured only.
+    /// The finding as it is kept beside the sources: without date and paths, so that two of them
+    /// differ only in the measurements.
     #[must_use]
     pub fn markdown(&self) -> String {
         let machine = rustix::system::uname();
@@ -81,7 +81,7 @@ impl Finding {
         lines
     }
 
-    /// What a row has figures or goals of.
+    /// The units of a row's figures and goals.
     fn units(&self, row: &Row) -> Vec<Unit> {
         let figures = self.figures.iter().filter(|one| one.row == row.name).map(|one| one.unit);
         let mut units: Vec<Unit> = figures.chain(row.goals.iter().map(|goal| goal.unit)).collect();
@@ -136,7 +136,7 @@ impl Finding {
             Against::Row(name) => format!("≤ {:.2} × {name}", goal.most),
             Against::Number(number) => format!("≤ {:.2}", goal.most * number),
         };
-        let Some(ratio) = self.judged(row, goal) else {
+        let Some(ratio) = self.ratio_of_goal(row, goal) else {
             let is_not_yet = self.gap_of(row, goal.of).is_some_and(|gap| gap.why.is_none());
             return format!("{} {wish}", if is_not_yet { "not yet" } else { "not measured" });
         };
@@ -148,7 +148,7 @@ impl Finding {
     }
 }
 
-/// Those of the machine; this program has one of them only.
+/// The cores of the machine; this program uses only one.
 fn cores() -> usize {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let is_core = |line: &&str| {

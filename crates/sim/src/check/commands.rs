@@ -1,4 +1,4 @@
-//! What commands lead to: how the ring changes, and what they are answered.
+//! The effects of commands: changes of the ring, and results.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -44,7 +44,7 @@ impl Checker {
             });
         }
         if !before.settings().algorithm.has_positions() {
-            // The derived tables move a little between those who stay, too.
+            // The derived tables also move some keys between the members that stay.
             return Ok(());
         }
         for entry in &moves.moves {
@@ -57,13 +57,13 @@ impl Checker {
         })
     }
 
-    /// A restarted balancer goes on with the ring, names and N of the state file.
+    /// A restarted balancer continues with the ring, names and N of the state file.
     pub(super) fn restart_keeps_the_ring(&mut self, state: &State) -> Broken {
         if state.boot != Boot::Done {
             return Ok(());
         }
         let Some(expected) = self.expected.take() else { return Ok(()) };
-        // A fleet of which nothing was left is made from what is wanted by now.
+        // A fleet of which nothing was left is made from the current revision.
         let (revision, rejected) = (state.desired.revision(), state.desired.rejected());
         let expected = expected.made_from(revision.cloned(), rejected.cloned());
         ensure(expected == state.desired, || "another fleet after a restart".to_owned())
@@ -100,7 +100,7 @@ impl Checker {
             }
             Ok(Done::Changed(change)) => {
                 let on_disk = disk.map(|desired| desired.ring().digest());
-                // What it is already may wait for a disk that is full.
+                // A command without a change may succeed although the disk is full.
                 let is_same = change.before == change.after;
                 ensure(is_same || on_disk == Some(change.after.ring.digest()), || {
                     "a ring that is not on disk".to_owned()

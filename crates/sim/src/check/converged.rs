@@ -1,4 +1,4 @@
-//! What must hold some time after all faults have ended.
+//! The properties that must hold some time after all faults have ended.
 
 use ringmaster_core::fleet::{
     desired::Desired,
@@ -12,7 +12,7 @@ use super::{Broken, Checker, ensure};
 use crate::engine::{Container, Engine};
 
 impl Checker {
-    /// Observed equals desired, in the core, in the engine and on disk; and nothing is pending.
+    /// Observed equals desired, in the core, in the engine and on disk, and nothing is pending.
     pub(crate) fn check_converged(
         &self,
         supervisor: &Supervisor,
@@ -37,7 +37,7 @@ impl Checker {
                 format!("replica {} is not well: {instances:?}", replica.id())
             })?;
         }
-        // What is drained is rolled when it comes back, and until one was a roll has shown nothing.
+        // A drained replica is rolled when it returns, so a roll may not have begun yet.
         let ours = || state.desired.replicas().iter().filter(|replica| replica.server.is_none());
         let may_roll = ours().next().is_some() && ours().all(|replica| replica.is_drained);
         ensure((may_roll || !state.is_rolling()) && state.panic_since.is_none(), || {
@@ -45,7 +45,7 @@ impl Checker {
         })?;
         ensure(state.reaping.is_empty(), || format!("strays are left: {:?}", state.reaping))?;
         let n = state.desired.replicas().len();
-        ensure(state.instances.len() == n, || "instances of nobody are left".to_owned())?;
+        ensure(state.instances.len() == n, || "instances of no replica are left".to_owned())?;
         let runs = |c: &Container| matches!(c.state, FoundState::Running(Some(_)));
         let ours = ours().count();
         let containers = &engine.containers;

@@ -1,4 +1,4 @@
-//! What is healthy is left alone.
+//! Healthy instances are left alone.
 
 use ringmaster_core::fleet::{
     ids::{Handle, InstanceId},
@@ -12,8 +12,8 @@ use super::{About, Broken, Checker, ensure};
 use crate::{engine::Engine, upstreams::Upstreams};
 
 impl Checker {
-    /// An admitted, healthy, desired instance is never ejected, stopped or reaped: not on an
-    /// event that says nothing of it, and never while nothing has happened to its container.
+    /// An admitted, healthy, desired instance is never ejected, stopped or reaped on an event about
+    /// another one, nor as long as no fault has affected its container.
     pub(super) fn healthy_are_left_alone(
         &self,
         state: &State,
@@ -31,11 +31,11 @@ impl Checker {
         let was_healthy = |id: InstanceId| {
             state.is_desired(id.replica) && (self.before.healthy.contains_key(&id) || enters(id))
         };
-        let is_blameless = |id: InstanceId| {
+        let is_undisturbed = |id: InstanceId| {
             let handle = self.before.healthy.get(&id).and_then(Option::as_ref);
             match state.server_of(id.replica) {
-                Some(server) => upstreams.is_blameless(server),
-                None => handle.is_some_and(|handle| engine.is_blameless(handle)),
+                Some(server) => upstreams.is_undisturbed(server),
+                None => handle.is_some_and(|handle| engine.is_undisturbed(handle)),
             }
         };
         for note in &turn.notes {
@@ -47,14 +47,14 @@ impl Checker {
                 continue;
             };
             let excused = match self.before.about {
-                About::Nobody => false,
+                About::NoInstance => false,
                 About::Only(other) => other == *instance,
-                About::Anybody => true,
+                About::AnyInstance => true,
             };
             if is_asked_for(state, turn, note, *instance) {
                 continue;
             }
-            ensure(!was_healthy(*instance) || (excused && !is_blameless(*instance)), || {
+            ensure(!was_healthy(*instance) || (excused && !is_undisturbed(*instance)), || {
                 format!("{instance} was healthy: {note:?}")
             })?;
         }
@@ -76,14 +76,14 @@ impl Checker {
     }
 }
 
-/// Whether a command has asked for the end of an instance's service: its replica is drained, was
-/// marked, or is a server that is somewhere else now.
+/// Whether a command has ended the service of an instance: its replica is drained, was marked, or is a
+/// server that has moved.
 fn is_asked_for(state: &State, turn: &Turn, note: &Note, id: InstanceId) -> bool {
     let is_moved = |note: &Note| matches!(note, Note::Committed { cause: Cause::Server, .. });
     let is_marked = |note: &Note| matches!(note, Note::Marked { instance, is_healthy: false, .. } if *instance == id);
     match note {
         Note::Ejected { reason: EjectReason::Drained, .. } => !state.is_eligible(id.replica),
-        // A server before it in the order was said to be at its address.
+        // A command has moved an earlier server to its address.
         Note::Ejected { reason: EjectReason::AddressTaken, .. } => turn.notes.iter().any(is_moved),
         Note::Ejected { .. } => turn.notes.iter().any(is_marked),
         Note::Draining { .. } => turn.notes.iter().any(is_moved),

@@ -1,4 +1,4 @@
-//! What is bounded: effects under way, living instances that are replaced, and failed rolls.
+//! Limits: effects under way, living instances that are replaced, and failed rolls.
 
 use ringmaster_core::fleet::{
     ids::{InstanceId, Moment},
@@ -11,7 +11,7 @@ use ringmaster_core::fleet::{
 
 use super::{Broken, ensure};
 
-/// What others keep is neither started nor ended.
+/// Registered servers are neither started nor stopped.
 pub(super) fn what_others_keep_is_left_alone(state: &State, turn: &Turn) -> Broken {
     let touches = |action: &&Action| {
         matches!(action, Action::Start(_) | Action::Stop { .. } | Action::Reap { .. })
@@ -46,7 +46,7 @@ pub(super) fn effects_are_bounded(state: &State) -> Broken {
     ensure(stops <= state.limits.stops_max, || format!("{stops} stops at once"))
 }
 
-/// Living instances are replaced a few at a time; none while most of them have just begun to fail.
+/// Only a few living instances are replaced at a time, and none while most have just begun to fail.
 pub(super) fn living_are_replaced_carefully(state: &State, turn: &Turn, now: Moment) -> Broken {
     let replaces = |note: &Note| matches!(note, Note::Starting { cause: StartCause::Failing, .. });
     let begun = turn.notes.iter().filter(|note| replaces(note)).count();
@@ -70,7 +70,7 @@ pub(super) fn living_are_replaced_carefully(state: &State, turn: &Turn, now: Mom
     })?;
     let is_panic = living >= 4 && failing * 2 > living;
     if !is_panic {
-        // Of those that were begun before a death or a removal, some may be more than the limit now.
+        // Replacements that began before a death or a removal may exceed the limit now.
         let ours = state.desired.replicas().iter();
         let ours = ours.filter(|replica| replica.server.is_none() && !replica.is_drained);
         let most = state.limits.replace_max.of(ours.count()).max(begun);
@@ -82,7 +82,7 @@ pub(super) fn living_are_replaced_carefully(state: &State, turn: &Turn, now: Mom
     })
 }
 
-/// What a roll was given up for is not started again, and healing starts what is known to work.
+/// A rejected revision is not started again, and healing starts a revision that is known to work.
 pub(super) fn a_stopped_roll_stays_stopped(state: &State, turn: &Turn) -> Broken {
     for note in &turn.notes {
         let Note::Starting { instance, cause, .. } = note else { continue };

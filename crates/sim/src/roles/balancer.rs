@@ -1,5 +1,5 @@
-//! A simulated balancer: it follows tables, its workers take each of them up after a while, and
-//! requests go on where they began.
+//! A simulated balancer: it follows tables, its workers load each of them after a delay, and requests
+//! finish at the instance where they began.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ pub(super) const READ_MS: u64 = 1_000;
 
 pub(super) struct Balancer {
     pub(super) is_alive: bool,
-    /// Counts its runs.
+    /// The number of the run.
     pub(super) epoch: u32,
     pub(super) is_cut: bool,
     pub(super) follower: Follower,
-    /// What all its workers route by.
+    /// The table that all its workers have loaded.
     pub(super) routing: Option<Publication>,
-    /// Open requests.
+    /// Open requests of each instance.
     pub(super) open: BTreeMap<InstanceId, u64>,
     pub(super) reports: u64,
 }

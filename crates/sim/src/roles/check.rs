@@ -1,4 +1,4 @@
-//! The properties, judged by what no process can see: all clocks, the store and the engine at once.
+//! The properties, checked with knowledge that no process has: all clocks, the store and the engine.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use ringmaster_core::{
 
 use super::{balancer::Balancer, store::Store};
 
-/// Published tables that are remembered.
+/// Published tables that are kept.
 const TABLES_MAX: usize = 2_000;
 
 #[derive(Default)]
 pub(super) struct Checker {
-    /// Which term acted under a fence.
+    /// The term that acted under each fence.
     terms: BTreeMap<Fence, u64>,
     highest: Fence,
     won_at: Moment,
@@ -39,7 +39,7 @@ impl Checker {
         }
     }
 
-    /// A process begins something, while `acting` others think that they may.
+    /// A process begins an effect. `acting` are other processes that believe to hold the lease.
     pub(super) fn effect(
         &mut self,
         holder: &Holder,
@@ -75,7 +75,7 @@ impl Checker {
         }
     }
 
-    /// A term begins with a state.
+    /// A term begins with a loaded state.
     pub(super) fn loaded(&self, version: Option<Version>, store: &Store) -> Broken {
         let is_emptied = store.emptied_at.is_some_and(|at| at >= self.won_at);
         let stored = store.state.as_ref().map(|(version, _)| *version);
@@ -85,7 +85,7 @@ impl Checker {
         }
     }
 
-    /// The store takes in a state. What one term has committed, no later one takes back.
+    /// The store accepts a state. A later term must not undo what an earlier one has committed.
     pub(super) fn written(
         &self,
         stored: Option<&(Version, Desired)>,
@@ -100,7 +100,7 @@ impl Checker {
         }
     }
 
-    /// A table is given out.
+    /// A table is published.
     pub(super) fn published(&mut self, table: Publication) -> Broken {
         let version = table.version();
         if self.tables.insert(version, table).is_some() {
@@ -112,8 +112,8 @@ impl Checker {
         Ok(())
     }
 
-    /// A balancer routes by a table: exactly the one that was published under this version, so that no
-    /// two that have acknowledged it send a key to different instances.
+    /// A balancer routes by a table. It must be equal to the one published under this version, so that all
+    /// balancers that have acknowledged it send a key to the same instance.
     pub(super) fn acknowledged(&self, table: &Publication) -> Broken {
         match self.tables.get(&table.version()) {
             Some(published) if published == table => Ok(()),
@@ -140,8 +140,9 @@ impl Checker {
         balancers: &[Balancer],
     ) -> Broken {
         let running = balancers.iter().enumerate().filter(|(_, balancer)| balancer.is_alive);
-        let mut heard = running.filter(|(index, balancer)| live.contains(&balancer.id(*index)));
-        match heard.find(|(_, balancer)| balancer.uses(instance)) {
+        let mut live_balancers =
+            running.filter(|(index, balancer)| live.contains(&balancer.id(*index)));
+        match live_balancers.find(|(_, balancer)| balancer.uses(instance)) {
             Some((index, balancer)) => Err(format!(
                 "{instance} counts as drained, and balancer {index} uses it by {:?}",
                 balancer.version()

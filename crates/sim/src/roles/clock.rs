@@ -1,18 +1,17 @@
-//! The clock of one machine: it began at some other moment than the others, and goes a little too fast
-//! or too slow.
+//! The clock of one machine, with an offset and a rate that differ from the other machines.
 
 use ringmaster_core::fleet::ids::Moment;
 
-/// Turns the time of the world into that of one machine, and back.
+/// Converts the time of the world to that of one machine, and back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    /// What it shows when the world begins.
+pub(super) struct MachineClock {
+    /// Its time at the start of the world.
     offset: u64,
-    /// What it shows after a thousand milliseconds of the world.
+    /// Its milliseconds per thousand of the world.
     rate: u64,
 }
 
-impl Clock {
+impl MachineClock {
     pub(super) fn new(offset: u64, rate: u64) -> Self {
         Self { offset, rate }
     }
@@ -21,7 +20,7 @@ impl Clock {
         Moment(self.offset + now.0 * self.rate / 1_000)
     }
 
-    /// The first moment of the world at which it shows no less.
+    /// The first moment of the world at which it has reached `local`.
     pub(super) fn when(self, local: Moment) -> Moment {
         Moment((local.0.saturating_sub(self.offset) * 1_000).div_ceil(self.rate))
     }

@@ -1,4 +1,4 @@
-//! What can happen in a world of several processes, and what they say to each other.
+//! The occurrences of a world of several processes, and their messages.
 
 use std::net::SocketAddr;
 
@@ -23,18 +23,18 @@ pub(super) enum Who {
     Balancer(usize, u32),
 }
 
-/// Something that will happen. Results of effects come with the supervisor and the term that began
-/// them.
+/// Something that will happen. Results of effects have the index of the supervisor and the term that
+/// began them.
 #[derive(Clone, Debug)]
 pub(super) enum Occurrence {
     /// A message reaches the store.
     Call(Who, Call),
     /// A message reaches a process.
-    Told(Who, Told),
+    Deliver(Who, StoreMessage),
     LeaseWakes(Who, u64),
-    Looks(Who),
+    Poll(Who),
     CoreWakes(Who, u64, u64),
-    Happened(usize, u64, Box<Event>),
+    EffectResult(usize, u64, Box<Event>),
     Create(usize, u64, Box<StartRequest>),
     Remove(Handle),
     TakeList(usize, u64, Moment),
@@ -42,39 +42,39 @@ pub(super) enum Occurrence {
     WorkersLoaded(Who, Box<Publication>),
     Reports(Who),
     Reads(Who),
-    /// A client asks a balancer.
-    Asks(Who),
-    /// A client has its answer.
-    Answered(Who, InstanceId),
+    /// A client sends a request to a balancer.
+    ClientRequest(Who),
+    /// A request ends.
+    ClientResponse(Who, InstanceId),
     Fault(Fault),
 }
 
-/// What a process asks the store for.
+/// A message of a process to the store.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Lease(Request),
-    /// In which term, if in one.
+    /// With the term of the process, if it has one.
     Load(Option<Fence>),
-    /// `None`: the state again, because the store had lost it.
+    /// `None` writes the state again, because the store had lost it.
     Write(Option<WriteId>, Version, Box<Desired>),
     Publish(Box<Publication>, Option<Box<Delta>>),
     ReadTable,
     Report(Report),
 }
 
-/// What the store tells a process.
+/// A message of the store to a process.
 #[derive(Clone, Debug)]
-pub(super) enum Told {
+pub(super) enum StoreMessage {
     Lease(RequestId, Reply),
     Loaded(Option<Fence>, Option<(Version, Box<Desired>)>),
     Written(Option<WriteId>, Version, Result<Box<Desired>, String>),
     Table(Option<Box<Publication>>),
-    /// There is a new table, and how it is made from the one before.
+    /// The version of a new table, and its difference to the one before.
     Changed(Version, Option<Box<Delta>>),
     Report(Report),
 }
 
-/// One thing that goes wrong, or one command.
+/// A fault, or a command of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     SupervisorDies(usize),

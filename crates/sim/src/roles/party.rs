@@ -1,5 +1,5 @@
-//! A simulated process that wants to supervise: its lease, and in each term a core of its own. It does
-//! what the shell does: asks `may_act` before everything, and drops the core when the lease is lost.
+//! A simulated process that supervises or stands by: its lease, and a core in each term. As the real
+//! shell does, it checks `may_act` before every effect, and drops the core when the lease is lost.
 
 use std::collections::BTreeMap;
 
@@ -17,43 +17,43 @@ use ringmaster_core::{
     },
 };
 
-use super::clock::Clock;
+use super::clock::MachineClock;
 
-/// From one look of a process at what has no wake-up of its own to the next.
-pub(super) const LOOK_MS: u64 = 250;
+/// Interval of the checks that have no wake-up of their own.
+pub(super) const POLL_MS: u64 = 250;
 
 pub(super) struct Party {
     pub(super) is_alive: bool,
-    /// Counts its runs.
+    /// The number of the run.
     pub(super) epoch: u32,
     pub(super) is_cut: bool,
-    /// Nothing happens in it before this moment, and then all of it.
+    /// While the process is frozen, its occurrences are delayed until this moment.
     pub(super) frozen_until: Moment,
-    pub(super) clock: Clock,
+    pub(super) clock: MachineClock,
     pub(super) lease: Lease,
     pub(super) term: Option<Term>,
-    /// The committed state, as it last read or wrote it; survives a restart, as its file does.
+    /// The last committed state that it read or wrote. It survives a restart, as the file does.
     pub(super) copy: Option<(Version, Desired)>,
     pub(super) wishes: u64,
 }
 
-/// One time of acting.
+/// One term as the supervisor.
 pub(super) struct Term {
     pub(super) fence: Fence,
-    /// Tells it from the others of all processes.
+    /// Unique among the terms of all processes.
     pub(super) serial: u64,
     /// `None` until the state is loaded.
     pub(super) core: Option<Supervisor>,
-    pub(super) heard: Acknowledgements,
+    pub(super) acknowledgements: Acknowledgements,
     pub(super) published: Option<Publication>,
-    /// Instances that have left the table, and the version since which they are out of it.
+    /// Instances that have left the table, with the first version without them.
     pub(super) draining: BTreeMap<InstanceId, Version>,
     pub(super) writes: u64,
     pub(super) wishes: u64,
 }
 
 impl Party {
-    pub(super) fn new(index: usize, epoch: u32, clock: Clock, now: Moment) -> Self {
+    pub(super) fn new(index: usize, epoch: u32, clock: MachineClock, now: Moment) -> Self {
         let lease =
             Lease::new(holder(index, epoch), Fence::default(), Timing::default(), clock.at(now));
         Self {
@@ -69,7 +69,7 @@ impl Party {
         }
     }
 
-    /// Keeps a state that is newer than the one that it has.
+    /// Keeps a state if it is newer than the present one.
     pub(super) fn keep(&mut self, version: Version, desired: Desired) {
         if self.copy.as_ref().is_none_or(|(held, _)| *held < version) {
             self.copy = Some((version, desired));

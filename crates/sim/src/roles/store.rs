@@ -1,18 +1,18 @@
-//! The simulated store: what it decides is the arbiter's; what reaches it, and when, is chance.
+//! The simulated store. The arbiter decides; whether and when messages arrive is random.
 
 use ringmaster_core::{
     fleet::{desired::Desired, ids::Moment},
     roles::{arbiter::Arbiter, ids::Version, publication::Publication},
 };
 
-use super::clock::Clock;
+use super::clock::MachineClock;
 
 pub(super) struct Store {
     pub(super) arbiter: Arbiter,
-    pub(super) clock: Clock,
+    pub(super) clock: MachineClock,
     pub(super) state: Option<(Version, Desired)>,
     pub(super) table: Option<Publication>,
-    /// It answers nothing before this moment, and then all of it.
+    /// While the store is frozen, messages are delayed until this moment.
     pub(super) frozen_until: Moment,
     /// It refuses connections until this moment.
     pub(super) away_until: Moment,
@@ -20,7 +20,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(arbiter: Arbiter, clock: Clock) -> Self {
+    pub(super) fn new(arbiter: Arbiter, clock: MachineClock) -> Self {
         Self {
             arbiter,
             clock,

@@ -1,4 +1,4 @@
-//! What it costs to tell balancers of a change: messages and estimated bytes, for fleets of any size.
+//! The cost of a change of the table: messages and estimated bytes, for fleets of any size.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use ringmaster_core::{
     },
 };
 
-/// What one change has cost.
+/// The cost of one change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Written to the store: the whole table, for those that come later.
+    /// Bytes written to the store: the whole table, for balancers that start later.
     pub written_bytes: usize,
-    /// Messages to balancers and their questions.
+    /// Messages to balancers, and their reads of the table.
     pub messages: usize,
-    /// Sent to balancers.
+    /// Bytes sent to balancers.
     pub sent_bytes: usize,
 }
 
@@ -54,10 +54,10 @@ fn table(desired: &Desired) -> RoutingTable {
 }
 
 impl Fleet {
-    /// So many replicas on a ring, followed by so many balancers.
+    /// A fleet with this many replicas and balancers.
     ///
     /// # Errors
-    /// Replicas that find no room.
+    /// The ring has no room for the replicas.
     pub fn new(settings: RingSettings, replicas: u32, balancers: usize) -> Result<Self, RingError> {
         let newcomers: Vec<Newcomer> = (1..=replicas).map(|id| newcomer(ReplicaId(id))).collect();
         let desired = Desired::empty(settings)?.with(&newcomers)?;
@@ -67,7 +67,7 @@ impl Fleet {
         Ok(Self { desired, published, followers })
     }
 
-    /// So many instances leave the table at once.
+    /// Takes instances out of the table, all at once.
     pub fn eject(&mut self, instances: usize) -> Traffic {
         let mut table = self.published.table().clone();
         for place in table.targets.iter_mut().filter(|place| place.is_some()).take(instances) {
@@ -76,10 +76,10 @@ impl Fleet {
         self.publish(table)
     }
 
-    /// One replica joins.
+    /// Adds one replica.
     ///
     /// # Errors
-    /// It finds no room.
+    /// The ring has no room for it.
     pub fn add(&mut self) -> Result<Traffic, RingError> {
         self.desired = self.desired.with(&[newcomer(self.desired.next_id())])?;
         Ok(self.publish(table(&self.desired)))

@@ -1,4 +1,4 @@
-//! The world of one run: virtual time, what is under way, and who gets it.
+//! The world of one run: virtual time, the queue of occurrences, and their delivery.
 
 mod balancer;
 mod converged;
@@ -31,7 +31,7 @@ use super::{
     Report, Scenario,
     balancer::{Balancer, READ_MS, REPORT_MS},
     check::Checker,
-    clock::Clock,
+    clock::MachineClock,
     occurrence::{Call, Occurrence, Who},
     party::{Party, holder},
     store::Store,
@@ -49,11 +49,11 @@ pub struct World {
     pub(super) parties: Vec<Party>,
     pub(super) balancers: Vec<Balancer>,
     pub(super) checker: Checker,
-    /// Chance that a message is late; some of them are lost.
+    /// Probability that a message is late; some are lost.
     pub(super) trouble: f64,
-    /// Chance that the engine is slow, or says nothing.
+    /// Probability that the engine is slow or loses an event.
     pub(super) engine_trouble: f64,
-    pub(super) is_peace: bool,
+    pub(super) faults_ended: bool,
     pub(super) commands: u64,
     pub(super) report: Report,
     queue: BinaryHeap<Reverse<(Moment, u64, usize)>>,
@@ -90,10 +90,11 @@ fn settings(scenario: &Scenario) -> Settings {
 }
 
 impl World {
-    /// A world before its first moment.
+    /// A world at its start.
     pub fn new(scenario: &Scenario) -> Self {
         let mut rng = StdRng::seed_from_u64(scenario.seed);
-        let mut clock = || Clock::new(rng.random_range(0..100_000), rng.random_range(970..1_031));
+        let mut clock =
+            || MachineClock::new(rng.random_range(0..100_000), rng.random_range(970..1_031));
         let store = Store::new(Arbiter::new(Timing::default().ttl), clock());
         let parties =
             (0..scenario.supervisors).map(|index| Party::new(index, 0, clock(), Moment(0)));
@@ -110,7 +111,7 @@ impl World {
             checker: Checker::default(),
             trouble: scenario.trouble,
             engine_trouble: scenario.trouble,
-            is_peace: false,
+            faults_ended: false,
             commands: 0,
             report: Report::default(),
             queue: BinaryHeap::new(),
@@ -156,7 +157,7 @@ impl World {
         all.choose(&mut self.rng)
     }
 
-    /// Who a message of a process is from, if that still runs.
+    /// The identity of the process that sent a message, if it still runs.
     pub(super) fn holder(&self, who: Who) -> Option<Holder> {
         match who {
             Who::Supervisor(index, epoch) => Some(holder(index, epoch)),
@@ -173,7 +174,7 @@ impl World {
         self.recent.push_back((self.now, line));
     }
 
-    /// Plays until a moment.
+    /// Simulates until a moment.
     ///
     /// # Errors
     /// The first broken property.
@@ -199,19 +200,19 @@ impl World {
         format!("seed {seed} at {now} ms: {broken}\n{}", recent.join("\n"))
     }
 
-    /// A run of a process that is over does nothing; one that is frozen does it later.
+    /// Drops occurrences of a run that has ended, and delays those of a frozen process.
     fn happen(&mut self, occurrence: Occurrence) -> Result<(), String> {
         let who = match &occurrence {
-            Occurrence::Told(who, _)
+            Occurrence::Deliver(who, _)
             | Occurrence::LeaseWakes(who, _)
-            | Occurrence::Looks(who)
+            | Occurrence::Poll(who)
             | Occurrence::CoreWakes(who, ..)
             | Occurrence::WorkersLoaded(who, _)
             | Occurrence::Reports(who)
             | Occurrence::Reads(who)
-            | Occurrence::Asks(who)
-            | Occurrence::Answered(who, _) => Some(*who),
-            Occurrence::Happened(index, ..) => {
+            | Occurrence::ClientRequest(who)
+            | Occurrence::ClientResponse(who, _) => Some(*who),
+            Occurrence::EffectResult(index, ..) => {
                 Some(Who::Supervisor(*index, self.parties[*index].epoch))
             }
             _ => None,
@@ -241,11 +242,11 @@ impl World {
 
     fn supervisor_does(&mut self, index: usize, occurrence: Occurrence) -> Result<(), String> {
         match occurrence {
-            Occurrence::Told(_, told) => self.party_told(index, told),
+            Occurrence::Deliver(_, message) => self.supervisor_receives(index, message),
             Occurrence::LeaseWakes(_, wish) => self.lease_wakes(index, wish),
-            Occurrence::Looks(_) => self.looks(index),
+            Occurrence::Poll(_) => self.poll(index),
             Occurrence::CoreWakes(_, serial, wish) => self.core_wakes(index, serial, wish),
-            Occurrence::Happened(_, serial, event) => {
+            Occurrence::EffectResult(_, serial, event) => {
                 let term = self.parties[index].term.as_ref();
                 match term.is_some_and(|term| term.serial == serial) {
                     true => self.turn(index, *event),
@@ -259,7 +260,7 @@ impl World {
     fn balancer_does(&mut self, index: usize, occurrence: Occurrence) -> Result<(), String> {
         let who = Who::Balancer(index, self.balancers[index].epoch);
         match occurrence {
-            Occurrence::Told(_, told) => self.balancer_told(index, told),
+            Occurrence::Deliver(_, message) => self.balancer_receives(index, message),
             Occurrence::WorkersLoaded(_, held) => return self.workers_loaded(index, *held),
             Occurrence::Reports(_) => {
                 self.send_report(index);
@@ -269,8 +270,8 @@ impl World {
                 self.call(who, Call::ReadTable);
                 self.after(READ_MS, Occurrence::Reads(who));
             }
-            Occurrence::Asks(_) => self.client_asks(index),
-            Occurrence::Answered(_, instance) => self.client_answered(index, instance),
+            Occurrence::ClientRequest(_) => self.client_requests(index),
+            Occurrence::ClientResponse(_, instance) => self.client_receives(index, instance),
             _ => {}
         }
         Ok(())
@@ -289,10 +290,10 @@ impl World {
                 let is_late = matches!(outcome, ProbeOutcome::Silent(_));
                 let delay = if is_late { 399 } else { self.draw(1, 5) };
                 let event = Box::new(Event::Probed { instance, outcome });
-                self.after(delay, Occurrence::Happened(index, serial, event));
+                self.after(delay, Occurrence::EffectResult(index, serial, event));
             }
-            // Faults end with the peace.
-            Occurrence::Fault(fault) if !self.is_peace => return self.inflict(fault),
+            // Faults that were scheduled before the end of all faults are dropped.
+            Occurrence::Fault(fault) if !self.faults_ended => return self.inflict(fault),
             _ => {}
         }
         Ok(())

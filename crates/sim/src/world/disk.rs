@@ -1,5 +1,4 @@
-//! The disk and the store before it: writes end one after the other, some long after
-//! their deadline, and the results of some are never delivered.
+//! Writes to the simulated disk.
 
 use super::World;
 use crate::occurrence::Occurrence;
@@ -31,12 +30,12 @@ impl World {
         if epoch != self.epoch {
             return;
         }
-        // A newer one waits: dropped, unless it was too late to notice that.
+        // An overtaken write is dropped, or reaches the disk if it was already under way.
         let is_overtaken = self.disk.newest != Some(write);
         let result = if is_overtaken && self.rng.random_bool(0.5) {
             Err("a newer state is written instead".into())
         } else if self.disk.is_full {
-            // What was refused may be there nevertheless.
+            // A failed write may have reached the disk nevertheless.
             if self.rng.random_bool(0.3) {
                 self.disk.file = Some(desired);
             }
@@ -45,7 +44,7 @@ impl World {
             self.disk.file = Some(desired);
             Ok(())
         };
-        // The result is lost.
+        // The write has ended, but its result is lost.
         if self.is_trouble() && self.rng.random_bool(0.03) {
             return;
         }

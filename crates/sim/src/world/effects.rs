@@ -1,4 +1,4 @@
-//! What an engine and its containers make of what they are asked.
+//! The results of starts, stops and heartbeats, with their faults.
 
 use rand::RngExt;
 use ringmaster_core::fleet::{
@@ -42,7 +42,7 @@ impl World {
                 self.deliver(delay, Event::Started { instance, result });
             }
             1 => self.deliver(25_000, fail("timed out")),
-            // Nobody ever says what came of it.
+            // The container is created, but the result is lost.
             5 => self.after(
                 delay,
                 Occurrence::Create { epoch: u32::MAX, request, report: StartReport::Honest(0) },
@@ -57,7 +57,7 @@ impl World {
                 self.after(delay, Occurrence::Create { epoch, request, report });
             }
             _ => {
-                // The driver gives up, and the engine creates it long after.
+                // The driver gives up, and the engine creates the container long after.
                 self.deliver(20_000, fail("timed out"));
                 let delay = self.rng.random_range(20_001..60_000);
                 let report = StartReport::Denies(0);
@@ -73,8 +73,8 @@ impl World {
             let event = Event::Started { instance, result };
             return self.after(1, Occurrence::Deliver { epoch, event });
         }
-        // The driver removes what bears the name and then creates; an engine that comes to it long
-        // after finds the name taken, and refuses.
+        // The driver removes a container with the same name and then creates; an engine that does so
+        // much later finds the name in use, and refuses.
         let is_late = epoch != self.epoch;
         if is_late && self.engine.containers.values().any(|c| c.identity.name == request.name) {
             return;
@@ -88,12 +88,12 @@ impl World {
         let image = container.identity.image.clone();
         let revision = Revision { spec: container.identity.spec.clone(), image: image.clone() };
         if image.is_some_and(|image| self.engine.bad.contains(&image)) {
-            // Some end before they pass, some only after a while.
-            container.is_blameless = false;
+            // Some end before their first pass, some later.
+            container.is_undisturbed = false;
             let exits_in = self.rng.random_range(0..20_000);
             self.after(exits_in, Occurrence::Exit { handle: handle.clone() });
         } else if self.image_is_bad {
-            container.is_blameless = false;
+            container.is_undisturbed = false;
             let exits_in = self.rng.random_range(0..600);
             self.after(exits_in, Occurrence::Exit { handle: handle.clone() });
         }
@@ -124,7 +124,7 @@ impl World {
             return self.deliver(5, result(Err(EngineError::Away("no answer".into()))));
         }
         if self.is_trouble() {
-            // Refused, or never answered.
+            // The stop is refused, or its result is lost.
             if self.rng.random_bool(0.8) {
                 self.deliver(50, result(Err(EngineError::Refused("device busy".into()))));
             }
@@ -147,7 +147,7 @@ impl World {
         }
         let delay = self.rng.random_range(0..200);
         self.after(delay, Occurrence::Remove { handle: handle.clone() });
-        // Now and then its end is never told.
+        // Sometimes the event of the end is lost.
         if !(self.is_trouble() && self.rng.random_bool(0.1)) {
             self.deliver(delay + 5, Event::Reaped { handle, result: Ok(()) });
         }
@@ -162,7 +162,7 @@ impl World {
         }
     }
 
-    /// Engine events come soon, late, or never.
+    /// Engine events arrive soon, late, or never.
     pub(super) fn engine_says(&mut self, instance: InstanceId, handle: Handle, sighting: Sighting) {
         if self.is_trouble() {
             return;
@@ -179,9 +179,9 @@ impl World {
     ) {
         let lost = self.rng.random_bool(self.trouble / 20.0);
         if lost {
-            self.engine.blame(instance);
-            self.upstreams.blame(address);
-            // Mostly reported as failed; and the shell may fail to report at all.
+            self.engine.disturb(instance);
+            self.upstreams.disturb(address);
+            // A lost heartbeat is mostly reported as failed; sometimes no result arrives at all.
             if self.rng.random_bool(0.1) {
                 return;
             }

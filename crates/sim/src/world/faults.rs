@@ -1,4 +1,4 @@
-//! What goes wrong, and what users ask for at the worst moment.
+//! The faults and the commands of users.
 
 use rand::{RngExt, seq::IndexedRandom};
 use ringmaster_core::{
@@ -13,11 +13,11 @@ use ringmaster_core::{
 
 use super::World;
 use crate::{
-    engine::Conduct,
+    engine::Behaviour,
     occurrence::{Fault, Occurrence},
 };
 
-/// Each with its weight.
+/// The faults and commands with their weights.
 const FAULTS: &[(Fault, u32)] = &[
     (Fault::Dies, 24),
     (Fault::Hangs, 10),
@@ -64,7 +64,7 @@ impl World {
             let moment = Moment(self.rng.random_range(2_000..self.scenario.length_ms));
             let fault = self.draw_fault();
             self.at(moment, Occurrence::Fault(fault));
-            // Trouble likes company.
+            // Faults often come in groups.
             if self.rng.random_bool(0.3) {
                 let soon = moment.0 + self.rng.random_range(0..1_500);
                 let soon = Moment(soon.min(self.scenario.length_ms));
@@ -82,15 +82,15 @@ impl World {
     pub(super) fn inflict(&mut self, fault: Fault) -> Result<(), String> {
         self.remember(format!("!! {fault:?}"));
         let is_upstreams = self.scenario.keeper == Keeper::Others;
-        if is_upstreams && !Self::befalls_upstreams(fault) {
+        if is_upstreams && !Self::applies_to_upstreams(fault) {
             return Ok(());
         }
         match fault {
             Fault::BalancerRestarts => return self.restart_balancer(false),
             Fault::BalancerLosesState => return self.restart_balancer(true),
             Fault::KilledBetweenActions => self.crash_after = Some(self.rng.random_range(0..4)),
-            Fault::ToldToEnd => self.tell_to_end(false),
-            Fault::ToldToEndWithReplicas => self.tell_to_end(true),
+            Fault::ToldToEnd => self.begin_shutdown(false),
+            Fault::ToldToEndWithReplicas => self.begin_shutdown(true),
             Fault::EngineRestarts => self.engine_restarts(),
             Fault::EngineReturns => {
                 self.engine.is_up = true;
@@ -124,7 +124,7 @@ impl World {
             Fault::AllRecover => {
                 let now = self.now;
                 for container in self.engine.containers.values_mut() {
-                    container.conduct = Conduct::Good { from: now };
+                    container.behaviour = Behaviour::Good { from: now };
                 }
                 self.upstreams.all_recover(now);
             }
@@ -147,24 +147,24 @@ impl World {
         Ok(())
     }
 
-    /// What they all depend on is away for a while.
+    /// All instances fail for a while, as with a shared dependency.
     fn all_fail(&mut self) {
-        let conducts = [Conduct::Fails, Conduct::Hangs];
+        let conducts = [Behaviour::Fails, Behaviour::Hangs];
         let back = Moment(self.now.0 + self.rng.random_range(1_000..200_000));
         for container in self.engine.containers.values_mut() {
-            container.is_blameless = false;
-            container.conduct = conducts[self.rng.random_range(0..2)];
+            container.is_undisturbed = false;
+            container.behaviour = conducts[self.rng.random_range(0..2)];
         }
-        let conduct = conducts[self.rng.random_range(0..2)];
-        self.upstreams.all_fail(|| conduct);
+        let behaviour = conducts[self.rng.random_range(0..2)];
+        self.upstreams.all_fail(|| behaviour);
         self.at(back, Occurrence::Fault(Fault::AllRecover));
     }
 
-    /// The engine goes away, and all it ran ends.
+    /// The engine goes away, and all its containers end.
     fn engine_restarts(&mut self) {
         self.engine.is_up = false;
         for container in self.engine.containers.values_mut() {
-            container.is_blameless = false;
+            container.is_undisturbed = false;
             if !matches!(container.state, FoundState::Exited { .. }) {
                 container.state = FoundState::Exited { exit_code: Some(255) };
             }
@@ -190,8 +190,8 @@ impl World {
         let elsewhere = self.engine.free_address();
         let Some(container) = self.engine.containers.get_mut(&handle) else { return };
         let (instance, address) = (container.identity.instance, container.address);
-        // Failed requests and an image's own checks are no reason to end an instance that passes.
-        container.is_blameless &=
+        // A failed request or a health check of the image must not end an instance that passes.
+        container.is_undisturbed &=
             matches!(fault, Fault::RequestFails | Fault::SeemsUnhealthy | Fault::RunsOutOfMemory);
         let sighting = match fault {
             Fault::Dies => {
@@ -221,9 +221,9 @@ impl World {
             }
             Fault::RunsOutOfMemory => Sighting::OutOfMemory,
             Fault::SeemsUnhealthy => Sighting::Unhealthy,
-            Fault::Hangs => return container.conduct = Conduct::Hangs,
-            Fault::Fails => return container.conduct = Conduct::Fails,
-            Fault::Recovers => return container.conduct = Conduct::Good { from: now },
+            Fault::Hangs => return container.behaviour = Behaviour::Hangs,
+            Fault::Fails => return container.behaviour = Behaviour::Fails,
+            Fault::Recovers => return container.behaviour = Behaviour::Good { from: now },
             Fault::RequestFails => {
                 let event = Event::RequestFailed { instance, kind: FailureKind::Reset };
                 return self.deliver(0, event);
@@ -247,7 +247,7 @@ impl World {
                 _ => names.push(ReplicaName::numbered(self.rng.random_range(1..20))),
             }
         }
-        // Keep the fleet within a size at which an hour is soon played, and sometimes empty it.
+        // The fleet stays small, so that an hour is simulated quickly; sometimes it becomes empty.
         let size = known.len();
         let command = match removes || size > 8 {
             true if size <= 2 && self.rng.random_bool(0.8) => return,
@@ -265,7 +265,7 @@ impl World {
             let Some(name) = known.choose(&mut self.rng) else { return };
             ScaleCommand::Reweigh { name: name.clone(), weight: self.rng.random_range(1..4) }
         } else {
-            // The derived tables are all alike to the supervisor; this one is made soonest.
+            // One derived table stands for all: to the supervisor they are alike, and this one is fast.
             let algorithms = [Algorithm::Ring, Algorithm::Slots, Algorithm::Ketama];
             let algorithm = algorithms.choose(&mut self.rng).map(|one| one.name().to_owned());
             let placement = ["even", "hash"].choose(&mut self.rng).map(ToString::to_string);

@@ -1,9 +1,8 @@
-//! Servers that others keep: addresses that fail, move and come back under names that are looked up.
-//! Nothing of them is started or stopped, and no engine says anything of them.
+//! Faults, lookups and commands of registered servers.
 
 use super::World;
 use crate::{
-    engine::Conduct,
+    engine::Behaviour,
     occurrence::Fault,
     upstreams::{HOSTS, registration, text_of},
 };
@@ -18,8 +17,8 @@ use ringmaster_core::fleet::{
 use std::net::SocketAddr;
 
 impl World {
-    /// What only befalls containers is nothing where there are none.
-    pub(super) fn befalls_upstreams(fault: Fault) -> bool {
+    /// Whether a fault can affect a registered server; some affect only containers.
+    pub(super) fn applies_to_upstreams(fault: Fault) -> bool {
         !matches!(
             fault,
             Fault::EngineRestarts
@@ -35,14 +34,14 @@ impl World {
         )
     }
 
-    /// Whether a fault that befalls one thing befalls a server that others keep.
+    /// Draws whether a fault affects a registered server instead of a container.
     pub(super) fn hits_upstream(&mut self, fault: Fault) -> bool {
         if self.scenario.keeper == Keeper::Others {
             return true;
         }
         let mut replicas = self.supervisor.state().desired.replicas().iter();
         let is_any = replicas.any(|replica| replica.server.is_some());
-        is_any && Self::befalls_upstreams(fault) && self.rng.random_bool(0.3)
+        is_any && Self::applies_to_upstreams(fault) && self.rng.random_bool(0.3)
     }
 
     pub(super) fn hit_upstream(&mut self, fault: Fault) {
@@ -50,26 +49,26 @@ impl World {
         let Some(at) = (0..homes.len()).collect::<Vec<_>>().choose(&mut self.rng).copied() else {
             return;
         };
-        // Two names may come to stand for one address.
+        // Two names may resolve to one address.
         let elsewhere = homes.choose(&mut self.rng).copied();
         let host = &mut self.upstreams.hosts[at];
         let line = format!("!! {fault:?} {}", host.text);
         let is_named = host.text.parse::<std::net::IpAddr>().is_err();
-        host.is_blameless &= matches!(fault, Fault::RequestFails);
+        host.is_undisturbed &= matches!(fault, Fault::RequestFails);
         match fault {
-            Fault::Dies => host.conduct = Conduct::Refuses,
-            Fault::Hangs => host.conduct = Conduct::Hangs,
-            Fault::Fails => host.conduct = Conduct::Fails,
+            Fault::Dies => host.behaviour = Behaviour::Refuses,
+            Fault::Hangs => host.behaviour = Behaviour::Hangs,
+            Fault::Fails => host.behaviour = Behaviour::Fails,
             Fault::Recovers => {
-                host.conduct = Conduct::Good { from: self.now };
+                host.behaviour = Behaviour::Good { from: self.now };
                 host.address = Some(host.home);
             }
-            // Its name stands for no address any more, or for another one.
+            // The name no longer resolves, or resolves to another address.
             Fault::LosesNetwork if is_named => host.address = None,
             Fault::Moves if is_named => {
                 host.address = elsewhere;
-                // What had it may lose it to an earlier name, and what is there decides its health.
-                self.upstreams.hosts.iter_mut().for_each(|host| host.is_blameless = false);
+                // All hosts may be affected: an address belongs to the earliest name that resolves to it.
+                self.upstreams.hosts.iter_mut().for_each(|host| host.is_undisturbed = false);
             }
             Fault::RequestFails => self.request_to_upstream_fails(at),
             _ => {}
@@ -87,7 +86,7 @@ impl World {
         }
     }
 
-    /// A name is looked up: soon, late, in vain, or without an end.
+    /// A lookup: its result comes soon, late or never, or is an error.
     pub(super) fn begin_resolve(&mut self, instance: InstanceId, host: &str) {
         let address = self.upstreams.hosts.iter().find(|known| known.text == host);
         let address = address.and_then(|host| host.address);
@@ -104,7 +103,7 @@ impl World {
         self.deliver(delay, Event::Resolved { instance, result });
     }
 
-    /// Commands about servers and about who gets requests.
+    /// Commands that register, remove, drain and enable servers.
     pub(super) fn server_commands(&mut self, fault: Fault) {
         let replicas = self.supervisor.state().desired.replicas();
         let size = replicas.len();

@@ -11,7 +11,7 @@ fn seeds_or(ordinary: std::ops::Range<u64>) -> std::ops::Range<u64> {
     from.parse().expect("a number")..to.parse().expect("a number")
 }
 
-/// Plays all seeds on all cores, and returns what each came to; the first broken one ends the test.
+/// Runs all seeds on all cores and returns their reports. The first broken one fails the test.
 fn play<R: Send + 'static>(
     ordinary: std::ops::Range<u64>,
     run: fn(u64) -> Result<R, String>,

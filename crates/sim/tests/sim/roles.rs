@@ -1,11 +1,11 @@
-//! Several processes of one fleet, with a store that loses, delays and is emptied.
+//! Several processes of one fleet, with a store that loses and delays messages and is emptied.
 
 use ringmaster_core::fleet::ids::Moment;
 use ringmaster_sim::roles::{Report, Scenario, World, run, traffic};
 
 use crate::play;
 
-/// Seeds that the ordinary test run plays. `SIM_SEEDS` plays others: `SIM_SEEDS=17..18`.
+/// The seeds of an ordinary test run. `SIM_SEEDS` sets others: `SIM_SEEDS=17..18`.
 const SEEDS: std::ops::Range<u64> = 0..200;
 
 #[test]
@@ -26,7 +26,7 @@ fn every_seed_is_safe_and_agrees_in_the_end() {
         ("refused", sum(|r| r.commands_refused)),
     ];
     eprintln!("{seeds} seeds: {total:?}");
-    // The world must be a hard one, or the properties mean nothing.
+    // With few faults the properties would hold trivially.
     assert!(sum(|r| r.terms) > 5 * seeds);
     assert!(sum(|r| r.commands_done) > 2 * seeds);
     assert!(sum(|r| r.drains) > seeds);
@@ -44,13 +44,13 @@ fn the_same_seed_gives_the_same_trace() {
     assert_ne!(play(1).trace, play(2).trace);
 }
 
-/// A calm world in which the leader is killed, or ends.
+/// The time to a takeover, without other faults, after the leader was killed or has ended.
 fn takeover(seed: u64, is_killed: bool) -> u64 {
     let calm = Scenario { faults: 0, trouble: 0.0, ..Scenario::of_seed(seed) };
     let mut world = World::new(&calm);
     world.play(Moment(20_000 + 37 * seed)).unwrap();
     world.check_converged().unwrap();
-    world.leader_goes(is_killed).unwrap();
+    world.stop_leader(is_killed).unwrap();
     world.time_to_take_over().unwrap().expect("another takes over")
 }
 
@@ -78,7 +78,7 @@ fn a_change_costs_what_has_changed_once_for_each_balancer() {
     assert!(health.sent_bytes / 100 < 600, "{health:?}");
     assert!(add.sent_bytes / 100 < 1_200, "{add:?}");
     assert!(health.written_bytes < 250_000, "{health:?}");
-    // Linear in the balancers, whatever the size of the fleet; linear in what has changed.
+    // Linear in the balancers and in the changes, independent of the size of the fleet.
     let (small, few) = (fleet(100, 100).eject(1), fleet(1_000, 10).eject(1));
     assert!(health.sent_bytes <= small.sent_bytes * 11 / 10, "{health:?} {small:?}");
     assert_eq!(health.sent_bytes, 10 * few.sent_bytes);

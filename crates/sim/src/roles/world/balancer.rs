@@ -1,9 +1,8 @@
-//! A simulated balancer: it follows tables, its workers take each of them up after a while, and
-//! requests go on where they began.
+//! The occurrences of a simulated balancer.
 
 use crate::roles::{
     balancer::Balancer,
-    occurrence::{Call, Occurrence, Told, Who},
+    occurrence::{Call, Occurrence, StoreMessage, Who},
     world::World,
 };
 use ringmaster_core::{
@@ -26,20 +25,21 @@ impl World {
             ..Balancer::new()
         };
         let who = Who::Balancer(index, balancer.epoch);
-        for occurrence in [Occurrence::Reports(who), Occurrence::Reads(who), Occurrence::Asks(who)]
+        for occurrence in
+            [Occurrence::Reports(who), Occurrence::Reads(who), Occurrence::ClientRequest(who)]
         {
             let delay = self.draw(0, 300);
             self.after(delay, occurrence);
         }
     }
 
-    pub(super) fn balancer_told(&mut self, index: usize, told: Told) {
+    pub(super) fn balancer_receives(&mut self, index: usize, message: StoreMessage) {
         let who = Who::Balancer(index, self.balancers[index].epoch);
         let follower = &mut self.balancers[index].follower;
-        let followed = match told {
-            Told::Table(Some(table)) => follower.take_whole(*table),
-            Told::Changed(_, Some(delta)) => follower.take_delta(&delta),
-            Told::Changed(version, None) => {
+        let followed = match message {
+            StoreMessage::Table(Some(table)) => follower.take_whole(*table),
+            StoreMessage::Changed(_, Some(delta)) => follower.take_delta(&delta),
+            StoreMessage::Changed(version, None) => {
                 let held = follower.held().map(Publication::version).unwrap_or_default();
                 if version > held { Followed::ReadWhole } else { Followed::Old }
             }
@@ -88,8 +88,8 @@ impl World {
         self.call(who, Call::Report(report));
     }
 
-    /// A client asks for something; the answer takes a while.
-    pub(super) fn client_asks(&mut self, index: usize) {
+    /// A client sends a request, which stays open for a while.
+    pub(super) fn client_requests(&mut self, index: usize) {
         let balancer = &self.balancers[index];
         let who = Who::Balancer(index, balancer.epoch);
         let targets =
@@ -98,13 +98,13 @@ impl World {
         if let Some(&instance) = self.choose(&instances) {
             *self.balancers[index].open.entry(instance).or_default() += 1;
             let takes = self.draw(1, 2_500);
-            self.after(takes, Occurrence::Answered(who, instance));
+            self.after(takes, Occurrence::ClientResponse(who, instance));
         }
         let next = self.draw(50, 700);
-        self.after(next, Occurrence::Asks(who));
+        self.after(next, Occurrence::ClientRequest(who));
     }
 
-    pub(super) fn client_answered(&mut self, index: usize, instance: InstanceId) {
+    pub(super) fn client_receives(&mut self, index: usize, instance: InstanceId) {
         let open = &mut self.balancers[index].open;
         let left = open.get(&instance).map_or(0, |open| open - 1);
         match left {
@@ -113,13 +113,13 @@ impl World {
         }
     }
 
-    /// The balancers that the store tells of new tables: those that run.
+    /// The running balancers, which the store sends new tables.
     pub(super) fn balancers_known(&self) -> Vec<Who> {
         let running = self.balancers.iter().enumerate().filter(|(_, balancer)| balancer.is_alive);
         running.map(|(index, balancer)| Who::Balancer(index, balancer.epoch)).collect()
     }
 
-    /// All are on the newest table.
+    /// Checks that all balancers route by the newest table.
     pub(super) fn balancers_agree(
         &self,
         published: &Publication,

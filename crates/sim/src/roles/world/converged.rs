@@ -1,4 +1,4 @@
-//! What must hold some time after all faults have ended.
+//! The properties that must hold some time after all faults have ended.
 
 use ringmaster_core::{
     fleet::{
@@ -13,11 +13,11 @@ use ringmaster_core::{
 use crate::roles::{Report, occurrence::Fault, party::Party, world::World};
 
 impl World {
-    /// One supervisor acts and the others know who; what it holds is in the store; all balancers route
-    /// by its newest table; and the fleet is as desired.
+    /// One supervisor acts and the others know it; its state is in the store; all balancers route by its
+    /// newest table; and the fleet is as desired.
     ///
     /// # Errors
-    /// What is not so.
+    /// The first property that does not hold.
     pub fn check_converged(&self) -> Result<(), String> {
         self.converged().map_err(|broken| self.explain(&format!("not converged: {broken}")))
     }
@@ -47,8 +47,9 @@ impl World {
         }
         self.balancers_agree(published, now)?;
         let local = party.clock.at(now);
-        let (live, digest) = (term.heard.live(local).count(), published.table().ring.digest());
-        let agree = term.heard.live(local).all(|known| known.report.digest == digest);
+        let (live, digest) =
+            (term.acknowledgements.live(local).count(), published.table().ring.digest());
+        let agree = term.acknowledgements.live(local).all(|known| known.report.digest == digest);
         if live != self.balancers.len() || !agree {
             return Err(format!("{live} balancers are live, agree: {agree}"));
         }
@@ -61,16 +62,16 @@ impl World {
         Ok(())
     }
 
-    /// What the run came to.
+    /// The result of the run.
     pub fn report(&self) -> Report {
         self.report.clone()
     }
 
-    /// The one that acts is killed, or told to end.
+    /// Kills the acting supervisor, or shuts it down.
     ///
     /// # Errors
     /// The first broken property.
-    pub fn leader_goes(&mut self, is_killed: bool) -> Result<(), String> {
+    pub fn stop_leader(&mut self, is_killed: bool) -> Result<(), String> {
         let acting = (0..self.parties.len()).find(|i| self.parties[*i].may_act(self.now).is_some());
         let leader = acting.ok_or("no supervisor acts")?;
         self.inflict(match is_killed {
@@ -79,7 +80,7 @@ impl World {
         })
     }
 
-    /// Virtual time from now on until another process acts than before; `None`: not within two terms.
+    /// Virtual time until another process acts; `None` if that takes more than two terms.
     ///
     /// # Errors
     /// The first broken property.

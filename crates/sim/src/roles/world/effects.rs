@@ -1,4 +1,4 @@
-//! What the engine makes of what a supervisor has begun; it does so also when that one acts no more.
+//! The effects of actions in the engine, also of a supervisor that has lost the lease.
 
 use ringmaster_core::fleet::{
     command::Answer,
@@ -62,10 +62,10 @@ impl World {
         self.chance(self.engine_trouble)
     }
 
-    /// The result of an effect, which may never come.
+    /// Sends the result of an effect, unless it is lost.
     fn result(&mut self, index: usize, serial: u64, delay: u64, event: Event) {
         if !self.chance(self.engine_trouble / 5.0) {
-            self.after(delay, Occurrence::Happened(index, serial, Box::new(event)));
+            self.after(delay, Occurrence::EffectResult(index, serial, Box::new(event)));
         }
     }
 
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// To all who listen; some do not hear it.
+    /// Sends an engine event to all supervisors; some do not receive it.
     pub(super) fn engine_says(&mut self, instance: InstanceId, handle: Handle, sighting: Sighting) {
         for index in 0..self.parties.len() {
             let serial = self.parties[index].term.as_ref().map_or(0, |term| term.serial);

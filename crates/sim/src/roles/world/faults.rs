@@ -1,4 +1,4 @@
-//! What goes wrong between supervisors, store, balancers and engine, and what users ask for meanwhile.
+//! The faults between supervisors, store, balancers and engine, and the commands of users.
 
 use ringmaster_core::fleet::{
     command::{CommandId, Request, ScaleCommand},
@@ -6,7 +6,7 @@ use ringmaster_core::fleet::{
     message::{Event, FoundState, Sighting},
 };
 
-use crate::engine::Conduct;
+use crate::engine::Behaviour;
 use crate::roles::{
     occurrence::{Fault, Occurrence, Who},
     world::World,
@@ -18,7 +18,7 @@ impl World {
             let fault = self.draw_fault();
             let moment = Moment(self.draw(2_000, self.scenario.length_ms));
             self.at(moment, Occurrence::Fault(fault));
-            // Trouble likes company.
+            // Faults often come in groups.
             if self.chance(0.4) {
                 let fault = self.draw_fault();
                 let soon = Moment(moment.0 + self.draw(0, 2_500));
@@ -113,8 +113,8 @@ impl World {
         let now = self.now;
         let Some(container) = self.engine.containers.get_mut(&handle) else { return };
         match fault {
-            Fault::InstanceHangs => container.conduct = Conduct::Hangs,
-            Fault::InstanceRecovers => container.conduct = Conduct::Good { from: now },
+            Fault::InstanceHangs => container.behaviour = Behaviour::Hangs,
+            Fault::InstanceRecovers => container.behaviour = Behaviour::Good { from: now },
             _ => {
                 container.state = FoundState::Exited { exit_code: Some(137) };
                 let instance = container.identity.instance;
@@ -146,11 +146,11 @@ impl World {
     }
 
     /// Ends all faults.
-    pub fn make_peace(&mut self) {
+    pub fn end_faults(&mut self) {
         self.remember("== peace".into());
         self.trouble = 0.0;
         self.engine_trouble = 0.0;
-        self.is_peace = true;
+        self.faults_ended = true;
         let now = self.now;
         self.store.frozen_until = now;
         self.store.away_until = now;
@@ -168,7 +168,7 @@ impl World {
             }
         }
         for container in self.engine.containers.values_mut() {
-            container.conduct = Conduct::Good { from: now };
+            container.behaviour = Behaviour::Good { from: now };
         }
     }
 

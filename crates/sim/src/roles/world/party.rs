@@ -1,10 +1,9 @@
-//! A simulated process that wants to supervise: its lease, and in each term a core of its own. It does
-//! what the shell does: asks `may_act` before everything, and drops the core when the lease is lost.
+//! The occurrences of a simulated supervisor.
 
 use crate::roles::{
-    clock::Clock,
-    occurrence::{Call, Occurrence, Told, Who},
-    party::{LOOK_MS, Party, Term, holder},
+    clock::MachineClock,
+    occurrence::{Call, Occurrence, StoreMessage, Who},
+    party::{POLL_MS, Party, Term, holder},
     world::World,
 };
 use ringmaster_core::{
@@ -28,12 +27,12 @@ impl World {
         let old = &self.parties[index];
         let (epoch, copy, is_cut) = (old.epoch + 1, old.copy.clone(), old.is_cut);
         let (offset, rate) = (self.draw(0, 100_000), self.draw(970, 1_031));
-        let clock = Clock::new(offset, rate);
+        let clock = MachineClock::new(offset, rate);
         let party = Party { copy, is_cut, ..Party::new(index, epoch, clock, self.now) };
         self.parties[index] = party;
         let who = Who::Supervisor(index, epoch);
         self.after(0, Occurrence::LeaseWakes(who, 0));
-        self.after(0, Occurrence::Looks(who));
+        self.after(0, Occurrence::Poll(who));
     }
 
     pub(super) fn lease_wakes(&mut self, index: usize, wish: u64) -> Result<(), String> {
@@ -81,7 +80,7 @@ impl World {
             fence,
             serial,
             core: None,
-            heard: Acknowledgements::new(party.clock.at(now)),
+            acknowledgements: Acknowledgements::new(party.clock.at(now)),
             published: None,
             draining: BTreeMap::new(),
             writes: 0,
@@ -92,18 +91,22 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn party_told(&mut self, index: usize, told: Told) -> Result<(), String> {
+    pub(super) fn supervisor_receives(
+        &mut self,
+        index: usize,
+        message: StoreMessage,
+    ) -> Result<(), String> {
         let now = self.parties[index].clock.at(self.now);
-        match told {
-            Told::Lease(id, reply) => {
+        match message {
+            StoreMessage::Lease(id, reply) => {
                 let jitter = self.roll();
                 let step = self.parties[index].lease.replied(id, reply, now, jitter);
                 self.lease_stepped(index, step)
             }
-            Told::Loaded(term, loaded) => {
+            StoreMessage::Loaded(term, loaded) => {
                 self.loaded(index, term, loaded.map(|(version, desired)| (version, *desired)))
             }
-            Told::Written(write, version, result) => {
+            StoreMessage::Written(write, version, result) => {
                 let party = &mut self.parties[index];
                 if party.term.as_ref().is_none_or(|term| term.fence != version.fence) {
                     return Ok(());
@@ -117,17 +120,17 @@ impl World {
                     None => Ok(()),
                 }
             }
-            Told::Report(report) => {
+            StoreMessage::Report(report) => {
                 let fence = report.acknowledged.fence;
                 if let Some(term) = &mut self.parties[index].term {
-                    // Late ones are of no use.
-                    let _ = term.heard.take(report, now);
+                    // A report that is older than the last one is refused.
+                    let _ = term.acknowledgements.take(report, now);
                 }
                 let step = self.parties[index].lease.heard(fence, now);
                 self.lease_stepped(index, step)?;
-                self.look_at_drains(index)
+                self.check_drains(index)
             }
-            Told::Table(_) | Told::Changed(..) => Ok(()),
+            StoreMessage::Table(_) | StoreMessage::Changed(..) => Ok(()),
         }
     }
 
@@ -143,12 +146,12 @@ impl World {
         let acts = party.may_act(now);
         let version = loaded.as_ref().map(|(version, _)| *version);
         let waits = |term: &mut Term| {
-            // What was read before the term began may be from before the last write of another's.
+            // A state read before the term began may be older than the last write of another term.
             term.core.is_none() && acts == Some(term.fence) && asked_in == Some(term.fence)
         };
         let begins = party.term.as_mut().is_some_and(waits);
         if begins {
-            // An older run of this store may have had a newer one.
+            // The copy may be newer than the state of an emptied store.
             party.copy = loaded.or(party.copy.take());
         } else if let Some((version, desired)) = loaded {
             party.keep(version, desired);
@@ -163,7 +166,7 @@ impl World {
         self.turn(index, Event::Tick)
     }
 
-    /// Writes again what the store has lost.
+    /// Writes the state and the table again that the store has lost.
     fn fill_again(&mut self, index: usize, stored: Stored) {
         let who = Who::Supervisor(index, self.parties[index].epoch);
         let party = &mut self.parties[index];
@@ -189,11 +192,11 @@ impl World {
         }
     }
 
-    /// What has no wake-up of its own.
-    pub(super) fn looks(&mut self, index: usize) -> Result<(), String> {
+    /// Checks what has no wake-up of its own.
+    pub(super) fn poll(&mut self, index: usize) -> Result<(), String> {
         let who = Who::Supervisor(index, self.parties[index].epoch);
-        self.after(LOOK_MS, Occurrence::Looks(who));
-        // A standby keeps a copy, and who has just won may not have heard of the state yet.
+        self.after(POLL_MS, Occurrence::Poll(who));
+        // A standby keeps a copy, and a new supervisor may not have received the state yet.
         let term = self.parties[index].term.as_ref();
         if term.is_none_or(|term| term.core.is_none()) {
             let asked_in = term.map(|term| term.fence);
@@ -201,19 +204,19 @@ impl World {
         }
         let now = self.parties[index].clock.at(self.now);
         if let Some(term) = &mut self.parties[index].term {
-            let _ = term.heard.agreement(now);
+            let _ = term.acknowledgements.agreement(now);
         }
-        self.look_at_drains(index)
+        self.check_drains(index)
     }
 
-    fn look_at_drains(&mut self, index: usize) -> Result<(), String> {
+    fn check_drains(&mut self, index: usize) -> Result<(), String> {
         let now = self.parties[index].clock.at(self.now);
         let Some(term) = &mut self.parties[index].term else { return Ok(()) };
         let drained = |(instance, since): (&InstanceId, &Version)| {
-            term.heard.is_drained(*instance, *since, now).then_some(*instance)
+            term.acknowledgements.is_drained(*instance, *since, now).then_some(*instance)
         };
         let drained: Vec<InstanceId> = term.draining.iter().filter_map(drained).collect();
-        let live = term.heard.live(now).map(|known| known.report.balancer.clone());
+        let live = term.acknowledgements.live(now).map(|known| known.report.balancer.clone());
         let live: Vec<ProcessId> = live.collect();
         for instance in drained {
             if let Some(term) = &mut self.parties[index].term {
@@ -286,7 +289,7 @@ impl World {
         let version = Version { fence: term.fence, number };
         let published = Publication::new(version, table)
             .map_err(|error| format!("a table that cannot be: {error}"))?;
-        term.heard.published(published.table().ring.digest(), local);
+        term.acknowledgements.published(published.table().ring.digest(), local);
         let delta = term.published.as_ref().and_then(|held| publication::delta(held, &published));
         term.published = Some(published.clone());
         self.begin_effect(index)?;
@@ -295,7 +298,7 @@ impl World {
         Ok(())
     }
 
-    /// Every effect is begun here.
+    /// Checks every effect at its beginning.
     pub(super) fn begin_effect(&mut self, index: usize) -> Result<(), String> {
         let now = self.now;
         let Some(fence) = self.parties[index].may_act(now) else {

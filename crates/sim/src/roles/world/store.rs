@@ -1,7 +1,7 @@
-//! The simulated store: what it decides is the arbiter's; what reaches it, and when, is chance.
+//! The messages to and from the simulated store.
 
 use crate::roles::{
-    occurrence::{Call, Occurrence, Told, Who},
+    occurrence::{Call, Occurrence, StoreMessage, Who},
     world::World,
 };
 use ringmaster_core::{
@@ -10,22 +10,25 @@ use ringmaster_core::{
 };
 
 impl World {
-    /// A process sends something to the store, which it may never reach.
+    /// Sends a message to the store, which may be lost.
     pub(super) fn call(&mut self, who: Who, call: Call) {
         if self.store.away_until > self.now {
-            // Refused at once.
+            // The connection is refused at once.
             if let Call::Lease(request) = call {
-                self.after(1, Occurrence::Told(who, Told::Lease(request.id, Reply::Failed)));
+                self.after(
+                    1,
+                    Occurrence::Deliver(who, StoreMessage::Lease(request.id, Reply::Failed)),
+                );
             }
             return;
         }
-        if let Some(delay) = self.way(who) {
+        if let Some(delay) = self.delay_of_message(who) {
             self.after(delay, Occurrence::Call(who, call));
         }
     }
 
-    /// How long a message takes between a process and the store; `None`: it is lost.
-    fn way(&mut self, who: Who) -> Option<u64> {
+    /// The delay of a message between a process and the store; `None` if it is lost.
+    fn delay_of_message(&mut self, who: Who) -> Option<u64> {
         if self.is_cut(who) || self.chance(self.trouble / 3.0) {
             return None;
         }
@@ -36,9 +39,9 @@ impl World {
         })
     }
 
-    fn tell(&mut self, who: Who, told: Told) {
-        if let Some(delay) = self.way(who) {
-            self.after(delay, Occurrence::Told(who, told));
+    fn send(&mut self, who: Who, message: StoreMessage) {
+        if let Some(delay) = self.delay_of_message(who) {
+            self.after(delay, Occurrence::Deliver(who, message));
         }
     }
 
@@ -56,12 +59,12 @@ impl World {
                 let Some(holder) = self.holder(who) else { return Ok(()) };
                 let now = self.store.clock.at(self.now);
                 let reply = self.store.arbiter.ask(&holder, &request, now);
-                self.tell(who, Told::Lease(request.id, reply));
+                self.send(who, StoreMessage::Lease(request.id, reply));
             }
             Call::Load(term) => {
                 let state = self.store.state.clone();
                 let loaded = state.map(|(version, desired)| (version, Box::new(desired)));
-                self.tell(who, Told::Loaded(term, loaded));
+                self.send(who, StoreMessage::Loaded(term, loaded));
             }
             Call::Write(write, version, desired) => self.write(who, write, version, *desired)?,
             Call::Publish(publication, delta) => {
@@ -70,17 +73,17 @@ impl World {
                     let version = publication.version();
                     self.store.table = Some(*publication);
                     for who in self.balancers_known() {
-                        self.tell(who, Told::Changed(version, delta.clone()));
+                        self.send(who, StoreMessage::Changed(version, delta.clone()));
                     }
                 }
             }
             Call::ReadTable => {
                 let table = self.store.table.clone().map(Box::new);
-                self.tell(who, Told::Table(table));
+                self.send(who, StoreMessage::Table(table));
             }
             Call::Report(report) => {
                 for who in self.supervisors_known() {
-                    self.tell(who, Told::Report(report.clone()));
+                    self.send(who, StoreMessage::Report(report.clone()));
                 }
             }
         }
@@ -103,7 +106,7 @@ impl World {
             }
             Err(refusal) => Err(refusal.to_string()),
         };
-        self.tell(who, Told::Written(write, version, result));
+        self.send(who, StoreMessage::Written(write, version, result));
         Ok(())
     }
 }
