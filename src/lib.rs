@@ -61,8 +61,8 @@
 //! # Where to start reading
 //!
 //! - How a failure becomes a replacement: [`ringmaster_core::fleet::message`], then
-//!   [`ringmaster_core::fleet::plan`], then `fleet/supervisor/events.rs`.
-//! - How a command takes effect: `fleet/supervisor/commands.rs`. Newcomers start outside the ring;
+//!   [`ringmaster_core::fleet::plan`], then `fleet/supervisor/transitions`.
+//! - How a command takes effect: `fleet/supervisor/operations`. Newcomers start outside the ring;
 //!   when all pass, the new state is written to disk, and when that is done, ring, admission and
 //!   answer change in one turn.
 //! - How a request finds its replica: [`ringmaster_proxy`], then [`ringmaster_core::balance`], then

@@ -4,20 +4,16 @@
 //! `events` says what an event changes, [`super::plan`] what follows from the new state, and
 //! `steps` how a step changes the state and which action it becomes.
 
-mod addresses;
-mod commands;
-mod events;
-mod evidence;
-mod joining;
-mod listing;
-mod names;
-mod rolling;
+mod context;
+mod health;
+mod inventory;
+mod lifecycle;
+mod operations;
 mod servers;
 mod shutdown;
-mod steps;
 #[cfg(test)]
 mod tests;
-mod writing;
+mod transitions;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{
+use crate::fleet::{
     ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
     values::{FailureKind, Keeper, StopManner},
 };
@@ -318,7 +318,7 @@ pub fn of_replica(
     instances: &Instances,
     replica: ReplicaId,
 ) -> impl DoubleEndedIterator<Item = (InstanceId, &Instance)> {
-    use super::ids::Incarnation;
+    use crate::fleet::ids::Incarnation;
     let first = InstanceId { replica, incarnation: Incarnation(0) };
     let last = InstanceId { replica, incarnation: Incarnation(u32::MAX) };
     instances.range(first..=last).map(|(id, instance)| (*id, instance))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     message::{Action, StartRequest, StopManner},
@@ -17,7 +17,7 @@ use crate::fleet::{
 use crate::ring::Member;
 
 impl Supervisor {
-    pub(super) fn carry_out(&mut self, step: Step, now: Moment) {
+    pub(in crate::fleet::supervisor) fn carry_out(&mut self, step: Step, now: Moment) {
         match step {
             Step::Probe(id) => self.probe(id, now),
             Step::List => {
@@ -82,7 +82,7 @@ impl Supervisor {
         self.act(Action::Probe { instance: id, address, deadline });
     }
 
-    pub(super) fn admit(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn admit(&mut self, id: InstanceId, now: Moment) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -135,7 +135,7 @@ impl Supervisor {
         self.note(Note::ReadmittedAsLast { instance: id, name });
     }
 
-    pub(super) fn drain(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn drain(&mut self, id: InstanceId, now: Moment) {
         let until = now + self.state.limits.drain;
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
@@ -246,13 +246,13 @@ impl Supervisor {
     }
 
     /// Never an incarnation that was seen before, whoever started it.
-    pub(super) fn next_incarnation(&self, replica: ReplicaId) -> Incarnation {
+    pub(in crate::fleet::supervisor) fn next_incarnation(&self, replica: ReplicaId) -> Incarnation {
         let seen = self.state.incarnations.get(&replica).copied();
         let committed = self.state.desired.replica(replica).map(|known| known.incarnation);
         seen.max(committed).map_or(Incarnation::FIRST, Incarnation::next)
     }
 
-    pub(super) fn start(
+    pub(in crate::fleet::supervisor) fn start(
         &mut self,
         id: InstanceId,
         name: ReplicaName,

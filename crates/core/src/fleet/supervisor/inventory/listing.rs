@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     desired::{Desired, Newcomer, Replica},
     ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
@@ -17,7 +17,7 @@ use crate::fleet::{
 use crate::ring::{Algorithm, Member, RingError, RingSettings, SLOTS_MAX, membership};
 
 impl Supervisor {
-    pub(super) fn listed(
+    pub(in crate::fleet::supervisor) fn listed(
         &mut self,
         asked: Moment,
         result: Result<Listing, EngineError>,
@@ -278,7 +278,12 @@ impl Supervisor {
     }
 
     /// It listens somewhere else now, and must pass there first.
-    pub(super) fn moved(&mut self, id: InstanceId, to: std::net::SocketAddr, now: Moment) {
+    pub(in crate::fleet::supervisor) fn moved(
+        &mut self,
+        id: InstanceId,
+        to: std::net::SocketAddr,
+        now: Moment,
+    ) {
         self.evict_holders(to, id, now);
         self.disconnect(id, now);
         // The result of a heartbeat to where it was must not be taken for one from where it is.

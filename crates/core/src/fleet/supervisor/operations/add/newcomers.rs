@@ -1,7 +1,7 @@
 //! Those who join: newcomers that are started or registered, outside the ring until all are there,
 //! and what becomes of them when one cannot.
 
-use super::{Supervisor, commands::no_room};
+use crate::fleet::supervisor::{Supervisor, operations::queue::no_room};
 use crate::fleet::{
     command::{CommandId, Done, ScaleError},
     desired::Newcomer,
@@ -18,7 +18,7 @@ use crate::fleet::{
 const ROLL_BACK_DEADLINE: std::time::Duration = std::time::Duration::from_secs(15);
 
 impl Supervisor {
-    pub(super) fn begin_add(
+    pub(in crate::fleet::supervisor) fn begin_add(
         &mut self,
         command: CommandId,
         n: usize,
@@ -32,7 +32,7 @@ impl Supervisor {
         self.begin_to_join(command, newcomers, names.len(), deadline)
     }
 
-    pub(super) fn begin_register(
+    pub(in crate::fleet::supervisor) fn begin_register(
         &mut self,
         command: CommandId,
         servers: &[Registration],
@@ -71,7 +71,7 @@ impl Supervisor {
     }
 
     /// Starts a newcomer of the running addition, with the place on the ring that it will have.
-    pub(super) fn start_newcomer(&mut self, replica: ReplicaId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn start_newcomer(&mut self, replica: ReplicaId, now: Moment) {
         let Some(Operation::Adding { newcomers, places, .. }) = &self.state.operation else {
             return;
         };
@@ -87,7 +87,7 @@ impl Supervisor {
     }
 
     /// Who would join: given names first, then drawn ones.
-    pub(super) fn newcomers(
+    pub(in crate::fleet::supervisor) fn newcomers(
         &mut self,
         n: usize,
         names: &[ReplicaName],
@@ -117,7 +117,10 @@ impl Supervisor {
     }
 
     /// Refuses a name that is in use.
-    pub(super) fn is_free(&self, name: &ReplicaName) -> Result<(), ScaleError> {
+    pub(in crate::fleet::supervisor) fn is_free(
+        &self,
+        name: &ReplicaName,
+    ) -> Result<(), ScaleError> {
         match self.bearer_of(name) {
             Some(other) if other == name => Err(ScaleError::Exists(name.clone())),
             Some(other) => {
@@ -129,7 +132,7 @@ impl Supervisor {
     }
 
     /// Refuses more replicas than there may be.
-    pub(super) fn has_room(&self, n: usize) -> Result<(), ScaleError> {
+    pub(in crate::fleet::supervisor) fn has_room(&self, n: usize) -> Result<(), ScaleError> {
         let (have, most) = (self.state.desired.replicas().len(), self.state.replicas_max());
         if have.saturating_add(n) <= most {
             return Ok(());
@@ -155,7 +158,7 @@ impl Supervisor {
     }
 
     /// A newcomer cannot join: the whole addition is given up.
-    pub(super) fn fail_newcomer(
+    pub(in crate::fleet::supervisor) fn fail_newcomer(
         &mut self,
         id: InstanceId,
         error: Option<&StartError>,
@@ -184,7 +187,7 @@ impl Supervisor {
         self.roll_back(error, now);
     }
 
-    pub(super) fn fail_overdue(&mut self, now: Moment) {
+    pub(in crate::fleet::supervisor) fn fail_overdue(&mut self, now: Moment) {
         let Some(Operation::Adding { newcomers, .. }) = &self.state.operation else {
             return;
         };
@@ -201,7 +204,7 @@ impl Supervisor {
         self.roll_back(error, now);
     }
 
-    pub(super) fn roll_back(&mut self, error: ScaleError, now: Moment) {
+    pub(in crate::fleet::supervisor) fn roll_back(&mut self, error: ScaleError, now: Moment) {
         if let Some(Operation::Adding { stage, .. }) = &mut self.state.operation {
             let deadline = now + ROLL_BACK_DEADLINE;
             *stage = AddStage::RollingBack { error: error.clone(), deadline };

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     command::ScaleError,
     desired::Desired,
@@ -18,7 +18,7 @@ use crate::fleet::{
 };
 
 impl Supervisor {
-    pub(super) fn write(&mut self, desired: Desired, now: Moment) -> WriteId {
+    pub(in crate::fleet::supervisor) fn write(&mut self, desired: Desired, now: Moment) -> WriteId {
         let write = self.state.writing.next;
         self.state.writing.next = WriteId(write.0 + 1);
         self.state.writing.under_way = Some(WriteUnderWay { write, asked: now });
@@ -26,7 +26,12 @@ impl Supervisor {
         write
     }
 
-    pub(super) fn persisted(&mut self, write: WriteId, result: Result<(), Arc<str>>, now: Moment) {
+    pub(in crate::fleet::supervisor) fn persisted(
+        &mut self,
+        write: WriteId,
+        result: Result<(), Arc<str>>,
+        now: Moment,
+    ) {
         // The late result of a write that was taken as lost says nothing of the one under way.
         if self.state.writing.under_way.is_some_and(|under_way| under_way.write == write) {
             self.state.writing.hangs = false;
@@ -35,7 +40,7 @@ impl Supervisor {
     }
 
     /// The write under way is overdue.
-    pub(super) fn forget_write(&mut self, now: Moment) {
+    pub(in crate::fleet::supervisor) fn forget_write(&mut self, now: Moment) {
         let Some(WriteUnderWay { write, .. }) = self.state.writing.under_way else {
             return;
         };
@@ -55,7 +60,7 @@ impl Supervisor {
     }
 
     /// Why commands are refused while writes hang.
-    pub(super) fn disk_hangs(&self) -> Arc<str> {
+    pub(in crate::fleet::supervisor) fn disk_hangs(&self) -> Arc<str> {
         let waited = self.state.limits.persist_deadline;
         format!("the disk does not answer within {waited:?}").into()
     }

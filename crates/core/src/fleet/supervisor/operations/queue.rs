@@ -2,7 +2,7 @@
 
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     command::{Answer, CommandId, Done, Request, ScaleCommand, ScaleError},
     desired::Desired,
@@ -25,7 +25,12 @@ struct Outcome {
 }
 
 impl Supervisor {
-    pub(super) fn take_command(&mut self, id: CommandId, request: Request, now: Moment) {
+    pub(in crate::fleet::supervisor) fn take_command(
+        &mut self,
+        id: CommandId,
+        request: Request,
+        now: Moment,
+    ) {
         if self.state.shutdown.is_some() {
             return self.answer(id, Err(ScaleError::ShuttingDown));
         }
@@ -48,7 +53,7 @@ impl Supervisor {
         self.state.queue.push_back((id, request));
     }
 
-    pub(super) fn answer(&mut self, id: CommandId, answer: Answer) {
+    pub(in crate::fleet::supervisor) fn answer(&mut self, id: CommandId, answer: Answer) {
         self.act(Action::Answer(id, answer));
     }
 
@@ -92,7 +97,7 @@ impl Supervisor {
         Ok(Done::Preview(Box::new(self.state.desired.change_to(&after))))
     }
 
-    pub(super) fn begin_command(&mut self, now: Moment) {
+    pub(in crate::fleet::supervisor) fn begin_command(&mut self, now: Moment) {
         let Some((id, Request { command, dry_run })) = self.state.queue.pop_front() else {
             return;
         };
@@ -195,7 +200,7 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn check_engine(&self) -> Result<(), ScaleError> {
+    pub(in crate::fleet::supervisor) fn check_engine(&self) -> Result<(), ScaleError> {
         match &self.state.engine {
             Engine::Up => Ok(()),
             Engine::Away(error) => Err(ScaleError::EngineAway(error.to_string())),
@@ -237,7 +242,10 @@ impl Supervisor {
     }
 
     /// A replica by its committed name, or by the name of an instance that is to follow.
-    pub(super) fn replica_named(&self, name: &ReplicaName) -> Option<ReplicaId> {
+    pub(in crate::fleet::supervisor) fn replica_named(
+        &self,
+        name: &ReplicaName,
+    ) -> Option<ReplicaId> {
         let desired = self.state.desired.replicas().iter();
         let by_name = desired.clone().find(|replica| &replica.name == name).map(|r| r.id());
         by_name.or_else(|| {
@@ -273,7 +281,7 @@ impl Supervisor {
         })
     }
 
-    pub(super) fn commit_command(&mut self, now: Moment) {
+    pub(in crate::fleet::supervisor) fn commit_command(&mut self, now: Moment) {
         let Some(Ok(Outcome { after, .. })) = self.outcome() else {
             return;
         };
@@ -287,7 +295,7 @@ impl Supervisor {
     }
 
     /// The one step that moves keys.
-    pub(super) fn take_effect(&mut self, now: Moment) {
+    pub(in crate::fleet::supervisor) fn take_effect(&mut self, now: Moment) {
         let Some(Ok(Outcome { cause, names, after })) = self.outcome() else {
             return;
         };
@@ -329,7 +337,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn finish_command(&mut self) {
+    pub(in crate::fleet::supervisor) fn finish_command(&mut self) {
         let answer = match self.state.operation.take() {
             Some(Operation::Adding {
                 command, stage: AddStage::RollingBack { error, .. }, ..
@@ -354,6 +362,6 @@ impl Supervisor {
     }
 }
 
-pub(super) fn no_room(error: crate::ring::RingError) -> ScaleError {
+pub(in crate::fleet::supervisor) fn no_room(error: crate::ring::RingError) -> ScaleError {
     ScaleError::NoRoom(error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment},
     message::{Keeper, LastWords, ProbeOutcome, Sighting},
@@ -12,7 +12,11 @@ use crate::fleet::{
 
 impl Supervisor {
     /// Keeps what a heartbeat met, if that was bad.
-    pub(super) fn keep_probe(&mut self, id: InstanceId, outcome: &ProbeOutcome) {
+    pub(in crate::fleet::supervisor) fn keep_probe(
+        &mut self,
+        id: InstanceId,
+        outcome: &ProbeOutcome,
+    ) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -36,7 +40,7 @@ impl Supervisor {
 
     /// Keeps what prevents an instance from being reached. Said when it begins, however often it is
     /// found again.
-    pub(super) fn keep_problem(&mut self, id: InstanceId, why: Arc<str>) {
+    pub(in crate::fleet::supervisor) fn keep_problem(&mut self, id: InstanceId, why: Arc<str>) {
         let Some(instance) = self.state.instances.get_mut(&id) else { return };
         if instance.last_probe.replace(Arc::clone(&why)).is_none() {
             let name = instance.name.clone();
@@ -45,7 +49,7 @@ impl Supervisor {
     }
 
     /// What is said of an instance that has not passed in time.
-    pub(super) fn not_passed(&self, instance: &Instance) -> String {
+    pub(in crate::fleet::supervisor) fn not_passed(&self, instance: &Instance) -> String {
         let waited = self.state.limits.start_deadline;
         match &instance.last_probe {
             Some(why) => format!("did not pass its heartbeat within {waited:?}: {why}"),
@@ -55,7 +59,12 @@ impl Supervisor {
 
     /// Completes the ending that was kept when the death was seen. The engine may have told of the
     /// removal already, so the instance itself is not asked for.
-    pub(super) fn keep_last_words(&mut self, id: InstanceId, words: LastWords, now: Moment) {
+    pub(in crate::fleet::supervisor) fn keep_last_words(
+        &mut self,
+        id: InstanceId,
+        words: LastWords,
+        now: Moment,
+    ) {
         let name = self.state.endings.of_instance(id).map(|ending| ending.name.clone());
         if let Some(name) = name {
             let ending = self.state.keep_ending(id, &name, words, now);
@@ -65,7 +74,7 @@ impl Supervisor {
 
     /// Keeps the end of an instance whose start has not ended yet: the start's own result says
     /// whether this container was it, or what an earlier attempt had left.
-    pub(super) fn seen_while_starting(
+    pub(in crate::fleet::supervisor) fn seen_while_starting(
         &mut self,
         id: InstanceId,
         handle: &Handle,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     backoff::Backoff,
     command::{Answer, Done},
@@ -14,7 +14,7 @@ use crate::fleet::{
 
 impl Supervisor {
     /// The build that a start is to use. Only a roll starts what is wanted and not yet known to work.
-    pub(super) fn image_for(&self, cause: StartCause) -> Option<ImageId> {
+    pub(in crate::fleet::supervisor) fn image_for(&self, cause: StartCause) -> Option<ImageId> {
         if self.state.desired.replicas().is_empty() && !self.state.is_roll_stopped() {
             // Nothing runs that a newcomer should be like.
             return None;
@@ -31,7 +31,7 @@ impl Supervisor {
 
     /// Takes in what the configuration asks for, and what the found instances were started from.
     /// `is_first`: it is the first list of this run.
-    pub(super) fn take_specs(&mut self, listing: &Listing, is_first: bool) {
+    pub(in crate::fleet::supervisor) fn take_specs(&mut self, listing: &Listing, is_first: bool) {
         let before = self.outdated();
         match &listing.wanted {
             Some(wanted) => self.want(wanted.clone()),
@@ -54,7 +54,7 @@ impl Supervisor {
 
     /// An instance was started from a revision. Where no build was named, that is what the tag names,
     /// which the last list may not have known yet.
-    pub(super) fn runs(&mut self, id: InstanceId, revision: Revision) {
+    pub(in crate::fleet::supervisor) fn runs(&mut self, id: InstanceId, revision: Revision) {
         let Some(instance) = self.state.instances.get_mut(&id) else { return };
         let is_by_tag = instance.image.is_none() && revision.image.is_some();
         instance.spec = Some(revision.spec.clone());
@@ -65,7 +65,7 @@ impl Supervisor {
     }
 
     /// Takes in what the tag names by now, with the settings of the configuration.
-    pub(super) fn want(&mut self, wanted: Revision) {
+    pub(in crate::fleet::supervisor) fn want(&mut self, wanted: Revision) {
         if self.state.roll.aim_at(&wanted.spec) {
             // What failed so far was something else.
             self.state.backoffs.values_mut().for_each(Backoff::hurry);
@@ -98,7 +98,7 @@ impl Supervisor {
     }
 
     /// A fleet that had no replicas is made from what its first ones run.
-    pub(super) fn make_like(&mut self, id: InstanceId) {
+    pub(in crate::fleet::supervisor) fn make_like(&mut self, id: InstanceId) {
         let instance = self.state.instances.get(&id);
         let revision = instance.and_then(|instance| {
             let spec = instance.spec.clone()?;
@@ -117,7 +117,7 @@ impl Supervisor {
     }
 
     /// A newcomer of a roll is watched from the moment it enters the table.
-    pub(super) fn bake(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn bake(&mut self, id: InstanceId, now: Moment) {
         let instance = self.state.instances.get(&id);
         if instance.is_some_and(|instance| self.state.is_on_trial(instance)) {
             self.state.roll.bakes_until = now + self.state.limits.bake;
@@ -126,7 +126,12 @@ impl Supervisor {
 
     /// An instance has ended, or does not pass: if a roll has brought it, and it has not served for
     /// longer than newcomers are watched, the roll may be at fault.
-    pub(super) fn count_against_roll(&mut self, instance: &Instance, why: &Arc<str>, now: Moment) {
+    pub(in crate::fleet::supervisor) fn count_against_roll(
+        &mut self,
+        instance: &Instance,
+        why: &Arc<str>,
+        now: Moment,
+    ) {
         let limits = &self.state.limits;
         let watched = limits.bake.max(limits.stable_after);
         let has_proved = instance.admitted_for(now).is_some_and(|served| served > watched);
@@ -147,7 +152,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn complete_roll(&mut self) {
+    pub(in crate::fleet::supervisor) fn complete_roll(&mut self) {
         let wanted = self.state.wanted.clone();
         self.make_from(wanted, None);
         self.state.roll.start_over();
@@ -155,7 +160,10 @@ impl Supervisor {
     }
 
     /// The engine does not have the fleet's image any more: what is wanted takes its place.
-    pub(super) fn lose_revision(&mut self, started: Option<&ImageId>) -> bool {
+    pub(in crate::fleet::supervisor) fn lose_revision(
+        &mut self,
+        started: Option<&ImageId>,
+    ) -> bool {
         let (Some(wanted), Some(revision)) = (&self.state.wanted, self.state.desired.revision())
         else {
             return false;
@@ -169,14 +177,14 @@ impl Supervisor {
     }
 
     /// What a retry would try again.
-    pub(super) fn what_waits(&self, now: Moment) -> Done {
+    pub(in crate::fleet::supervisor) fn what_waits(&self, now: Moment) -> Done {
         let roll = self.state.is_roll_stopped();
         let waiting = self.state.backoffs.values().filter(|b| b.not_before() > now).count();
         Done::Retried { roll, waiting }
     }
 
     /// Tries again at once what was given up or waits.
-    pub(super) fn retry(&mut self, now: Moment) -> Answer {
+    pub(in crate::fleet::supervisor) fn retry(&mut self, now: Moment) -> Answer {
         let waits = self.what_waits(now);
         if self.state.is_roll_stopped() {
             let revision = self.state.desired.revision().cloned();

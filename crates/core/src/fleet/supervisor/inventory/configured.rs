@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     command::{Answer, Done, ScaleError},
     desired::{Desired, Newcomer},
@@ -19,7 +19,7 @@ use crate::fleet::{
 
 impl Supervisor {
     /// The first sight of a registered server, or of one that is to be: its place is looked up next.
-    pub(super) fn begin_to_serve(&mut self, replica: ReplicaId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn begin_to_serve(&mut self, replica: ReplicaId, now: Moment) {
         let joining =
             self.state.operation.as_ref().and_then(|operation| operation.newcomer(replica));
         let (name, committed) = match (joining, self.state.desired.replica(replica)) {
@@ -48,7 +48,7 @@ impl Supervisor {
     }
 
     /// Looks up where a server is. A host that is an address needs no lookup.
-    pub(super) fn resolve(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn resolve(&mut self, id: InstanceId, now: Moment) {
         let Some(server) = self.state.server_of(id.replica).cloned() else { return };
         if let Some(address) = server.address() {
             return self.resolved(id, Ok(address), now);
@@ -65,7 +65,7 @@ impl Supervisor {
 
     /// Where a server is, or why that is not known. A place that was known stays known while its name
     /// cannot be looked up: its checks judge it.
-    pub(super) fn resolved(
+    pub(in crate::fleet::supervisor) fn resolved(
         &mut self,
         id: InstanceId,
         result: Result<SocketAddr, Arc<str>>,
@@ -108,7 +108,7 @@ impl Supervisor {
 
     /// Out of the table because its replica is drained; its checks go on, so that it may come back at
     /// once.
-    pub(super) fn set_aside(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn set_aside(&mut self, id: InstanceId, now: Moment) {
         let needed = self.state.limits.probe_passes;
         let passes = self.state.instances.get(&id).is_some_and(Instance::is_passing);
         self.eject(id, EjectReason::Drained, now);
@@ -119,7 +119,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn take_back(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn take_back(&mut self, id: InstanceId, now: Moment) {
         let needed = self.state.limits.probe_passes;
         let Some(instance) = self.state.instances.get_mut(&id) else { return };
         let Phase::Ejected { reason, passes, since, .. } = &mut instance.phase else { return };
@@ -135,7 +135,7 @@ impl Supervisor {
 
     /// Takes in the servers of the configuration, where it says something new. What was registered,
     /// changed or removed since stays.
-    pub(super) fn settle_servers(&mut self, now: Moment) {
+    pub(in crate::fleet::supervisor) fn settle_servers(&mut self, now: Moment) {
         let wanted = self.settings.servers.clone();
         let before = self.state.desired.registered().to_vec();
         let mut change = Settling::default();
@@ -174,7 +174,10 @@ impl Supervisor {
     }
 
     /// Who would join by a registration.
-    pub(super) fn registered(&self, servers: &[Registration]) -> Result<Vec<Newcomer>, ScaleError> {
+    pub(in crate::fleet::supervisor) fn registered(
+        &self,
+        servers: &[Registration],
+    ) -> Result<Vec<Newcomer>, ScaleError> {
         let mut newcomers: Vec<Newcomer> = Vec::new();
         for registration in servers {
             let Registration { name, weight, server } = registration;
@@ -206,7 +209,7 @@ impl Supervisor {
     }
 
     /// What a change of a server comes to.
-    pub(super) fn server_change(
+    pub(in crate::fleet::supervisor) fn server_change(
         &self,
         name: &ReplicaName,
         change: &ServerChange,
@@ -243,7 +246,12 @@ impl Supervisor {
     }
 
     /// A server is somewhere else: its old instance leaves, and the plan begins with the next one.
-    pub(super) fn leave_old_place(&mut self, before: &Desired, id: ReplicaId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn leave_old_place(
+        &mut self,
+        before: &Desired,
+        id: ReplicaId,
+        now: Moment,
+    ) {
         let place =
             |desired: &Desired| desired.replica(id).and_then(|replica| replica.server.clone());
         if place(before) == place(&self.state.desired) {
@@ -262,7 +270,12 @@ impl Supervisor {
 
     /// Takes a verdict for the result of a heartbeat. It holds until the next one, which comes after
     /// the usual interval.
-    pub(super) fn mark(&mut self, name: &ReplicaName, is_healthy: bool, now: Moment) -> Answer {
+    pub(in crate::fleet::supervisor) fn mark(
+        &mut self,
+        name: &ReplicaName,
+        is_healthy: bool,
+        now: Moment,
+    ) -> Answer {
         let replica = self.replica_named(name).ok_or_else(|| ScaleError::Unknown(name.clone()))?;
         // The one that serves, not a successor that has just been started.
         let known = || of_replica(&self.state.instances, replica);

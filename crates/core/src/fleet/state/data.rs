@@ -1,4 +1,4 @@
-//! All that the core knows, as plain data. [`super::plan`] reads it, [`super::supervisor`] writes
+//! All that the core knows, as plain data. [`crate::fleet::plan`] reads it, [`crate::fleet::supervisor`] writes
 //! it.
 
 use std::{
@@ -6,8 +6,7 @@ use std::{
     sync::Arc,
 };
 
-pub use super::values::Keeper;
-use super::{
+use crate::fleet::{
     backoff::Backoff,
     command::{CommandId, Request},
     desired::Desired,
@@ -19,6 +18,7 @@ use super::{
     operation::Operation,
     roll::Roll,
     server::Server,
+    values::Keeper,
 };
 
 /// All that the core knows.
@@ -295,7 +295,7 @@ impl State {
 
     /// The admitted instance of a replica.
     pub fn admitted(&self, id: ReplicaId) -> Option<&Instance> {
-        super::observed::of_replica(&self.instances, id)
+        crate::fleet::observed::of_replica(&self.instances, id)
             .map(|(_, instance)| instance)
             .find(|instance| instance.is_admitted())
     }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     ids::{InstanceId, Moment},
     notes::Note,
@@ -14,14 +14,18 @@ use crate::fleet::{
 
 impl Supervisor {
     /// All others at an address.
-    pub(super) fn holders(&self, address: SocketAddr, but: InstanceId) -> Vec<InstanceId> {
+    pub(in crate::fleet::supervisor) fn holders(
+        &self,
+        address: SocketAddr,
+        but: InstanceId,
+    ) -> Vec<InstanceId> {
         let holds = self.state.instances.iter().filter(|(_, i)| i.address() == Some(address));
         holds.map(|(id, _)| *id).filter(|id| *id != but).collect()
     }
 
     /// Settles whose an address is that others gave to an instance: whether it is this
     /// instance's. A holder that comes after it gives way.
-    pub(super) fn wins_address(
+    pub(in crate::fleet::supervisor) fn wins_address(
         &mut self,
         id: InstanceId,
         address: SocketAddr,

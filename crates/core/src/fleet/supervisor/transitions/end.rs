@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use rand::RngExt;
 
-use super::Supervisor;
+use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment},
     message::{
@@ -20,7 +20,7 @@ use crate::fleet::{
 
 impl Supervisor {
     /// What an event changes; whether that is nothing but heartbeats as they should be.
-    pub(super) fn take_in(&mut self, event: Event, now: Moment) -> bool {
+    pub(in crate::fleet::supervisor) fn take_in(&mut self, event: Event, now: Moment) -> bool {
         match event {
             Event::Tick => return true,
             Event::Probed { instance, outcome: ProbeOutcome::Passed }
@@ -134,7 +134,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn readmit(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn readmit(&mut self, id: InstanceId, now: Moment) {
         let taken = self.state.admitted(id.replica).is_some();
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
@@ -220,7 +220,12 @@ impl Supervisor {
     }
 
     /// Engines give a dead container's address to the next one at once; whoever held it is gone.
-    pub(super) fn evict_holders(&mut self, address: SocketAddr, newcomer: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn evict_holders(
+        &mut self,
+        address: SocketAddr,
+        newcomer: InstanceId,
+        now: Moment,
+    ) {
         for id in self.holders(address, newcomer) {
             self.eject(id, EjectReason::AddressReused, now);
             self.forget_address(id);
@@ -318,7 +323,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn unpaused(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn unpaused(&mut self, id: InstanceId, now: Moment) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -329,7 +334,12 @@ impl Supervisor {
     }
 
     /// It does not run any more; what is left of it is removed.
-    pub(super) fn died(&mut self, id: InstanceId, exit_code: Option<i64>, now: Moment) {
+    pub(in crate::fleet::supervisor) fn died(
+        &mut self,
+        id: InstanceId,
+        exit_code: Option<i64>,
+        now: Moment,
+    ) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -346,7 +356,7 @@ impl Supervisor {
     }
 
     /// Nothing is left of it.
-    pub(super) fn vanished(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn vanished(&mut self, id: InstanceId, now: Moment) {
         let Some(before) = self.state.remove(id, now) else {
             return;
         };
@@ -380,7 +390,12 @@ impl Supervisor {
     }
 
     /// Counts an unexpected end against a desired replica.
-    pub(super) fn back_off(&mut self, id: InstanceId, before: &Instance, now: Moment) {
+    pub(in crate::fleet::supervisor) fn back_off(
+        &mut self,
+        id: InstanceId,
+        before: &Instance,
+        now: Moment,
+    ) {
         if !self.state.is_desired(id.replica) {
             return;
         }
@@ -394,7 +409,12 @@ impl Supervisor {
     }
 
     /// Takes a living instance out of the table, or keeps it from entering, by the engine's word.
-    pub(super) fn eject(&mut self, id: InstanceId, why: EjectReason, now: Moment) {
+    pub(in crate::fleet::supervisor) fn eject(
+        &mut self,
+        id: InstanceId,
+        why: EjectReason,
+        now: Moment,
+    ) {
         let Some(instance) = self.state.instances.get_mut(&id) else {
             return;
         };
@@ -429,12 +449,12 @@ impl Supervisor {
     }
 
     /// It cannot be reached any more: whoever answers at its old address is somebody else.
-    pub(super) fn disconnect(&mut self, id: InstanceId, now: Moment) {
+    pub(in crate::fleet::supervisor) fn disconnect(&mut self, id: InstanceId, now: Moment) {
         self.eject(id, EjectReason::Disconnected, now);
         self.forget_address(id);
     }
 
-    pub(super) fn forget_address(&mut self, id: InstanceId) {
+    pub(in crate::fleet::supervisor) fn forget_address(&mut self, id: InstanceId) {
         if let Some(Phase::Ejected { address, .. }) =
             self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
         {
@@ -443,7 +463,7 @@ impl Supervisor {
     }
 
     /// Has a stray removed; said once, however many lists show it meanwhile.
-    pub(super) fn reap(&mut self, handle: Handle) {
+    pub(in crate::fleet::supervisor) fn reap(&mut self, handle: Handle) {
         if !self.state.reaping.contains_key(&handle) {
             self.state.reaping.insert(handle.clone(), Reaping::Due);
             self.note(Note::Reaped { handle });
@@ -459,7 +479,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn engine_is(&mut self, engine: Engine) {
+    pub(in crate::fleet::supervisor) fn engine_is(&mut self, engine: Engine) {
         match (&self.state.engine, &engine) {
             (Engine::Up, Engine::Away(error)) => {
                 let error = Arc::clone(error);

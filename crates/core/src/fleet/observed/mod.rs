@@ -1,0 +1,5 @@
+//! What was observed.
+
+mod instance;
+
+pub use instance::*;

@@ -1,0 +1,7 @@
+//! All that the core knows.
+
+mod data;
+
+pub use data::*;
+
+pub use super::values::Keeper;

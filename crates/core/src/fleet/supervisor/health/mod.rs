@@ -1,0 +1,2 @@
+//! Heartbeats.
+mod probe;

@@ -1,0 +1,4 @@
+//! What there is.
+mod configured;
+mod listing;
+mod revisions;

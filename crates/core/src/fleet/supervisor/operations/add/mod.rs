@@ -1,0 +1,2 @@
+//! Additions.
+mod newcomers;

@@ -1,0 +1,4 @@
+//! Commands.
+mod add;
+mod commit;
+pub(super) mod queue;

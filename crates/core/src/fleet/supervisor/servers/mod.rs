@@ -1,0 +1,2 @@
+//! Registered servers.
+mod addresses;
