@@ -38,6 +38,13 @@ impl Roll {
         *self = Self { target: self.target.take(), ..Self::default() };
     }
 
+    /// One more newcomer failed; whether the roll is to be given up.
+    pub(super) fn fail(&mut self, why: &Arc<str>) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(Arc::clone(why));
+        self.has_failed()
+    }
+
     /// Whether it is to be given up.
     pub fn has_failed(&self) -> bool {
         self.failures >= FAILURES_MAX

@@ -1,4 +1,4 @@
-//! What was observed: the instances, and how far each has come.
+//! The instances, and how far each has come.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 

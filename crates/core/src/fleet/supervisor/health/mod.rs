@@ -1,2 +1,4 @@
-//! Heartbeats.
-mod probe;
+//! Heartbeats, and the state of a fleet of which most fail at once.
+
+pub(super) mod panic;
+pub(super) mod probe;

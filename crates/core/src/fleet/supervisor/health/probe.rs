@@ -1,98 +1,148 @@
-//! What is kept of failures, so that a person can find out why: last heartbeats, last words.
+//! Heartbeats: what is sent, and what their results change.
 
 use std::sync::Arc;
 
-use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
-    ids::{Handle, InstanceId, Moment},
-    message::{Keeper, LastWords, ProbeOutcome, Sighting},
+    ids::{InstanceId, Moment},
+    message::{Action, ProbeOutcome},
     notes::Note,
-    observed::{Exit, Instance, Phase},
+    observed::{EjectReason, Health, Passes, Phase, Probing},
+    state::State,
+    supervisor::{context::Context, transitions::admit::readmit},
+    values::Keeper,
 };
 
-impl Supervisor {
-    /// Keeps what a heartbeat met, if that was bad.
-    pub(in crate::fleet::supervisor) fn keep_probe(
-        &mut self,
-        id: InstanceId,
-        outcome: &ProbeOutcome,
-    ) {
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        let is_warming = matches!(instance.phase, Phase::Warming { .. });
-        match outcome {
-            // While it warms, the answer that it did not pass with says more.
-            ProbeOutcome::Passed if is_warming => {}
-            ProbeOutcome::Passed => instance.last_probe = None,
-            ProbeOutcome::BadAnswer(why)
-            | ProbeOutcome::Silent(why)
-            | ProbeOutcome::NoAnswer(why) => {
-                let before = instance.last_probe.replace(Arc::clone(why));
-                // Our own are just starting; what others keep should be there already.
-                if before.is_none() && is_warming && instance.keeper == Keeper::Others {
-                    let name = instance.name.clone();
-                    self.note(Note::NotReady { instance: id, name, why: Arc::clone(why) });
-                }
+/// A heartbeat that changed nothing.
+pub(crate) struct Routine {
+    /// When the next one of the instance is due; `None`: the instance is gone.
+    pub(crate) next: Option<Moment>,
+}
+
+/// Sends a heartbeat.
+pub(crate) fn send(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
+    let deadline = cx.now + state.limits.probe_timeout;
+    let Some(instance) = state.instances.get_mut(&id) else { return };
+    let Some(address) = instance.address() else { return };
+    let suspect = matches!(instance.probing, Probing::Idle { suspect: true, .. });
+    instance.probing = Probing::Waiting { sent: cx.now, suspect };
+    cx.act(Action::Probe { instance: id, address, deadline });
+}
+
+/// Takes in a heartbeat that passed, where nothing else follows: its instance is in the table, passes,
+/// and is not suspected. `None`: it changes more than that.
+pub(crate) fn passed_as_ever(state: &mut State, id: InstanceId, now: Moment) -> Option<Routine> {
+    let interval = state.limits.probe_interval;
+    let Some(instance) = state.instances.get_mut(&id) else { return Some(Routine { next: None }) };
+    let Phase::Admitted { health: Health::Passing { failures: 0 }, .. } = instance.phase else {
+        return None;
+    };
+    let Probing::Waiting { sent, suspect: false } = instance.probing else { return None };
+    let next = (sent + interval).max(now);
+    instance.probe_at(next);
+    Some(Routine { next: Some(next) })
+}
+
+/// Takes in the result of any other heartbeat.
+pub(crate) fn probed(
+    state: &mut State,
+    cx: &mut Context<'_>,
+    id: InstanceId,
+    outcome: &ProbeOutcome,
+) {
+    let limits = &state.limits;
+    let Some(instance) = state.instances.get_mut(&id) else { return };
+    let Probing::Waiting { sent, suspect } = instance.probing else { return };
+    let passed = *outcome == ProbeOutcome::Passed;
+    // What others keep may be away for long.
+    let is_ours = instance.keeper == Keeper::Ringmaster;
+    let warms = is_ours && matches!(instance.phase, Phase::Warming { .. }) && !passed;
+    let next = if warms { cx.now + limits.warm_interval } else { sent + limits.probe_interval };
+    instance.probe_at(next.max(cx.now));
+    match &mut instance.phase {
+        Phase::Warming { passes, .. } => *passes = counted(*passes, passed),
+        // Whether it may come back at once when it is no longer drained.
+        Phase::Ejected { passes, reason: EjectReason::Drained, .. } => {
+            *passes = counted(*passes, passed);
+        }
+        // Sent before it was taken out by the engine's word, which only the engine takes back.
+        Phase::Ejected { reason, .. } if !reason.is_by_heartbeat() => {}
+        Phase::Ejected { passes, reason, .. } => {
+            *passes = counted(*passes, passed);
+            if let Some(why) = reason_of(outcome) {
+                *reason = why;
+            }
+            if passes.reach(limits.probe_passes) {
+                readmit(state, cx, id);
+            }
+        }
+        Phase::Admitted { health, .. } => {
+            let needed = if suspect { 1 } else { limits.probe_misses };
+            let before = *health;
+            *health = next_health(before, outcome, needed, cx.now);
+            if let (Health::Passing { .. }, Health::Failing { reason, .. }) = (before, *health) {
+                note_if_kept(state, cx, id, reason);
+            }
+        }
+        Phase::Starting { .. } | Phase::Draining { .. } | Phase::Stopping { .. } => {}
+    }
+    keep_outcome(state, cx, id, outcome);
+    if matches!(outcome, ProbeOutcome::NoAnswer(_) | ProbeOutcome::Silent(_)) {
+        // It may have died without a word from the engine.
+        state.list_soon(cx.now);
+    }
+}
+
+/// Says that the last living instance fails; any other is ejected by the plan, which notes it.
+fn note_if_kept(state: &State, cx: &mut Context<'_>, id: InstanceId, reason: EjectReason) {
+    let another = state.instances.iter().any(|(other, instance)| {
+        *other != id && state.is_desired(other.replica) && instance.is_passing()
+    });
+    if !another && let Some(instance) = state.instances.get(&id) {
+        cx.note(Note::KeptAsLast { instance: id, name: instance.name.clone(), reason });
+    }
+}
+
+/// Keeps what a heartbeat met, if that was bad.
+fn keep_outcome(state: &mut State, cx: &mut Context<'_>, id: InstanceId, outcome: &ProbeOutcome) {
+    let Some(instance) = state.instances.get_mut(&id) else { return };
+    let is_warming = matches!(instance.phase, Phase::Warming { .. });
+    match outcome {
+        // While it warms, the answer that it did not pass with says more.
+        ProbeOutcome::Passed if is_warming => {}
+        ProbeOutcome::Passed => instance.last_probe = None,
+        ProbeOutcome::BadAnswer(why) | ProbeOutcome::Silent(why) | ProbeOutcome::NoAnswer(why) => {
+            let before = instance.last_probe.replace(Arc::clone(why));
+            // Our own are just starting; what others keep should be there already.
+            if before.is_none() && is_warming && instance.keeper == Keeper::Others {
+                let (name, why) = (instance.name.clone(), Arc::clone(why));
+                cx.note(Note::NotReady { instance: id, name, why });
             }
         }
     }
+}
 
-    /// Keeps what prevents an instance from being reached. Said when it begins, however often it is
-    /// found again.
-    pub(in crate::fleet::supervisor) fn keep_problem(&mut self, id: InstanceId, why: Arc<str>) {
-        let Some(instance) = self.state.instances.get_mut(&id) else { return };
-        if instance.last_probe.replace(Arc::clone(&why)).is_none() {
-            let name = instance.name.clone();
-            self.note(Note::NotReady { instance: id, name, why });
-        }
+fn counted(passes: Passes, passed: bool) -> Passes {
+    if passed { passes.plus_one() } else { Passes::InARow(0) }
+}
+
+fn reason_of(outcome: &ProbeOutcome) -> Option<EjectReason> {
+    match outcome {
+        ProbeOutcome::Passed => None,
+        ProbeOutcome::BadAnswer(_) => Some(EjectReason::Failing),
+        ProbeOutcome::Silent(_) => Some(EjectReason::Silent),
+        ProbeOutcome::NoAnswer(_) => Some(EjectReason::Unreachable),
     }
+}
 
-    /// What is said of an instance that has not passed in time.
-    pub(in crate::fleet::supervisor) fn not_passed(&self, instance: &Instance) -> String {
-        let waited = self.state.limits.start_deadline;
-        match &instance.last_probe {
-            Some(why) => format!("did not pass its heartbeat within {waited:?}: {why}"),
-            None => format!("did not pass its heartbeat within {waited:?}"),
+fn next_health(health: Health, outcome: &ProbeOutcome, needed: u32, now: Moment) -> Health {
+    let Some(reason) = reason_of(outcome) else {
+        return Health::Passing { failures: 0 };
+    };
+    match health {
+        Health::Passing { failures } if failures + 1 < needed => {
+            Health::Passing { failures: failures + 1 }
         }
-    }
-
-    /// Completes the ending that was kept when the death was seen. The engine may have told of the
-    /// removal already, so the instance itself is not asked for.
-    pub(in crate::fleet::supervisor) fn keep_last_words(
-        &mut self,
-        id: InstanceId,
-        words: LastWords,
-        now: Moment,
-    ) {
-        let name = self.state.endings.of_instance(id).map(|ending| ending.name.clone());
-        if let Some(name) = name {
-            let ending = self.state.keep_ending(id, &name, words, now);
-            self.note(Note::Ended { ending });
-        }
-    }
-
-    /// Keeps the end of an instance whose start has not ended yet: the start's own result says
-    /// whether this container was it, or what an earlier attempt had left.
-    pub(in crate::fleet::supervisor) fn seen_while_starting(
-        &mut self,
-        id: InstanceId,
-        handle: &Handle,
-        sighting: &Sighting,
-        now: Moment,
-    ) {
-        let exit = match sighting {
-            Sighting::Died { exit_code } => Exit(*exit_code),
-            Sighting::Removed => Exit(None),
-            _ => return,
-        };
-        if let Some(Phase::Starting { ended, .. }) =
-            self.state.instances.get_mut(&id).map(|instance| &mut instance.phase)
-            // The removal says less than the death that came before it.
-            && ended.as_ref().is_none_or(|(earlier, _)| earlier != handle)
-        {
-            *ended = Some((handle.clone(), exit));
-            self.state.list_soon(now);
-        }
+        Health::Passing { .. } => Health::Failing { since: now, reason },
+        Health::Failing { since, .. } => Health::Failing { since, reason },
     }
 }

@@ -1,291 +1,174 @@
-//! How a step of the plan changes the state, and which action it becomes. No decisions here.
+//! Starts: of the next incarnation of a replica, or of a newcomer.
 
 use std::sync::Arc;
 
-use crate::fleet::supervisor::Supervisor;
 use crate::fleet::{
-    ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
-    message::{Action, StartRequest, StopManner},
+    endings::LastWords,
+    ids::{ImageId, InstanceId, ReplicaId},
+    message::{StartError, Started},
     notes::{Note, StartCause},
-    observed::{
-        EjectReason, Health, Instance, Lookup, Passes, Phase, Probing, StopProgress, Suspicion,
+    observed::{Exit, Phase, of_replica},
+    operation::Operation,
+    state::State,
+    supervisor::{
+        context::Context,
+        transitions::{
+            address::evict_holders,
+            begin,
+            drain::release,
+            end::died,
+            failure::{self, back_off, count_against_roll, note_failed_start},
+            stray::reap,
+        },
     },
-    plan::Step,
-    state::{Engine, Reaping},
-    values::Keeper,
+    values::StopManner,
 };
-use crate::ring::Member;
 
-impl Supervisor {
-    pub(in crate::fleet::supervisor) fn carry_out(&mut self, step: Step, now: Moment) {
-        match step {
-            Step::Probe(id) => self.probe(id, now),
-            Step::List => {
-                self.state.listing.asked = Some(now);
-                self.state.listing.last = Some(now);
-                self.state.listing.next = now + self.state.limits.list_interval;
-                self.act(Action::List { asked: now });
+/// Starts what the plan asks for.
+pub(crate) fn next(state: &mut State, cx: &mut Context<'_>, replica: ReplicaId, cause: StartCause) {
+    if cause == StartCause::Addition {
+        return newcomer(state, cx, replica);
+    }
+    let Some(known) = state.desired.replica(replica) else { return };
+    if known.server.is_some() {
+        return begin::begin_server(state, cx, replica);
+    }
+    let (member, committed_name) = (known.member.clone(), known.name.clone());
+    let latest = state.incarnations.get(&replica).copied();
+    if cause == StartCause::Failing {
+        count_failing(state, cx, replica);
+    }
+    // A replica of which nothing was ever seen in this run bears the name that it was given.
+    let name = match latest {
+        None if !state.foreign_names.contains(&committed_name) => committed_name,
+        _ => cx.chance.name(state, &[]),
+    };
+    let id = InstanceId { replica, incarnation: state.next_incarnation(replica) };
+    begin::start(state, cx, id, name, (&member, cause));
+}
+
+/// Counts the failure of the instance that is replaced: once, however many starts of a successor
+/// fail.
+fn count_failing(state: &mut State, cx: &mut Context<'_>, replica: ReplicaId) {
+    let failing = of_replica(&state.instances, replica)
+        .rfind(|(_, instance)| !instance.is_leaving() && !instance.is_passing())
+        .map(|(id, instance)| (id, instance.clone()));
+    let Some((id, instance)) = failing else { return };
+    let latest = state.incarnations.get(&replica).copied();
+    if latest.is_none_or(|latest| latest == id.incarnation) {
+        back_off(state, cx, id, &instance);
+        let why = instance.last_probe.as_deref().unwrap_or("it failed for too long");
+        state.keep_error(replica, why, cx.now);
+        count_against_roll(state, cx, &instance, &why.into());
+    }
+}
+
+/// Starts a newcomer of the running addition, with the place on the ring that it will have.
+fn newcomer(state: &mut State, cx: &mut Context<'_>, replica: ReplicaId) {
+    let Some(Operation::Adding { newcomers, places, .. }) = &state.operation else { return };
+    let mut joining = newcomers.iter().zip(places);
+    let Some((newcomer, member)) = joining.find(|(newcomer, _)| newcomer.id == replica) else {
+        return;
+    };
+    if newcomer.server.is_some() {
+        return begin::begin_server(state, cx, replica);
+    }
+    let id = InstanceId { replica, incarnation: newcomer.incarnation };
+    let (name, member) = (newcomer.name.clone(), member.clone());
+    begin::start(state, cx, id, name, (&member, StartCause::Addition));
+}
+
+/// A start has ended.
+pub(crate) fn ended(
+    state: &mut State,
+    cx: &mut Context<'_>,
+    id: InstanceId,
+    result: Result<Started, StartError>,
+) {
+    let phase = state.instances.get(&id).map(|instance| &instance.phase);
+    let is_current = matches!(phase, Some(Phase::Starting { .. }));
+    match result {
+        Ok(result) if is_current => started(state, cx, id, result),
+        // It is not waited for any more.
+        Ok(started) => reap(state, cx, started.handle),
+        Err(error) => {
+            if matches!(error, StartError::Unclear(_)) {
+                state.list_soon(cx.now);
             }
-            Step::Persist => {
-                let desired = self.state.desired.clone();
-                self.state.writing.stale = false;
-                self.write(desired, now);
+            if is_current {
+                failed(state, cx, id, &error);
             }
-            Step::ForgetWrite => self.forget_write(now),
-            Step::Admit { instance, instead_of } => {
-                if let Some(old) = instead_of {
-                    self.drain(old, now);
-                }
-                self.admit(instance, now);
-            }
-            Step::Eject(id) => self.eject_failing(id, now),
-            Step::ReadmitAsLast(id) => self.readmit_as_last(id, now),
-            Step::Drain(id) => self.drain(id, now),
-            Step::SetAside(id) => self.set_aside(id, now),
-            Step::TakeBack(id) => self.take_back(id, now),
-            Step::Resolve(id) => self.resolve(id, now),
-            Step::Stop(id, manner) => self.let_go(id, manner, now),
-            Step::AskToStop(id, manner) => self.ask_to_stop(id, manner, now),
-            Step::GiveUp(id) => self.give_up(id, now),
-            Step::ForgetStart(id) => self.forget_start(id, now),
-            Step::Start(replica, cause) => self.start_next(replica, cause, now),
-            Step::AskToReap(handle) => self.ask_to_reap(handle, now),
-            Step::ForgetReap(handle) => drop(self.state.reaping.remove(&handle)),
-            Step::BeginPanic { failing, living } => {
-                self.state.panic_since = Some(now);
-                let hold = self.state.limits.panic_hold;
-                self.note(Note::PanicBegan { failing, living, hold });
-            }
-            Step::CalmPanic(calm_since) => self.state.calm_since = calm_since,
-            Step::EndPanic => {
-                (self.state.panic_since, self.state.calm_since) = (None, None);
-                self.note(Note::PanicEnded);
-            }
-            Step::CompleteRoll => self.complete_roll(),
-            Step::BeginCommand => self.begin_command(now),
-            Step::CommitCommand => self.commit_command(now),
-            Step::FailCommand => self.fail_overdue(now),
-            Step::FinishCommand => self.finish_command(),
         }
     }
+}
 
-    fn probe(&mut self, id: InstanceId, now: Moment) {
-        let deadline = now + self.state.limits.probe_timeout;
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        let Some(address) = instance.address() else {
-            return;
-        };
-        let suspect = matches!(instance.probing, Probing::Idle { suspect: true, .. });
-        instance.probing = Probing::Waiting { sent: now, suspect };
-        self.act(Action::Probe { instance: id, address, deadline });
+fn started(state: &mut State, cx: &mut Context<'_>, id: InstanceId, started: Started) {
+    evict_holders(state, cx, started.address, id);
+    let Some(instance) = state.instances.get_mut(&id) else { return };
+    let ended = match &mut instance.phase {
+        Phase::Starting { ended, .. } => ended.take(),
+        _ => None,
+    };
+    // Another one of the same labels may have ended: what an earlier attempt left.
+    let ended = ended.filter(|(handle, _)| *handle == started.handle);
+    instance.handle = Some(started.handle);
+    instance.known_at = cx.now;
+    instance.warm(started.address, cx.now);
+    state.runs(id, started.revision);
+    if let Some((_, Exit(exit_code))) = ended {
+        died(state, cx, id, exit_code);
     }
+}
 
-    pub(in crate::fleet::supervisor) fn admit(&mut self, id: InstanceId, now: Moment) {
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        let Phase::Warming { address, .. } = instance.phase else {
-            return;
-        };
-        instance.phase =
-            Phase::Admitted { address, since: now, health: Health::Passing { failures: 0 } };
-        instance.last_probe = None;
-        let name = instance.name.clone();
-        self.bake(id, now);
-        let known = self.state.desired.replica(id.replica);
-        if known.is_some_and(|replica| replica.instance() != id || replica.name != name) {
-            self.state.desired.set_instance(id, name.clone());
-            self.state.writing.stale = true;
-        }
-        self.note(Note::Admitted { instance: id, name, address });
+fn failed(state: &mut State, cx: &mut Context<'_>, id: InstanceId, error: &StartError) {
+    let Some(instance) = state.remove(id, cx.now) else { return };
+    if let StartError::Ended { last_words, .. } = error {
+        state.keep_ending(id, &instance.name, LastWords::clone(last_words), cx.now);
     }
+    let why: Arc<str> = error.to_string().into();
+    state.keep_error(id.replica, &why, cx.now);
+    failure::fail_newcomer(state, cx, id, Some(error), &why);
+    match error {
+        StartError::NoImage(_) if lose_revision(state, cx, instance.image.as_ref()) => {}
+        _ => back_off(state, cx, id, &instance),
+    }
+    // An engine that is away says nothing of what is to be started.
+    if matches!(error, StartError::Refused(_) | StartError::NoImage(_)) {
+        count_against_roll(state, cx, &instance, &why);
+    }
+    note_failed_start(state, cx, id, &instance, why);
+}
 
-    fn eject_failing(&mut self, id: InstanceId, now: Moment) {
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        let Phase::Admitted { address, since, health: Health::Failing { since: failing, reason } } =
-            instance.phase
-        else {
-            return;
-        };
-        instance.phase = Phase::Ejected {
-            address: Some(address),
-            since: failing,
-            reason,
-            admitted_for: now.since(since),
-            passes: Passes::InARow(0),
-        };
-        let name = instance.name.clone();
-        self.note(Note::Ejected { instance: id, name, reason });
-    }
+/// The engine does not have the fleet's image any more: what is wanted takes its place. Whether that
+/// is so.
+fn lose_revision(state: &mut State, cx: &mut Context<'_>, started: Option<&ImageId>) -> bool {
+    let (Some(wanted), Some(revision)) = (&state.wanted, state.desired.revision()) else {
+        return false;
+    };
+    let is_lost = revision.image.as_ref() == started && wanted.image != revision.image;
+    let Some(image) = revision.image.clone().filter(|_| is_lost) else { return false };
+    state.make_from(Some(wanted.clone()), None);
+    cx.note(Note::RevisionLost { image });
+    true
+}
 
-    fn readmit_as_last(&mut self, id: InstanceId, now: Moment) {
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        let Phase::Ejected { address: Some(address), since, reason, .. } = instance.phase else {
-            return;
-        };
-        let health = Health::Failing { since, reason };
-        instance.phase = Phase::Admitted { address, since: now, health };
-        let name = instance.name.clone();
-        self.note(Note::ReadmittedAsLast { instance: id, name });
-    }
+/// An instance does not get ready: it is stopped, and that counts against its replica.
+pub(crate) fn give_up(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
+    let Some(instance) = state.instances.get(&id).cloned() else { return };
+    release(state, cx, id, StopManner::Graceful);
+    back_off(state, cx, id, &instance);
+    let error: Arc<str> = format!("it {}", state.not_passed(&instance)).into();
+    state.keep_error(id.replica, &error, cx.now);
+    note_failed_start(state, cx, id, &instance, Arc::clone(&error));
+    count_against_roll(state, cx, &instance, &error);
+}
 
-    pub(in crate::fleet::supervisor) fn drain(&mut self, id: InstanceId, now: Moment) {
-        let until = now + self.state.limits.drain;
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        instance.phase = Phase::Draining { until };
-        let name = instance.name.clone();
-        self.note(Note::Draining { instance: id, name });
-        self.act(Action::AwaitDrain { instance: id });
-    }
-
-    fn let_go(&mut self, id: InstanceId, manner: StopManner, now: Moment) {
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        if instance.keeper == Keeper::Others {
-            drop(self.state.remove(id, now));
-            return;
-        }
-        let in_peace = match instance.phase {
-            Phase::Draining { .. } => true,
-            Phase::Ejected { reason, .. } => EjectReason::can_finish(reason),
-            _ => false,
-        };
-        let progress = StopProgress::Due { manner, not_before: now };
-        instance.phase = Phase::Stopping { in_peace, progress };
-        let name = instance.name.clone();
-        self.note(Note::Stopping { instance: id, name });
-    }
-
-    fn ask_to_stop(&mut self, id: InstanceId, manner: StopManner, now: Moment) {
-        let lost_at = now + self.state.limits.stop_deadline();
-        let Some(instance) = self.state.instances.get_mut(&id) else {
-            return;
-        };
-        let Some(handle) = instance.handle.clone() else {
-            // Only a start without a result has no handle, and such an instance is never stopped.
-            self.state.remove(id, now);
-            return self.state.list_soon(now);
-        };
-        if let Phase::Stopping { progress, .. } = &mut instance.phase {
-            *progress = StopProgress::Asked { lost_at };
-        }
-        self.act(Action::Stop { instance: id, handle, manner });
-    }
-
-    fn ask_to_reap(&mut self, handle: Handle, now: Moment) {
-        let lost_at = now + self.state.limits.stop_deadline();
-        self.state.reaping.insert(handle.clone(), Reaping::Asked { lost_at });
-        self.act(Action::Reap { handle });
-    }
-
-    fn give_up(&mut self, id: InstanceId, now: Moment) {
-        let Some(instance) = self.state.instances.get(&id).cloned() else {
-            return;
-        };
-        self.let_go(id, StopManner::Graceful, now);
-        self.back_off(id, &instance, now);
-        let not_before = self.state.backoffs.get(&id.replica).map_or(now, |b| b.not_before());
-        let error: Arc<str> = format!("it {}", self.not_passed(&instance)).into();
-        self.state.keep_error(id.replica, &error, now);
-        let name = instance.name.clone();
-        let retry_in = not_before.since(now);
-        self.note(Note::StartFailed { instance: id, name, error: Arc::clone(&error), retry_in });
-        self.count_against_roll(&instance, &error, now);
-    }
-
-    fn forget_start(&mut self, id: InstanceId, now: Moment) {
-        let Some(instance) = self.state.remove(id, now) else {
-            return;
-        };
-        self.state.list_soon(now);
-        self.back_off(id, &instance, now);
-        let why = "the engine did not say whether it started";
-        self.state.keep_error(id.replica, why, now);
-        self.fail_newcomer(id, None, why, now);
-    }
-
-    fn start_next(&mut self, replica: ReplicaId, cause: StartCause, now: Moment) {
-        if cause == StartCause::Addition {
-            return self.start_newcomer(replica, now);
-        }
-        let Some(known) = self.state.desired.replica(replica) else { return };
-        if known.server.is_some() {
-            return self.begin_to_serve(replica, now);
-        }
-        let member = known.member.clone();
-        let failing = crate::fleet::observed::of_replica(&self.state.instances, replica)
-            .rfind(|(_, instance)| !instance.is_leaving() && !instance.is_passing())
-            .map(|(id, instance)| (id, instance.clone()));
-        let latest = self.state.incarnations.get(&replica).copied();
-        if let (StartCause::Failing, Some((id, instance))) = (cause, failing)
-            // Its failure counts once, however many starts of a successor fail.
-            && latest.is_none_or(|latest| latest == id.incarnation)
-        {
-            self.back_off(id, &instance, now);
-            let why = instance.last_probe.as_deref().unwrap_or("it failed for too long");
-            self.state.keep_error(replica, why, now);
-            self.count_against_roll(&instance, &why.into(), now);
-        }
-        // A replica of which nothing was ever seen in this run bears the name that it was given.
-        let given = self.state.desired.replica(replica).filter(|_| latest.is_none());
-        let name = match given.map(|known| known.name.clone()) {
-            Some(name) if !self.state.foreign_names.contains(&name) => name,
-            _ => self.draw_name(),
-        };
-        let id = InstanceId { replica, incarnation: self.next_incarnation(replica) };
-        self.start(id, name, &member, cause, now);
-    }
-
-    /// Never an incarnation that was seen before, whoever started it.
-    pub(in crate::fleet::supervisor) fn next_incarnation(&self, replica: ReplicaId) -> Incarnation {
-        let seen = self.state.incarnations.get(&replica).copied();
-        let committed = self.state.desired.replica(replica).map(|known| known.incarnation);
-        seen.max(committed).map_or(Incarnation::FIRST, Incarnation::next)
-    }
-
-    pub(in crate::fleet::supervisor) fn start(
-        &mut self,
-        id: InstanceId,
-        name: ReplicaName,
-        member: &Member,
-        cause: StartCause,
-        now: Moment,
-    ) {
-        debug_assert_eq!(self.state.engine, Engine::Up, "nothing is started while it is away");
-        self.state.incarnations.insert(id.replica, id.incarnation);
-        let instance = Instance {
-            name: name.clone(),
-            keeper: Keeper::Ringmaster,
-            phase: Phase::Starting { since: now, ended: None },
-            lookup: Lookup::Idle { next: now },
-            handle: None,
-            known_at: now,
-            spec: (cause == StartCause::Outdated)
-                .then(|| self.state.wanted.as_ref().map(|wanted| wanted.spec.clone()))
-                .flatten(),
-            image: self.image_for(cause),
-            probing: Probing::Idle { next: now, suspect: false },
-            suspicion: Suspicion::default(),
-            last_probe: None,
-        };
-        self.state.instances.insert(id, instance);
-        self.note(Note::Starting { instance: id, name: name.clone(), cause });
-        self.act(Action::Start(StartRequest {
-            instance: id,
-            name,
-            ordinal: member.ordinal,
-            weight: member.weight,
-            positions: member.positions.clone(),
-            image: self.image_for(cause),
-        }));
-    }
+/// The result of a start is lost: a list shows what came of it.
+pub(crate) fn forget(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
+    let Some(instance) = state.remove(id, cx.now) else { return };
+    state.list_soon(cx.now);
+    back_off(state, cx, id, &instance);
+    let why = "the engine did not say whether it started";
+    state.keep_error(id.replica, why, cx.now);
+    failure::fail_newcomer(state, cx, id, None, why);
 }
