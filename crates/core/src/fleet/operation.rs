@@ -17,7 +17,7 @@ pub enum Operation {
     Adding {
         /// Who waits for the answer.
         command: CommandId,
-        /// In the order in which they will be placed.
+        /// In the order in which they will be placed, which is that of their identities.
         newcomers: Vec<Newcomer>,
         /// Their places on the ring, in the same order.
         places: Vec<Member>,
@@ -154,22 +154,32 @@ impl Operation {
         }
     }
 
+    /// What it is called in notes, metrics and views.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Adding { newcomers, .. } => {
+                let are_servers = newcomers.iter().any(|newcomer| newcomer.server.is_some());
+                if are_servers { Cause::Register } else { Cause::Add }
+            }
+            Self::Removing { .. } => Cause::Remove,
+            Self::Changing { change, .. } => change.subject().0,
+        }
+    }
+
     /// Whether a replica is a newcomer that may still join.
     pub fn awaits(&self, id: ReplicaId) -> bool {
         match self {
             Self::Adding { stage: AddStage::RollingBack { .. }, .. }
             | Self::Removing { .. }
             | Self::Changing { .. } => false,
-            Self::Adding { newcomers, .. } => newcomers.iter().any(|newcomer| newcomer.id == id),
+            Self::Adding { newcomers, .. } => by_id(newcomers, id).is_some(),
         }
     }
 
     /// A replica that may still join.
     pub fn newcomer(&self, id: ReplicaId) -> Option<&Newcomer> {
         match self {
-            Self::Adding { newcomers, .. } if self.awaits(id) => {
-                newcomers.iter().find(|newcomer| newcomer.id == id)
-            }
+            Self::Adding { newcomers, .. } if self.awaits(id) => by_id(newcomers, id),
             _ => None,
         }
     }
@@ -191,4 +201,11 @@ impl Operation {
             _ => None,
         }
     }
+}
+
+/// Identities are drawn upwards, so newcomers lie in their order. Each plan asks for every instance
+/// whether it is one of them: by scanning, an addition of many would cost their number squared.
+fn by_id(newcomers: &[Newcomer], id: ReplicaId) -> Option<&Newcomer> {
+    let at = newcomers.binary_search_by_key(&id, |newcomer| newcomer.id).ok()?;
+    newcomers.get(at)
 }

@@ -1,5 +1,7 @@
 //! What a plan is made of, and the clock that it is made with.
 
+use std::collections::BTreeSet;
+
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment, ReplicaId},
     message::StopManner,
@@ -97,6 +99,16 @@ pub fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// The instances that a plan lets go. A set, since every instance of a fleet may have to be looked up
+/// in it: where all of them fail at once, scanning the steps each time costs their number squared.
+pub(super) fn stopped_by(steps: &[Step]) -> BTreeSet<InstanceId> {
+    let stopped = steps.iter().filter_map(|step| match step {
+        Step::Stop(id, _) => Some(*id),
+        _ => None,
+    });
+    stopped.collect()
 }
 
 /// Knows the time, and remembers the earliest deadline that it was asked about.

@@ -1,6 +1,6 @@
 //! Who is to go, and how far that is.
 
-use super::step::{Clock, Step};
+use super::step::{Clock, Step, stopped_by};
 use crate::fleet::{
     message::StopManner,
     observed::{EjectReason, Instance, Phase, StopProgress},
@@ -106,6 +106,7 @@ pub(super) fn stop_manner(instance: &Instance) -> StopManner {
 
 /// Starts whose result is lost, and instances that do not get ready.
 pub(super) fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    let stopped = stopped_by(steps);
     let ours = state.instances.iter().filter(|(_, i)| i.keeper == Keeper::Ringmaster);
     for (id, instance) in ours {
         match instance.phase {
@@ -117,7 +118,7 @@ pub(super) fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<St
                 if state.is_desired(id.replica)
                     && !waits
                     && clock.is_due(since + state.limits.start_deadline)
-                    && !steps.contains(&Step::Stop(*id, StopManner::Graceful))
+                    && !stopped.contains(id)
                 {
                     steps.push(Step::GiveUp(*id));
                 }
