@@ -10,7 +10,7 @@ use ringmaster_core::fleet::{
     command::{Request, ScaleCommand, ScaleError},
     ids::ReplicaName,
     server::{Registration, Server, ServerChange, Source},
-    view::{FleetView, ReplicaView},
+    view::{FleetView, InstancePhase, ReplicaView},
 };
 use tokio::time::MissedTickBehavior;
 
@@ -58,7 +58,7 @@ impl Mirror {
 
     /// Until it is dropped with its term.
     pub(super) async fn run(mut self) {
-        self.handle.until(|view| view.is_booted).await;
+        self.handle.until(|view| view.is_booted()).await;
         let mut news = self.store.watch_backends();
         let mut views = self.handle.views();
         let mut reads = tokio::time::interval(READ_EVERY);
@@ -210,8 +210,8 @@ fn ours(view: &FleetView) -> impl Iterator<Item = (&ReplicaView, &Server)> {
 fn verdict(replica: &ReplicaView) -> Option<bool> {
     let instance = replica.instances.last()?;
     match instance.phase {
-        "admitted" => Some(instance.reason.is_none()),
-        "ejected" => Some(false),
+        InstancePhase::Admitted => Some(instance.reason.is_none()),
+        InstancePhase::Ejected => Some(false),
         _ => None,
     }
 }

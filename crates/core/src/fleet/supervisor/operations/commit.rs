@@ -94,20 +94,20 @@ fn write_ended(
 
 /// What the running command leads to, applied to the state as it is now.
 fn outcome(state: &State) -> Option<Result<Outcome, ScaleError>> {
-    Some(match state.operation.as_ref()? {
+    let operation = state.operation.as_ref()?;
+    let cause = operation.cause();
+    Some(match operation {
         Operation::Adding { newcomers, .. } => {
             let names = newcomers.iter().map(|newcomer| newcomer.name.clone()).collect();
             let after = state.desired.with(newcomers).map_err(no_room);
-            let are_servers = newcomers.iter().any(|newcomer| newcomer.server.is_some());
-            let cause = if are_servers { Cause::Register } else { Cause::Add };
             after.map(|after| Outcome { cause, names, after })
         }
         Operation::Removing { ids, names, .. } => {
             let after = state.desired.without(ids);
-            Ok(Outcome { cause: Cause::Remove, names: names.clone(), after })
+            Ok(Outcome { cause, names: names.clone(), after })
         }
         Operation::Changing { change, .. } => {
-            let (cause, id) = change.subject();
+            let id = change.subject().1;
             let replica = id.and_then(|id| state.desired.replica(id));
             let names = replica.map(|replica| replica.name.clone()).into_iter().collect();
             let after = change.apply(&state.desired).map_err(no_room);
