@@ -22,7 +22,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use ringmaster_core::fleet::{
-    command::{Answer, CommandId, Request, ScaleCommand, ScaleError},
+    command::{CommandId, CommandResult, Request, ScaleCommand, ScaleError},
     ids::{InstanceId, Moment},
     message::{Action, Event, FailureKind, Turn},
     supervisor::Supervisor,
@@ -112,7 +112,7 @@ impl Clock {
 /// What came of a command.
 pub struct Answered {
     /// The core's answer.
-    pub answer: Answer,
+    pub answer: CommandResult,
     /// The fleet at that moment: the next command may change it before the answer is written.
     pub view: Arc<FleetView>,
 }
@@ -371,7 +371,7 @@ impl Shell {
         }
         for action in actions {
             match action {
-                Action::Answer(command, answer) => self.answer(command, answer),
+                Action::Respond(command, answer) => self.answer(command, answer),
                 other => self.executor.carry_out(other),
             }
         }
@@ -385,7 +385,7 @@ impl Shell {
         }
     }
 
-    fn answer(&mut self, command: CommandId, answer: Answer) {
+    fn answer(&mut self, command: CommandId, answer: CommandResult) {
         if let Some(waiting) = self.waiting.remove(&command) {
             // Whoever asked may have gone; the command was carried out nevertheless.
             drop(waiting.send(Answered { answer, view: Arc::clone(&self.view.borrow()) }));

@@ -1,4 +1,4 @@
-//! Scale commands and their answers.
+//! Scale commands and their results.
 
 use super::{
     ids::{Generation, ReplicaId, ReplicaName},
@@ -130,7 +130,7 @@ fn check(n: usize, names: &[ReplicaName]) -> Result<(), ScaleError> {
 }
 
 /// What a command led to.
-pub type Answer = Result<Done, ScaleError>;
+pub type CommandResult = Result<Done, ScaleError>;
 
 /// A command that was carried out, or would have been.
 #[derive(Clone, Debug, PartialEq)]
@@ -236,7 +236,7 @@ pub enum ScaleError {
     /// A name that the engine does not allow.
     #[error("{0}")]
     BadName(String),
-    /// A name of somebody else's container.
+    /// The name of a container of others.
     #[error("'{0}' is the name of another container")]
     Foreign(ReplicaName),
     /// A removal of an unknown name.
@@ -273,7 +273,7 @@ pub enum ScaleError {
     PlaceTaken {
         /// As it was given.
         place: String,
-        /// Who is there.
+        /// The server that is registered there.
         other: ReplicaName,
     },
     /// A start failed; what had started was removed again.
@@ -297,7 +297,7 @@ pub enum ScaleError {
 }
 
 impl ScaleError {
-    /// Whether the caller asked for something impossible, as opposed to something that failed.
+    /// Whether the request was impossible, as opposed to something that failed.
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::NotACount

@@ -15,7 +15,7 @@ use crate::ring::{Member, RingError, RingSettings};
 pub enum Operation {
     /// Newcomers start and warm outside the ring until all pass.
     Adding {
-        /// Who waits for the answer.
+        /// The command that waits for the result.
         command: CommandId,
         /// In the order in which they will be placed, which is that of their identities.
         newcomers: Vec<Newcomer>,
@@ -28,21 +28,21 @@ pub enum Operation {
     },
     /// Replicas leave the ring, drain and go.
     Removing {
-        /// Who waits for the answer.
+        /// The command that waits for the result.
         command: CommandId,
-        /// Who leaves.
+        /// The replicas that leave.
         ids: Vec<ReplicaId>,
-        /// Their names, for the answer.
+        /// Their names, for the result.
         names: Vec<ReplicaName>,
         /// How far it is.
         stage: RemoveStage,
     },
     /// The ring or a replica becomes another. Nothing is started or stopped by us.
     Changing {
-        /// Who waits for the answer.
+        /// The command that waits for the result.
         command: CommandId,
         /// What changes.
-        change: Change,
+        change: FleetChange,
         /// How far it is.
         stage: ChangeStage,
     },
@@ -50,7 +50,7 @@ pub enum Operation {
 
 /// A change of the ring or of one replica. Nothing is started or stopped by us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FleetChange {
     /// Of a weight.
     Weight {
         /// Whose.
@@ -76,7 +76,7 @@ pub enum Change {
     },
 }
 
-impl Change {
+impl FleetChange {
     /// Which replica it is about, and what it is called in notes and metrics.
     pub fn subject(&self) -> (Cause, Option<ReplicaId>) {
         match self {
@@ -145,7 +145,7 @@ pub enum RemoveStage {
 }
 
 impl Operation {
-    /// Who waits for the answer.
+    /// The command that waits for the result.
     pub fn command(&self) -> CommandId {
         match self {
             Self::Adding { command, .. }

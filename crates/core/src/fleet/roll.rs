@@ -1,6 +1,6 @@
 //! A roll: outdated instances are replaced one by one by what is wanted now, each of them watched for
 //! a while before the next. What is wanted becomes the fleet's revision when all run from it; until
-//! then one that dies is healed from the revision that is known to work.
+//! then an instance that dies is replaced from the revision that is known to work.
 
 use std::sync::Arc;
 

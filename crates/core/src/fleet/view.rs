@@ -127,7 +127,7 @@ pub struct ReplicaView {
 /// One instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceView {
-    /// Who it is.
+    /// Its identity.
     pub id: InstanceId,
     /// Its name.
     pub name: ReplicaName,
@@ -147,7 +147,7 @@ pub struct InstanceView {
     pub handle: Option<Handle>,
 }
 
-/// Whom a name means.
+/// What a name means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
     /// Whose instances they are or were.
@@ -277,7 +277,7 @@ impl FleetView {
         }
     }
 
-    /// Whom a name means: an instance, a replica by its committed name, or one that has ended.
+    /// What a name means: an instance, a replica by its committed name, or an instance that has ended.
     pub fn named(&self, name: &ReplicaName) -> Option<Named> {
         let of_replica = |instance: &InstanceView| Named {
             replica: instance.id.replica,

@@ -5,7 +5,7 @@
 //! | asked | done, else refused |
 //! |---|---|
 //! | acquire | the lease is free, or this process's own from an earlier request; the next fence is above all that were given out or that the process has heard of |
-//! | renew | it is this process's under this fence. One that has only expired is not renewed: its holder has given it up already |
+//! | renew | it is this process's under this fence. A lease that has only expired is not renewed: its holder has given it up already |
 //! | release | it is this process's under this fence |
 //! | write | the lease is held under its fence, it is not older than what is there, and no generation goes back from one term to the next |
 //!

@@ -312,7 +312,7 @@ impl Follower {
         self.held.as_ref()
     }
 
-    /// Whether a newer one is known of than the one that is held.
+    /// Whether a newer table is known of than the one held.
     pub fn lags(&self) -> bool {
         self.held.as_ref().map(Publication::version).unwrap_or_default() < self.heard
     }
@@ -327,7 +327,7 @@ impl Follower {
         Followed::Taken
     }
 
-    /// A change was told.
+    /// A change was announced.
     pub fn take_delta(&mut self, delta: &Delta) -> Followed {
         if self.is_old(delta.version) {
             return Followed::Old;

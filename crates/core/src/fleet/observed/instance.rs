@@ -12,7 +12,7 @@ use crate::fleet::{
 pub struct Instance {
     /// Its bare name.
     pub name: ReplicaName,
-    /// Who keeps it.
+    /// Whether we or others start and stop it.
     pub keeper: Keeper,
     /// How far it has come.
     pub phase: Phase,
@@ -59,7 +59,7 @@ pub enum Lookup {
     /// One is under way.
     Waiting {
         /// When it was asked for.
-        asked: Moment,
+        requested_at: Moment,
     },
 }
 
@@ -113,7 +113,7 @@ pub enum Phase {
     /// The driver was asked to stop it, or will be as soon as the engine is back.
     Stopping {
         /// Whether its open requests may still end.
-        in_peace: bool,
+        may_finish: bool,
         /// How far the stop is.
         progress: StopProgress,
     },
@@ -126,15 +126,15 @@ pub struct Exit(pub Option<i64>);
 /// How far a stop is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopProgress {
-    /// The driver is to be asked, as soon as the engine answers.
+    /// The request to the driver is due, as soon as the engine answers.
     Due {
         /// How.
         manner: StopManner,
         /// Not before this moment, after a failure.
         not_before: Moment,
     },
-    /// The driver was asked.
-    Asked {
+    /// The driver is stopping it.
+    Requested {
         /// When that is taken as lost, and tried again as a kill.
         lost_at: Moment,
     },
@@ -172,7 +172,7 @@ pub enum Health {
         /// Below the threshold.
         failures: u32,
     },
-    /// It fails, and is still in the table because nobody else lives.
+    /// It fails, and is still in the table because no other lives.
     Failing {
         /// Since when.
         since: Moment,

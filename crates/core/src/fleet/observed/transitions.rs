@@ -176,13 +176,13 @@ impl Instance {
 
     /// To be stopped; its open requests may end where it can still answer them.
     pub(crate) fn stop(&mut self, manner: StopManner, now: Moment) {
-        let in_peace = match self.phase {
+        let may_finish = match self.phase {
             Phase::Draining { .. } => true,
             Phase::Ejected { reason, .. } => EjectReason::can_finish(reason),
             _ => false,
         };
         let progress = StopProgress::Due { manner, not_before: now };
-        self.phase = Phase::Stopping { in_peace, progress };
+        self.phase = Phase::Stopping { may_finish, progress };
     }
 
     /// It has ended by itself; what is left of it is to be collected. `false`: the driver that stops
@@ -192,7 +192,7 @@ impl Instance {
             return false;
         }
         let progress = StopProgress::Due { manner: StopManner::Collect, not_before: now };
-        self.phase = Phase::Stopping { in_peace: false, progress };
+        self.phase = Phase::Stopping { may_finish: false, progress };
         true
     }
 

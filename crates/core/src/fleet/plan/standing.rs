@@ -1,5 +1,5 @@
-//! Who stays in the table: those who pass; where none does, those who accept connections; where
-//! none does even that, the one that failed last.
+//! Which instances stay in the table: those that pass; where none does, those that accept
+//! connections; where none does even that, the last that failed.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ fn reason_of(instance: &Instance) -> Option<EjectReason> {
 /// All that accept connections: one of each replica that has none in the table, the latest.
 fn readmit_accepting(state: &State, steps: &mut Vec<Step>) {
     let mut chosen: BTreeMap<ReplicaId, InstanceId> = BTreeMap::new();
-    // One that is about to be stopped in this plan is not brought back.
+    // An instance that is about to be stopped in this plan is not brought back.
     let stopped = stopped_by(steps);
     for (id, instance) in &state.instances {
         let comes_back = !instance.is_admitted()

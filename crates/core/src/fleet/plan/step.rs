@@ -21,9 +21,9 @@ pub enum Step {
     ForgetWrite,
     /// Put a passing instance into the table; `instead_of` drains.
     Admit {
-        /// Who enters.
+        /// The instance that enters.
         instance: InstanceId,
-        /// Who leaves in the same step.
+        /// The instance that leaves in the same step.
         instead_of: Option<InstanceId>,
     },
     /// Take a failing instance out of the table.
@@ -33,15 +33,15 @@ pub enum Step {
     /// Take an instance out of the table for good and let its requests end.
     Drain(InstanceId),
     /// Take an instance of a drained replica out of the table; its requests may end.
-    SetAside(InstanceId),
+    EjectDrained(InstanceId),
     /// Let an instance into the table again whose replica is no longer drained.
-    TakeBack(InstanceId),
+    Undrain(InstanceId),
     /// Look up the host of a registered server.
     Resolve(InstanceId),
     /// Let an instance go that is not, or no longer, in the table.
     Stop(InstanceId, StopManner),
     /// Ask the driver to stop it.
-    AskToStop(InstanceId, StopManner),
+    RequestStop(InstanceId, StopManner),
     /// An instance does not get ready: stop it and count that against its replica.
     GiveUp(InstanceId),
     /// The result of a start is lost: look for it by list.
@@ -49,7 +49,7 @@ pub enum Step {
     /// Start the next incarnation of a replica, or a newcomer.
     Start(ReplicaId, StartCause),
     /// Ask the driver to remove a stray.
-    AskToReap(Handle),
+    RequestReap(Handle),
     /// The removal of a stray is lost: the next list finds it again.
     ForgetReap(Handle),
     /// Too many fail at once: replace no living one for a while.
@@ -71,7 +71,7 @@ pub enum Step {
     CommitCommand,
     /// The running command has missed its deadline.
     FailCommand,
-    /// Answer the running command.
+    /// Respond to the running command.
     FinishCommand,
 }
 

@@ -66,7 +66,7 @@ pub struct State {
     pub operation: Option<Operation>,
     /// Commands that wait for it.
     pub queue: VecDeque<(CommandId, Request)>,
-    /// Names of other people's containers.
+    /// Names of containers of others.
     pub foreign_names: BTreeSet<ReplicaName>,
     /// Open requests, as they were when the last command came.
     pub in_flight: BTreeMap<ReplicaId, u64>,
@@ -77,17 +77,17 @@ pub struct State {
     pub endings: Arc<Endings>,
     /// Those that ran when the fleet was booted.
     pub adopted: BTreeSet<InstanceId>,
-    /// Set once the balancer was told to end.
+    /// Set once the balancer is to end.
     pub shutdown: Option<Shutdown>,
 }
 
 /// How far the removal of a stray is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaping {
-    /// The driver is to be asked.
+    /// The request to the driver is due.
     Due,
-    /// The driver was asked.
-    Asked {
+    /// The driver is removing it.
+    Requested {
         /// When that is taken as lost; the next list finds the stray again.
         lost_at: Moment,
     },
@@ -137,7 +137,7 @@ impl State {
         self.shutdown.is_some_and(|shutdown| shutdown.stop_replicas)
     }
 
-    /// Whether requests may come: one that can answer is admitted, or none that ran before may
+    /// Whether requests may come: an instance that can answer is admitted, or none that ran before may
     /// become so. A client that is refused a connection tries again; a 503 is an answer.
     pub fn may_listen(&self) -> bool {
         let may_yet_pass =
@@ -178,7 +178,7 @@ impl State {
         replicas.filter_map(|replica| self.admitted(replica.id())).map(|i| i.name.clone()).collect()
     }
 
-    /// Whether a name is in use by a replica, an instance, or somebody else.
+    /// Whether a name is in use by a replica, an instance, or a container of others.
     pub fn is_name_taken(&self, name: &ReplicaName) -> bool {
         self.foreign_names.contains(name) || self.is_name_ours(name)
     }

@@ -100,9 +100,9 @@ impl State {
 
     /// Forgets the history of replicas that are gone: ring identities are never used again, so
     /// nothing needs it. `asked`: when the list was asked for that has just come.
-    pub(crate) fn forget_the_gone(&mut self, asked: Moment) {
+    pub(crate) fn forget_removed_replicas(&mut self, requested_at: Moment) {
         // A later list, and only that can come, was asked for after these had gone.
-        self.departed.retain(|_, gone| *gone >= asked);
+        self.departed.retain(|_, gone| *gone >= requested_at);
         let (desired, operation) = (&self.desired, &self.operation);
         let instances = &self.instances;
         let is_known = |id: &ReplicaId| {
@@ -115,7 +115,8 @@ impl State {
         self.backoffs.retain(|id, _| is_known(id));
     }
 
-    /// The next incarnation of a replica: never one that was seen before, whoever started it.
+    /// The next incarnation of a replica: never a number that was seen before, by whatever it was
+    /// started.
     pub(crate) fn next_incarnation(&self, replica: ReplicaId) -> Incarnation {
         let seen = self.incarnations.get(&replica).copied();
         let committed = self.desired.replica(replica).map(|known| known.incarnation);

@@ -58,7 +58,7 @@ impl State {
     pub(crate) fn want(&mut self, wanted: Revision) {
         if self.roll.aim_at(&wanted.spec) {
             // What failed so far was something else.
-            self.backoffs.values_mut().for_each(Backoff::hurry);
+            self.backoffs.values_mut().for_each(Backoff::retry_now);
         }
         self.wanted = Some(wanted);
     }

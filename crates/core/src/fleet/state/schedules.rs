@@ -8,7 +8,7 @@ use crate::fleet::{ids::Moment, message::WriteId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListSchedule {
     /// When the one under way was asked for.
-    pub asked: Option<Moment>,
+    pub requested_at: Option<Moment>,
     /// When the last one was asked for.
     pub last: Option<Moment>,
     /// When the next is due.
@@ -18,18 +18,18 @@ pub struct ListSchedule {
 impl ListSchedule {
     /// The first list is due at once.
     pub(crate) fn new(now: Moment) -> Self {
-        Self { asked: None, last: None, next: now }
+        Self { requested_at: None, last: None, next: now }
     }
 
     /// A list is asked for.
     pub(crate) fn begin(&mut self, now: Moment, interval: Duration) {
-        *self = Self { asked: Some(now), last: Some(now), next: now + interval };
+        *self = Self { requested_at: Some(now), last: Some(now), next: now + interval };
     }
 
     /// A list has come; whether it is the latest. One that was taken as lost may be older than it
     /// looks.
-    pub(crate) fn end(&mut self, asked: Moment) -> bool {
-        self.asked.take_if(|latest| *latest == asked).is_some()
+    pub(crate) fn end(&mut self, requested_at: Moment) -> bool {
+        self.requested_at.take_if(|latest| *latest == requested_at).is_some()
     }
 
     /// The next list is due at once, but never sooner than `retry` after the last.
@@ -64,7 +64,7 @@ pub struct WriteUnderWay {
     /// Which.
     pub write: WriteId,
     /// When it was asked for.
-    pub asked: Moment,
+    pub requested_at: Moment,
 }
 
 impl WriteSchedule {
@@ -84,7 +84,7 @@ impl WriteSchedule {
     pub(crate) fn begin(&mut self, now: Moment) -> WriteId {
         let write = self.next;
         self.next = WriteId(write.0 + 1);
-        self.under_way = Some(WriteUnderWay { write, asked: now });
+        self.under_way = Some(WriteUnderWay { write, requested_at: now });
         write
     }
 

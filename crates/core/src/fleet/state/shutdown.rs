@@ -60,8 +60,8 @@ impl Shutdown {
 
     /// A list has found nothing. That says that nothing is left if it was asked for when nothing was
     /// known, and so no start was under way.
-    pub(crate) fn found_nothing(&mut self, asked: Moment) {
-        if self.empty_since.is_some_and(|since| asked >= since) {
+    pub(crate) fn found_nothing(&mut self, requested_at: Moment) {
+        if self.empty_since.is_some_and(|since| requested_at >= since) {
             self.is_swept = true;
         }
     }

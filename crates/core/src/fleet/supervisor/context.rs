@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::settings::Settings;
 use crate::fleet::{
-    command::{Answer, CommandId},
+    command::{CommandId, CommandResult},
     ids::{Moment, ReplicaName},
     message::Action,
     notes::Note,
@@ -50,8 +50,8 @@ impl Context<'_> {
     }
 
     /// Responds to a command.
-    pub(super) fn respond(&mut self, command: CommandId, answer: Answer) {
-        self.act(Action::Answer(command, answer));
+    pub(super) fn respond(&mut self, command: CommandId, answer: CommandResult) {
+        self.act(Action::Respond(command, answer));
     }
 }
 

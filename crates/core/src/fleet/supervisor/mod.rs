@@ -230,7 +230,9 @@ impl Supervisor {
             Event::EngineSaw { instance, handle, sighting } => {
                 sightings::saw(state, cx, instance, &handle, &sighting);
             }
-            Event::Listed { asked, result } => listing::listed(state, cx, asked, result),
+            Event::Listed { requested_at, result } => {
+                listing::listed(state, cx, requested_at, result)
+            }
             Event::StreamChanged => state.list_soon(now),
             Event::Resolved { instance, result } => resolve::resolved(state, cx, instance, result),
             Event::Persisted { write, result } => commit::persisted(state, cx, write, result),
@@ -257,15 +259,15 @@ impl Supervisor {
             Step::Eject(id) => eject::eject_failing(state, cx, id),
             Step::ReadmitAsLast(id) => admit::readmit_failing(state, cx, id),
             Step::Drain(id) => drain::drain(state, cx, id),
-            Step::SetAside(id) => eject::set_aside(state, cx, id),
-            Step::TakeBack(id) => admit::undrain(state, cx, id),
+            Step::EjectDrained(id) => eject::eject_drained(state, cx, id),
+            Step::Undrain(id) => admit::undrain(state, cx, id),
             Step::Resolve(id) => resolve::resolve(state, cx, id),
             Step::Stop(id, manner) => drain::release(state, cx, id, manner),
-            Step::AskToStop(id, manner) => stop::request_stop(state, cx, id, manner),
+            Step::RequestStop(id, manner) => stop::request_stop(state, cx, id, manner),
             Step::GiveUp(id) => start::give_up(state, cx, id),
             Step::ForgetStart(id) => start::forget(state, cx, id),
             Step::Start(replica, cause) => start::next(state, cx, replica, cause),
-            Step::AskToReap(handle) => stray::request_reap(state, cx, handle),
+            Step::RequestReap(handle) => stray::request_reap(state, cx, handle),
             Step::ForgetReap(handle) => stray::forget_reap(state, &handle),
             Step::BeginPanic { failing, living } => panic::begin(state, cx, failing, living),
             Step::CalmPanic(calm_since) => panic::calm(state, calm_since),
@@ -302,7 +304,7 @@ impl Supervisor {
         });
         let may_finish = |phase: &Phase| match phase {
             Phase::Draining { .. } => true,
-            Phase::Stopping { in_peace, .. } => *in_peace,
+            Phase::Stopping { may_finish, .. } => *may_finish,
             Phase::Ejected { reason, .. } => EjectReason::can_finish(*reason),
             _ => false,
         };

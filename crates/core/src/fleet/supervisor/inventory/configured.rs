@@ -91,7 +91,7 @@ impl Settling {
         let Registration { name, weight, server } = new;
         let is_there = |other: &Server| other.is_same_place(server);
         let bearer = desired.replicas().iter().find(|replica| replica.name.is_same_host(name));
-        // One that is named has its place from the configuration, now or in a moment.
+        // A configured server has its place from the configuration, now or in a moment.
         let is_named = |holder: &ReplicaName| wanted.iter().any(|named| named.name == *holder);
         let holder = desired.replicas().iter().find(|replica| {
             !is_named(&replica.name) && replica.server.as_ref().is_some_and(is_there)

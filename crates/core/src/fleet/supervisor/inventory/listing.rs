@@ -14,27 +14,27 @@ use crate::fleet::{
 /// Asks for a list.
 pub(crate) fn request(state: &mut State, cx: &mut Context<'_>) {
     state.listing.begin(cx.now, state.limits.list_interval);
-    cx.act(Action::List { asked: cx.now });
+    cx.act(Action::List { requested_at: cx.now });
 }
 
 /// A list has come.
 pub(crate) fn listed(
     state: &mut State,
     cx: &mut Context<'_>,
-    asked: Moment,
+    requested_at: Moment,
     result: Result<Listing, EngineError>,
 ) {
     let found_nothing = result.as_ref().is_ok_and(|listing| listing.found.is_empty());
     if let Some(shutdown) = state.shutdown.as_mut().filter(|_| found_nothing) {
-        shutdown.found_nothing(asked);
+        shutdown.found_nothing(requested_at);
     }
-    if !state.listing.end(asked) {
+    if !state.listing.end(requested_at) {
         return;
     }
     match result {
         Ok(listing) => {
             engine_is(state, cx, Engine::Up);
-            take(state, cx, &listing, asked);
+            take(state, cx, &listing, requested_at);
         }
         Err(error) => {
             state.listing.next = cx.now + state.limits.list_retry;
@@ -43,7 +43,7 @@ pub(crate) fn listed(
     }
 }
 
-fn take(state: &mut State, cx: &mut Context<'_>, listing: &Listing, asked: Moment) {
+fn take(state: &mut State, cx: &mut Context<'_>, listing: &Listing, requested_at: Moment) {
     state.foreign_names = listing.foreign_names.iter().cloned().collect();
     for identity in listing.found.iter().filter_map(|found| found.identity.as_ref()) {
         state.saw_identity(identity);
@@ -51,10 +51,10 @@ fn take(state: &mut State, cx: &mut Context<'_>, listing: &Listing, asked: Momen
     let is_first = state.boot == Boot::AwaitingList;
     match state.boot {
         Boot::AwaitingList => boot(state, cx, listing),
-        Boot::Done => reconcile(state, cx, listing, asked),
+        Boot::Done => reconcile(state, cx, listing, requested_at),
     }
     revisions::take(state, cx, listing, is_first);
-    state.forget_the_gone(asked);
+    state.forget_removed_replicas(requested_at);
 }
 
 fn engine_is(state: &mut State, cx: &mut Context<'_>, engine: Engine) {

@@ -19,15 +19,20 @@ use crate::fleet::{
 };
 
 /// Compares what was found with what is known.
-pub(super) fn reconcile(state: &mut State, cx: &mut Context<'_>, listing: &Listing, asked: Moment) {
+pub(super) fn reconcile(
+    state: &mut State,
+    cx: &mut Context<'_>,
+    listing: &Listing,
+    requested_at: Moment,
+) {
     let mut seen = BTreeSet::new();
     for found in &listing.found {
         match known(state, found) {
             Some(id) => {
                 seen.insert(id);
-                saw(state, cx, (id, found.state), asked);
+                saw(state, cx, (id, found.state), requested_at);
             }
-            None if has_departed(state, found, asked) => {}
+            None if has_departed(state, found, requested_at) => {}
             None => reap(state, cx, found.handle.clone()),
         }
     }
@@ -35,7 +40,7 @@ pub(super) fn reconcile(state: &mut State, cx: &mut Context<'_>, listing: &Listi
     let listable = state
         .instances
         .iter()
-        .filter(|(_, instance)| instance.handle.is_some() && instance.known_at < asked);
+        .filter(|(_, instance)| instance.handle.is_some() && instance.known_at < requested_at);
     let missing: Vec<InstanceId> =
         listable.filter(|(id, _)| !seen.contains(id)).map(|(id, _)| *id).collect();
     for id in missing {
@@ -55,10 +60,10 @@ fn known(state: &State, found: &Found) -> Option<InstanceId> {
 
 /// Whether a list holds the rest of an instance that has gone since it was asked for. If something is
 /// left nevertheless, the next list will say so.
-fn has_departed(state: &State, found: &Found, asked: Moment) -> bool {
+fn has_departed(state: &State, found: &Found, requested_at: Moment) -> bool {
     let identity = found.identity.as_ref();
     let gone = identity.and_then(|identity| state.departed.get(&identity.instance));
-    gone.is_some_and(|gone| *gone >= asked)
+    gone.is_some_and(|gone| *gone >= requested_at)
 }
 
 /// What the list says of an instance that is known. A list that was asked for before the instance
@@ -67,11 +72,11 @@ fn saw(
     state: &mut State,
     cx: &mut Context<'_>,
     (id, found): (InstanceId, FoundState),
-    asked: Moment,
+    requested_at: Moment,
 ) {
     let Some(instance) = state.instances.get(&id) else { return };
     let is_starting = matches!(instance.phase, Phase::Starting { .. });
-    if is_starting || instance.is_leaving() || instance.known_at >= asked {
+    if is_starting || instance.is_leaving() || instance.known_at >= requested_at {
         return;
     }
     let is_paused = matches!(instance.phase, Phase::Ejected { reason: EjectReason::Paused, .. });
@@ -90,7 +95,8 @@ fn saw(
                 state.instances.get(&id).and_then(Instance::address) != Some(address);
             // An instance that got this address after the list was asked for is right about it.
             let mut holders = state.instances.values();
-            let is_old = holders.any(|i| i.address() == Some(address) && i.known_at >= asked);
+            let is_old =
+                holders.any(|i| i.address() == Some(address) && i.known_at >= requested_at);
             if is_elsewhere && !is_old {
                 relocate(state, cx, id, address);
             }

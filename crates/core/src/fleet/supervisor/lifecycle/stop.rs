@@ -35,7 +35,7 @@ pub(crate) fn request_stop(
         return state.list_soon(cx.now);
     };
     if let Some(progress) = instance.stop_progress() {
-        *progress = StopProgress::Asked { lost_at };
+        *progress = StopProgress::Requested { lost_at };
     }
     cx.act(Action::Stop { instance: id, handle, manner });
 }

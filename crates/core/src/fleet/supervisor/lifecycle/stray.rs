@@ -11,7 +11,7 @@ use crate::fleet::{
 /// Asks the driver to remove a stray.
 pub(crate) fn request_reap(state: &mut State, cx: &mut Context<'_>, handle: Handle) {
     let lost_at = cx.now + state.limits.stop_deadline();
-    state.reaping.insert(handle.clone(), Reaping::Asked { lost_at });
+    state.reaping.insert(handle.clone(), Reaping::Requested { lost_at });
     cx.act(Action::Reap { handle });
 }
 

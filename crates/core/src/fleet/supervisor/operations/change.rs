@@ -7,7 +7,7 @@ use crate::{
         desired::Desired,
         ids::{InstanceId, ReplicaId, ReplicaName},
         observed::of_replica,
-        operation::{Change, ChangeStage, Operation},
+        operation::{ChangeStage, FleetChange, Operation},
         server::{Server, ServerChange},
         state::State,
         supervisor::{context::Context, transitions::drain::drain},
@@ -20,7 +20,7 @@ pub(super) fn begin(
     state: &mut State,
     cx: &mut Context<'_>,
     command: CommandId,
-    change: Change,
+    change: FleetChange,
 ) -> Result<(), ScaleError> {
     let before = &state.desired;
     let after = change.apply(before).map_err(no_room)?;
@@ -35,14 +35,18 @@ pub(super) fn begin(
 }
 
 /// Another weight.
-pub(super) fn weight(state: &State, name: &ReplicaName, weight: u32) -> Result<Change, ScaleError> {
-    Ok(Change::Weight { id: replica_named(state, name)?, weight })
+pub(super) fn weight(
+    state: &State,
+    name: &ReplicaName,
+    weight: u32,
+) -> Result<FleetChange, ScaleError> {
+    Ok(FleetChange::Weight { id: replica_named(state, name)?, weight })
 }
 
 /// Other settings of the ring.
-pub(super) fn ring(state: &State, options: &RingOptions) -> Result<Change, ScaleError> {
+pub(super) fn ring(state: &State, options: &RingOptions) -> Result<FleetChange, ScaleError> {
     let settings = options.on(state.desired.ring().settings());
-    settings.map(Change::Ring).map_err(|error| ScaleError::BadRing(error.to_string()))
+    settings.map(FleetChange::Ring).map_err(|error| ScaleError::BadRing(error.to_string()))
 }
 
 /// Whether a replica is drained.
@@ -50,8 +54,8 @@ pub(super) fn drained(
     state: &State,
     name: &ReplicaName,
     is_drained: bool,
-) -> Result<Change, ScaleError> {
-    Ok(Change::Drained { id: replica_named(state, name)?, is_drained })
+) -> Result<FleetChange, ScaleError> {
+    Ok(FleetChange::Drained { id: replica_named(state, name)?, is_drained })
 }
 
 /// Another place or weight of a registered server.
@@ -59,14 +63,14 @@ pub(super) fn server(
     state: &State,
     name: &ReplicaName,
     change: &ServerChange,
-) -> Result<Change, ScaleError> {
+) -> Result<FleetChange, ScaleError> {
     let id = replica_named(state, name)?;
     if change.weight == Some(0) {
         return Err(ScaleError::NotAWeight);
     }
     // A weight is as good for a replica that we keep.
     if let ServerChange { host: None, port: None, weight: Some(weight) } = *change {
-        return Ok(Change::Weight { id, weight });
+        return Ok(FleetChange::Weight { id, weight });
     }
     let server = state.desired.replica(id).and_then(|replica| replica.server.as_ref());
     let server = server.ok_or_else(|| ScaleError::NotRegistered(name.clone()))?;
@@ -76,7 +80,7 @@ pub(super) fn server(
         .map_err(|error| ScaleError::BadPlace(error.to_string()))?;
     is_free_place(state, &moved, Some(id))?;
     let change = ServerChange { host: Some(moved.host), port: Some(port), ..change.clone() };
-    Ok(Change::Server { id, change })
+    Ok(FleetChange::Server { id, change })
 }
 
 /// A server is somewhere else: its old instance leaves, and the plan begins with the next one.

@@ -62,7 +62,7 @@ pub(super) fn is_free_name(state: &State, name: &ReplicaName) -> Result<(), Scal
     }
 }
 
-/// The name of a living replica that is the same hostname. One that is on its way out does not
+/// The name of a living replica that is the same hostname. An instance on its way out does not
 /// count: its container is removed when the name is used again.
 fn bearer_of<'a>(state: &'a State, name: &ReplicaName) -> Option<&'a ReplicaName> {
     let instances = state.instances.iter();

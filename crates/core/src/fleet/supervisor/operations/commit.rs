@@ -149,7 +149,7 @@ fn take_effect(state: &mut State, cx: &mut Context<'_>) {
                 if was_empty {
                     state.establish_like(id);
                 }
-                // One that fails since the write began is supervised like any other.
+                // A newcomer that fails since the write began is supervised like any other.
                 if state.instances.get(&id).is_some_and(|i| i.is_ready(needed)) {
                     admit(state, cx, id);
                 }

@@ -7,7 +7,7 @@ use super::{
     remove, retry, verdict,
 };
 use crate::fleet::{
-    command::{Answer, CommandId, Done, Request, ScaleCommand, ScaleError},
+    command::{CommandId, CommandResult, Done, Request, ScaleCommand, ScaleError},
     state::{Boot, State},
     supervisor::context::Context,
 };
@@ -22,7 +22,7 @@ pub(crate) fn take(state: &mut State, cx: &mut Context<'_>, id: CommandId, reque
         let answer = preview(state, cx, &request.command);
         return cx.respond(id, answer);
     }
-    // A verdict is no change of the fleet: it must not wait for one that is under way.
+    // A verdict is no change of the fleet: it must not wait for a command that is under way.
     if let (ScaleCommand::SetHealth { name, is_healthy }, Boot::Done) =
         (&request.command, state.boot)
     {
@@ -36,7 +36,7 @@ pub(crate) fn take(state: &mut State, cx: &mut Context<'_>, id: CommandId, reque
     state.queue.push_back((id, request));
 }
 
-fn preview(state: &State, cx: &mut Context<'_>, command: &ScaleCommand) -> Answer {
+fn preview(state: &State, cx: &mut Context<'_>, command: &ScaleCommand) -> CommandResult {
     let desired = &state.desired;
     let after = match command {
         ScaleCommand::Add { n, names, weight } => {

@@ -1,7 +1,7 @@
 //! A retry of what was given up or waits.
 
 use crate::fleet::{
-    command::{Answer, Done},
+    command::{CommandResult, Done},
     ids::Moment,
     notes::Note,
     state::State,
@@ -16,7 +16,7 @@ pub(super) fn preview(state: &State, now: Moment) -> Done {
 }
 
 /// Tries again at once what was given up or waits.
-pub(super) fn retry(state: &mut State, cx: &mut Context<'_>) -> Answer {
+pub(super) fn retry(state: &mut State, cx: &mut Context<'_>) -> CommandResult {
     let waits = preview(state, cx.now);
     if state.is_roll_stopped() {
         state.make_from(state.desired.revision().cloned(), None);

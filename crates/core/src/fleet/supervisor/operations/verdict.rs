@@ -2,7 +2,7 @@
 
 use super::checks::replica_named;
 use crate::fleet::{
-    command::{Answer, Done},
+    command::{CommandResult, Done},
     ids::{InstanceId, Moment, ReplicaName},
     notes::Note,
     observed::{EjectReason, Health, Instance, Passes, Phase, of_replica},
@@ -17,7 +17,7 @@ pub(super) fn mark(
     cx: &mut Context<'_>,
     name: &ReplicaName,
     is_healthy: bool,
-) -> Answer {
+) -> CommandResult {
     let Some(id) = subject(state, name)? else { return Ok(Done::Marked) };
     let limits = &state.limits;
     let needed = limits.probe_passes;
@@ -25,7 +25,7 @@ pub(super) fn mark(
     // The result of a heartbeat that is under way must not be taken for one after the verdict.
     let interval = limits.probe_interval.max(limits.probe_timeout);
     let Some(instance) = state.instances.get_mut(&id) else { return Ok(Done::Marked) };
-    // The result of one that was sent before the verdict does not count.
+    // The result of a heartbeat that was sent before the verdict does not count.
     instance.probe_at(cx.now + interval);
     let comes_back = take_verdict(instance, is_healthy, verdict, cx.now);
     instance.last_probe = (!is_healthy).then(|| "it was marked unhealthy".into());
@@ -36,7 +36,7 @@ pub(super) fn mark(
     Ok(Done::Marked)
 }
 
-/// The instance that a verdict on a replica is about: the one that serves, not a successor that has
+/// The instance that a verdict on a replica is about: the serving one, not a successor that has
 /// just been started.
 fn subject(
     state: &State,

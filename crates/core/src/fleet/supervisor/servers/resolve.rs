@@ -20,7 +20,7 @@ pub(crate) fn resolve(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
         return resolved(state, cx, id, Ok(address));
     }
     if let Some(instance) = state.instances.get_mut(&id) {
-        instance.lookup = Lookup::Waiting { asked: cx.now };
+        instance.lookup = Lookup::Waiting { requested_at: cx.now };
         cx.act(Action::Resolve { instance: id, host: server.host, port: server.port });
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn admit(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
     cx.note(Note::Admitted { instance: id, name, address });
 }
 
-/// One that is out and passes enters again, unless its replica has another one there.
+/// An ejected instance that passes enters again, unless its replica has another one there.
 pub(crate) fn readmit(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
     if state.admitted(id.replica).is_some() {
         return;
@@ -33,7 +33,7 @@ pub(crate) fn readmit(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
     cx.note(Note::Readmitted { instance: id, name });
 }
 
-/// One that is out and fails enters again, since no other passes.
+/// An ejected instance that fails enters again, since no other passes.
 pub(crate) fn readmit_failing(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
     let Some(instance) = state.instances.get_mut(&id) else { return };
     if instance.readmit_failing(cx.now) {
@@ -41,12 +41,13 @@ pub(crate) fn readmit_failing(state: &mut State, cx: &mut Context<'_>, id: Insta
     }
 }
 
-/// One whose replica is no longer drained enters again if it passes, and is checked at once if not.
+/// An instance whose replica is no longer drained enters again if it passes, and is checked at once
+/// if not.
 pub(crate) fn undrain(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
     let needed = state.limits.probe_passes;
     let Some(instance) = state.instances.get_mut(&id) else { return };
     let Phase::Ejected { reason, passes, since, .. } = &mut instance.phase else { return };
-    // It was out by a wish: only from now on it may fail for too long.
+    // It was out on purpose: only from now on it may fail for too long.
     (*reason, *since) = (EjectReason::Unreachable, cx.now);
     if passes.reach(needed) {
         return readmit(state, cx, id);

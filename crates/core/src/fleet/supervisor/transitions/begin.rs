@@ -46,7 +46,7 @@ pub(crate) fn begin_server(state: &mut State, cx: &Context<'_>, replica: Replica
         (None, Some(known)) => (known.name.clone(), known.incarnation),
         (None, None) => return,
     };
-    // One that has moved is another instance: nothing that is under way for the old place counts.
+    // A server that has moved is another instance: nothing that is under way for the old place counts.
     let was_seen = state.incarnations.get(&replica).copied();
     let incarnation = was_seen.map_or(committed, |seen| seen.max(committed).next());
     let phase = Phase::Starting { since: cx.now, ended: None };

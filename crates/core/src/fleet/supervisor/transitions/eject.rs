@@ -34,7 +34,7 @@ pub(crate) fn eject_failing(state: &mut State, cx: &mut Context<'_>, id: Instanc
 
 /// Out of the table because its replica is drained; its checks go on, so that it may come back at
 /// once.
-pub(crate) fn set_aside(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
+pub(crate) fn eject_drained(state: &mut State, cx: &mut Context<'_>, id: InstanceId) {
     let needed = state.limits.probe_passes;
     let is_passing = state.instances.get(&id).is_some_and(Instance::is_passing);
     eject(state, cx, id, EjectReason::Drained);
