@@ -209,3 +209,37 @@ fn by_id(newcomers: &[Newcomer], id: ReplicaId) -> Option<&Newcomer> {
     let at = newcomers.binary_search_by_key(&id, |newcomer| newcomer.id).ok()?;
     newcomers.get(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::ids::Incarnation;
+
+    #[test]
+    fn each_newcomer_is_found_by_its_identity_until_the_addition_is_given_up() {
+        let newcomers = [3, 4, 5, 9].map(|id| Newcomer {
+            id: ReplicaId(id),
+            weight: 1,
+            name: ReplicaName::numbered(id),
+            incarnation: Incarnation::FIRST,
+            server: None,
+        });
+        let stage = AddStage::Warming { deadline: Moment(1) };
+        let mut adding = Operation::Adding {
+            command: CommandId(1),
+            newcomers: newcomers.to_vec(),
+            places: Vec::new(),
+            named: 0,
+            stage,
+        };
+        for id in 1..=10 {
+            let expected = newcomers.iter().find(|newcomer| newcomer.id == ReplicaId(id));
+            assert_eq!(adding.newcomer(ReplicaId(id)), expected, "{id}");
+            assert_eq!(adding.awaits(ReplicaId(id)), expected.is_some(), "{id}");
+        }
+        if let Operation::Adding { stage, .. } = &mut adding {
+            *stage = AddStage::RollingBack { error: ScaleError::ShuttingDown, deadline: Moment(1) };
+        }
+        assert!(!adding.awaits(ReplicaId(3)) && adding.newcomer(ReplicaId(3)).is_none());
+    }
+}

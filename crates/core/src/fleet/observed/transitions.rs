@@ -231,3 +231,111 @@ impl Instance {
         Suspected { probes, noted: Some(unnoted) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(5_000);
+
+    fn address() -> SocketAddr {
+        ([10, 0, 0, 1], 80).into()
+    }
+
+    fn instance(phase: Phase) -> Instance {
+        Instance::new(ReplicaName::numbered(1), Keeper::Ringmaster, phase, Moment(0))
+    }
+
+    fn warming() -> Instance {
+        let (since, passes) = (Moment(1_000), Passes::Untested);
+        instance(Phase::Warming { address: address(), since, passes })
+    }
+
+    fn admitted() -> Instance {
+        let mut instance = warming();
+        instance.admit(Moment(2_000));
+        instance
+    }
+
+    fn leaving() -> [Instance; 3] {
+        let mut stopping = admitted();
+        stopping.stop(StopManner::Graceful, NOW);
+        let starting = Phase::Starting { since: Moment(0), ended: None };
+        [instance(starting), instance(Phase::Draining { until: NOW }), stopping]
+    }
+
+    #[test]
+    fn an_ejection_says_what_it_took_the_instance_out_of() {
+        let (mut from_table, mut from_warming) = (admitted(), warming());
+        assert_eq!(from_table.eject(EjectReason::Paused, NOW), Departure::Table);
+        assert_eq!(from_table.admitted_for(NOW), Some(Duration::from_secs(3)));
+        assert_eq!(from_table.eject(EjectReason::Disconnected, NOW), Departure::Nothing);
+        let Phase::Ejected { reason: EjectReason::Disconnected, since: NOW, .. } = from_table.phase
+        else {
+            panic!("the later reason holds, since the first: {:?}", from_table.phase)
+        };
+        assert_eq!(from_warming.eject(EjectReason::Paused, NOW), Departure::Warming);
+        assert_eq!(from_warming.admitted_for(NOW), Some(Duration::ZERO));
+        for mut other in leaving() {
+            let before = other.clone();
+            assert_eq!(other.eject(EjectReason::Paused, NOW), Departure::Nothing);
+            assert_eq!(other, before);
+        }
+    }
+
+    #[test]
+    fn only_what_is_out_and_can_be_reached_comes_back() {
+        let mut ejected = admitted();
+        ejected.eject(EjectReason::Unreachable, NOW);
+        let mut unreachable = ejected.clone();
+        unreachable.forget_address();
+        assert!(!unreachable.readmit(NOW) && !unreachable.readmit_failing(NOW));
+        let mut failing = ejected.clone();
+        assert!(failing.readmit_failing(NOW) && failing.is_admitted() && !failing.is_passing());
+        assert_eq!(failing.eject_failing(NOW), Some(EjectReason::Unreachable));
+        assert!(ejected.readmit(NOW) && ejected.is_passing());
+        assert_eq!(ejected.eject_failing(NOW), None, "it passes");
+        for mut other in leaving().into_iter().chain([warming(), admitted()]) {
+            assert!(!other.readmit(NOW) && !other.readmit_failing(NOW), "{other:?}");
+        }
+        assert!(leaving().iter_mut().all(|other| other.admit(NOW).is_none()));
+    }
+
+    #[test]
+    fn requests_end_where_a_stopped_instance_can_still_answer_them() {
+        let may_finish = |mut instance: Instance| {
+            instance.stop(StopManner::Graceful, NOW);
+            matches!(instance.phase, Phase::Stopping { may_finish: true, .. })
+        };
+        let out = |reason| {
+            let mut instance = admitted();
+            instance.eject(reason, NOW);
+            instance
+        };
+        assert!(may_finish(instance(Phase::Draining { until: NOW })));
+        assert!(may_finish(out(EjectReason::Drained)) && may_finish(out(EjectReason::Failing)));
+        assert!(!may_finish(out(EjectReason::Paused)) && !may_finish(warming()));
+        let mut stopping = admitted();
+        stopping.stop(StopManner::Graceful, NOW);
+        assert!(!stopping.collect(NOW), "the driver that stops it removes it too");
+        let mut ended = admitted();
+        assert!(ended.collect(NOW) && ended.is_leaving());
+    }
+
+    #[test]
+    fn failed_requests_are_bounded_in_heartbeats_and_notes() {
+        let limits = Limits::default();
+        let mut instance = admitted();
+        let kind = FailureKind::Refused;
+        let first = instance.suspect(kind, &limits, NOW);
+        assert_eq!(first, Suspected { probes: true, noted: Some(0) });
+        for _ in 0..3 {
+            let next = instance.suspect(kind, &limits, NOW);
+            assert_eq!(next, Suspected { probes: false, noted: None });
+        }
+        let later = NOW + limits.suspect_note_interval;
+        let again = instance.suspect(kind, &limits, later);
+        assert_eq!(again, Suspected { probes: true, noted: Some(3) });
+        assert_eq!(warming().suspect(kind, &limits, NOW), Suspected { probes: false, noted: None });
+    }
+}
