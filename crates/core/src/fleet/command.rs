@@ -40,7 +40,7 @@ pub enum ScaleCommand {
     },
     /// Another weight.
     Reweigh {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// At least 1.
         weight: u32,
@@ -52,7 +52,7 @@ pub enum ScaleCommand {
     Register(Vec<Registration>),
     /// A registered server is somewhere else, or has another weight.
     ChangeServer {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// What becomes different.
         change: ServerChange,
@@ -60,7 +60,7 @@ pub enum ScaleCommand {
     /// A replica gets no requests any more, and keeps its place on the ring; or gets them again.
     /// Open requests go on.
     SetDrained {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// Whether it is out.
         is_drained: bool,
@@ -68,7 +68,7 @@ pub enum ScaleCommand {
     /// A verdict on the health of a replica, as if a heartbeat had just said so. It holds until the
     /// next heartbeats say otherwise. Answered by [`Done::Marked`].
     SetHealth {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// Whether it is taken for healthy.
         is_healthy: bool,
@@ -161,7 +161,7 @@ pub struct RingChange {
     pub before: RingView,
     /// The ring after it.
     pub after: RingView,
-    /// Who gives what to whom.
+    /// Which replica gives which keys to which.
     pub moves: Moves,
 }
 

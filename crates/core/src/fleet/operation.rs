@@ -53,7 +53,7 @@ pub enum Operation {
 pub enum FleetChange {
     /// Of a weight.
     Weight {
-        /// Whose.
+        /// The replica.
         id: ReplicaId,
         /// At least 1.
         weight: u32,
@@ -62,14 +62,14 @@ pub enum FleetChange {
     Ring(RingSettings),
     /// Of where a registered server is, or of its weight.
     Server {
-        /// Whose.
+        /// The replica.
         id: ReplicaId,
         /// What becomes different; checked.
         change: ServerChange,
     },
     /// Of whether a replica gets requests.
     Drained {
-        /// Whose.
+        /// The replica.
         id: ReplicaId,
         /// Whether it gets none.
         is_drained: bool,

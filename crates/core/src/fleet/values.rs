@@ -2,7 +2,7 @@
 
 use super::ids::{ImageId, SpecDigest};
 
-/// Who starts and stops an instance, or all of a fleet.
+/// Whether we or others start and stop an instance, or all of a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeper {
     /// We do.

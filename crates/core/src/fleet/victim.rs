@@ -92,7 +92,8 @@ pub(super) fn choose(
         victims.extend(left.into_iter().rev());
         return victims;
     }
-    // Only this rule looks at what is left of the ring, and only where that makes a difference between victims.
+    // Only this rule looks at what is left of the ring, and only where that makes a difference
+    // between victims.
     let follows = rule == VictimRule::MostEvenAfter && explain::tells_victims_apart(desired.ring());
     let mut ring = match follows && !victims.is_empty() {
         true => Arc::clone(desired.without(&victims).ring()),

@@ -150,7 +150,7 @@ pub struct InstanceView {
 /// What a name means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
-    /// Whose instances they are or were.
+    /// The replica that the instances belong or belonged to.
     pub replica: ReplicaId,
     /// The instance that bears the name, or serves the replica; `None` for a former name.
     pub instance: Option<InstanceView>,

@@ -1,6 +1,6 @@
-//! What the store of a fleet decides by, as a value: who has the lease, and which writes count. A real
-//! store decides the same in one atomic script each; this is what those are compared with, and what the
-//! simulation plays.
+//! What the store of a fleet decides by, as a value: which process has the lease, and which writes
+//! count. A real store decides the same in one atomic script each; this is what those are compared
+//! with, and what the simulation plays.
 //!
 //! | asked | done, else refused |
 //! |---|---|
@@ -141,7 +141,7 @@ impl Arbiter {
         Stored { state: self.state.map(|(version, _)| version), table: self.table }
     }
 
-    /// Who holds the lease, and under which fence.
+    /// The holder of the lease, and its fence.
     pub fn holder(&self, now: Moment) -> Option<(&Holder, Fence)> {
         let entry = self.lease.as_ref().filter(|entry| entry.until > now)?;
         Some((&entry.holder, entry.fence))

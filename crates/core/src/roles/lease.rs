@@ -111,7 +111,7 @@ pub enum Reply {
     },
     /// The lease is not yours.
     Refused {
-        /// Whose it is; `None`: it is free, or not known yet because the store was emptied.
+        /// The process that has it; `None`: it is free, or not known yet because the store was emptied.
         by: Option<Holder>,
         /// Theirs.
         fence: Fence,
@@ -180,7 +180,7 @@ pub struct Lease {
     role: Role,
     under_way: Option<RequestUnderWay>,
     requests: u64,
-    /// Who held it by the last reply, and when that came.
+    /// The holder by the last reply, and when that came.
     other: Option<(Holder, Moment)>,
 }
 
@@ -215,8 +215,8 @@ impl Lease {
         }
     }
 
-    /// Who has the lease, as far as is known: this process, or the holder that the store named within the
-    /// last `ttl`.
+    /// The process that has the lease, as far as is known: this one, or the holder that the store
+    /// named within the last `ttl`.
     pub fn holder(&self, now: Moment) -> Option<&Holder> {
         if self.may_act(now).is_some() {
             return Some(&self.me);

@@ -28,8 +28,8 @@ use crate::fleet::{
 pub struct State {
     /// Bounds.
     pub limits: Limits,
-    /// Who starts replicas; [`Keeper::Others`]: there is no driver that could, and all replicas are
-    /// registered servers.
+    /// Whether we start replicas; [`Keeper::Others`]: there is no driver that could, and all replicas
+    /// are registered servers.
     pub keeper: Keeper,
     /// Whether the first list has come.
     pub boot: Boot,

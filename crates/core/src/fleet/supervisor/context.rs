@@ -50,8 +50,8 @@ impl Context<'_> {
     }
 
     /// Responds to a command.
-    pub(super) fn respond(&mut self, command: CommandId, answer: CommandResult) {
-        self.act(Action::Respond(command, answer));
+    pub(super) fn respond(&mut self, command: CommandId, result: CommandResult) {
+        self.act(Action::Respond(command, result));
     }
 }
 

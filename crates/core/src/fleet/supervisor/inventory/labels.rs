@@ -38,7 +38,8 @@ pub(super) fn from_labels(
         |replicas| Desired::restore(settings.clone(), Default::default(), ReplicaId(1), replicas);
     match restored(replicas.clone()) {
         Ok(desired) => Some(desired),
-        // Labels of another ring: the same replicas, placed anew. A replica without room on it is no stray.
+        // Labels of another ring: the same replicas, placed anew. A replica without room on it is no
+        // stray.
         Err(_) => place_anew(settings, &replicas)
             .or_else(|_| place_anew(&with_room(settings, &replicas), &replicas))
             .map(|desired| desired.configured_as(settings.clone()))

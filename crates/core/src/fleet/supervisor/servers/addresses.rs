@@ -16,7 +16,7 @@ use crate::fleet::{
     values::Keeper,
 };
 
-/// Settles whose an address is that others gave to an instance: whether it is this instance's. A
+/// Settles which instance has an address that others gave to it: whether it is this instance's. A
 /// holder that comes after it gives way.
 pub(super) fn wins_address(
     state: &mut State,
