@@ -61,10 +61,11 @@
 //! # Where to start reading
 //!
 //! - How a failure becomes a replacement: [`ringmaster_core::fleet::message`], then
-//!   [`ringmaster_core::fleet::plan`], then `fleet/supervisor/events.rs`.
-//! - How a command takes effect: `fleet/supervisor/commands.rs`. Newcomers start outside the ring;
-//!   when all pass, the new state is written to disk, and when that is done, ring, admission and
-//!   answer change in one turn.
+//!   [`ringmaster_core::fleet::plan`], then [`ringmaster_core::fleet::supervisor`], which hands each
+//!   event and each step of the plan to one concern, and its `transitions` (admit, eject, drain).
+//! - How a command takes effect: `fleet/supervisor/operations`, its `queue.rs` and `commit.rs`.
+//!   Newcomers start outside the ring; when all pass, the new state is written to disk, and when that
+//!   is done, ring, admission and response change in one turn.
 //! - How a request finds its replica: [`ringmaster_proxy`], then [`ringmaster_core::balance`], then
 //!   [`Ring::preference`](ringmaster_core::ring::Ring::preference).
 //! - How all of it is tested: `crates/sim` for the decisions, `crates/proxy/tests` for the bytes,

@@ -191,8 +191,9 @@ impl World {
                         self.heartbeats += 1;
                         self.due.insert((Moment(now.0 + 1), Due::Passed(instance)));
                     }
-                    Action::List { asked } => {
-                        events.push(Event::Listed { asked, result: Ok(self.listing.clone()) });
+                    Action::List { requested_at } => {
+                        events
+                            .push(Event::Listed { requested_at, result: Ok(self.listing.clone()) });
                     }
                     Action::Persist { write, .. } => {
                         events.push(Event::Persisted { write, result: Ok(()) });

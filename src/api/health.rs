@@ -50,8 +50,8 @@ fn readiness(view: &FleetView) -> Result<(), String> {
     let because = engine.map(|error| format!("; the engine: {error}")).unwrap_or_default();
     match view.replicas.len() {
         // An empty fleet is ready if it is desired, which is known after the first list.
-        0 if view.is_booted => Ok(()),
-        _ if !view.is_booted => Err(format!("the fleet is not known yet{because}")),
+        0 if view.is_booted() => Ok(()),
+        _ if !view.is_booted() => Err(format!("the fleet is not known yet{because}")),
         wanted => Err(format!("no replica passes its heartbeat, of {wanted}{because}")),
     }
 }

@@ -101,7 +101,7 @@ async fn live(handle: &Handle, instance: &InstanceView, lines: usize) -> LiveWir
     LiveWire {
         name: instance.name.to_string(),
         incarnation: instance.id.incarnation.0,
-        phase: instance.phase,
+        phase: instance.phase.name(),
         lines,
         error,
     }

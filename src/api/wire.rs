@@ -9,6 +9,8 @@ use ringmaster_core::{
     fleet::{
         command::{RingChange, RingView, ScaleError},
         ids::ReplicaName,
+        notes::Cause,
+        observed::EjectReason,
         server::Server,
         view::{FleetView, InstanceView, RollView},
     },
@@ -294,14 +296,14 @@ pub(super) fn status(view: &FleetView, clock: CoreClock) -> StatusWire {
     });
     StatusWire {
         version: env!("CARGO_PKG_VERSION"),
-        booted: view.is_booted,
+        booted: view.is_booted(),
         generation: view.ring.generation.0,
         n: view.in_service.len(),
         desired: view.replicas.len(),
         passing: view.passing(),
         health: view.health().name(),
         engine: view.engine_error.clone().unwrap_or_else(|| "up".to_owned()),
-        operation: view.operation,
+        operation: view.operation.map(Cause::name),
         commands_waiting: view.commands_waiting,
         panic: view.is_panic,
         roll: view.roll.as_ref().map(RollWire::of),
@@ -314,8 +316,8 @@ fn instance(view: &InstanceView) -> InstanceWire {
     InstanceWire {
         name: view.name.to_string(),
         incarnation: view.id.incarnation.0,
-        phase: view.phase,
-        reason: view.reason,
+        phase: view.phase.name(),
+        reason: view.reason.map(EjectReason::name),
         address: view.address.map(|address| address.to_string()),
         outdated: view.is_outdated,
         kept: view.is_kept(),

@@ -83,7 +83,7 @@ mod tests {
         state::Keeper,
         supervisor::{Settings, Supervisor},
         victim::VictimRule,
-        view::InstanceView,
+        view::{InstancePhase, InstanceView},
     };
 
     use super::*;
@@ -107,7 +107,7 @@ mod tests {
         let joining = ids.iter().map(|id| InstanceView {
             id: *id,
             name: ReplicaName::new("one").unwrap(),
-            phase: "warming",
+            phase: InstancePhase::Warming,
             reason: None,
             address: None,
             since: None,

@@ -55,8 +55,9 @@ impl Executor {
                 let result = driver.stop(handle.clone(), StopManner::Kill).await;
                 Some(Event::Reaped { handle, result })
             }),
-            Action::List { asked } => self
-                .spawn(async move { Some(Event::Listed { asked, result: driver.list().await }) }),
+            Action::List { requested_at } => self.spawn(async move {
+                Some(Event::Listed { requested_at, result: driver.list().await })
+            }),
             Action::Probe { instance, address, deadline } => {
                 let prober = self.prober.clone();
                 let checks = Arc::clone(&self.checks);
@@ -98,7 +99,7 @@ impl Executor {
                 });
             }
             // Sent by the shell, after it has published the table.
-            Action::Answer(..) => {}
+            Action::Respond(..) => {}
         }
     }
 

@@ -23,7 +23,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use ringmaster_core::fleet::{
-    command::{Answer, CommandId, Request, ScaleCommand, ScaleError},
+    command::{CommandId, CommandResult, Request, ScaleCommand, ScaleError},
     ids::{InstanceId, Moment},
     message::{Action, Event, FailureKind, Turn},
     supervisor::Supervisor,
@@ -117,7 +117,7 @@ impl CoreClock {
 /// The result of a command.
 pub struct Answered {
     /// The core's result.
-    pub answer: Answer,
+    pub answer: CommandResult,
     /// The fleet at that moment: the next command may change it before the response is written.
     pub view: Arc<FleetView>,
 }
@@ -383,7 +383,7 @@ impl Shell {
         }
         for action in actions {
             match action {
-                Action::Answer(command, answer) => self.answer(command, answer),
+                Action::Respond(command, answer) => self.answer(command, answer),
                 other => self.executor.carry_out(other),
             }
         }
@@ -397,7 +397,7 @@ impl Shell {
         }
     }
 
-    fn answer(&mut self, command: CommandId, answer: Answer) {
+    fn answer(&mut self, command: CommandId, answer: CommandResult) {
         if let Some(waiting) = self.waiting.remove(&command) {
             // The caller may have stopped waiting; the command was carried out nevertheless.
             drop(waiting.send(Answered { answer, view: Arc::clone(&self.view.borrow()) }));

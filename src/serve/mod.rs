@@ -227,13 +227,13 @@ async fn end(
     }
     let deadline = if stops_replicas { STOP_DEADLINE } else { END_DEADLINE };
     let ended = tokio::select! {
-        ended = tokio::time::timeout(deadline, handle.until(|view| view.finish.is_some())) => ended,
+        ended = tokio::time::timeout(deadline, handle.until(|view| view.finish().is_some())) => ended,
         () = signals.stopped(|| ()) => {
             again();
             return false;
         }
     };
-    match ended.map(|view| view.finish) {
+    match ended.map(|view| view.finish()) {
         Ok(Some(Finish::Done)) => return stops_replicas,
         Ok(None) => {}
         Ok(Some(Finish::EngineAway)) => {

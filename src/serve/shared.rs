@@ -221,7 +221,7 @@ async fn end(config: &Config, roles: &Roles, workers: Option<Workers>, signals: 
         };
         if let Some(handle) = leading {
             handle.shut_down(false).await;
-            let done = handle.until(|view| view.finish.is_some());
+            let done = handle.until(|view| view.finish().is_some());
             if tokio::time::timeout(END_DEADLINE, done).await.is_err() {
                 tracing::warn!("what was under way has not ended within {END_DEADLINE:?}");
             }

@@ -4,6 +4,8 @@
 //!
 //! It reads sources as text, without comments and literals, and walks whatever exists.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod dependencies;
 
 use std::{

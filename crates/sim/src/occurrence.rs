@@ -22,7 +22,7 @@ pub(super) enum Occurrence {
     /// The engine removes a container.
     Remove { handle: Handle },
     /// The engine takes the list; it is delivered later.
-    TakeList { epoch: u32, asked: Moment, deliver_in: u64 },
+    TakeList { epoch: u32, requested_at: Moment, deliver_in: u64 },
     /// A write of the state ends, and may have reached the disk.
     WriteEnds { epoch: u32, write: WriteId, desired: Box<Desired> },
     /// A fault, or a user's command.

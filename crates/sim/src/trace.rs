@@ -13,10 +13,10 @@ pub(super) struct Brief<T>(pub(super) T);
 
 impl fmt::Display for Brief<&Event> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Event::Listed { asked, result: Ok(listing) } = self.0 else {
+        let Event::Listed { requested_at, result: Ok(listing) } = self.0 else {
             return write!(f, "{:?}", self.0);
         };
-        write!(f, "Listed as of {}:", asked.0)?;
+        write!(f, "Listed as of {}:", requested_at.0)?;
         for found in &listing.found {
             let instance = found.identity.as_ref().map(|identity| identity.instance);
             let instance = instance.map_or("?".to_owned(), |instance| instance.to_string());
@@ -36,8 +36,8 @@ impl fmt::Display for Brief<&Action> {
                     .iter()
                     .try_for_each(|r| write!(f, " {}={}", r.instance(), r.name))
             }
-            Action::Answer(id, Ok(Done::Preview(change) | Done::Changed(change))) => {
-                write!(f, "Answer {} {}", id.0, Brief(&**change))
+            Action::Respond(id, Ok(Done::Preview(change) | Done::Changed(change))) => {
+                write!(f, "Respond {} {}", id.0, Brief(&**change))
             }
             other => write!(f, "{other:?}"),
         }

@@ -15,7 +15,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use ringmaster_core::{
     fleet::{
-        command::{Answer, CommandId, Done},
+        command::{CommandId, CommandResult, Done},
         desired::Desired,
         ids::{Moment, ReplicaName},
         limits::{Limits, ReplaceMax},
@@ -255,12 +255,12 @@ impl World {
                 self.remove(&handle);
                 Ok(())
             }
-            Occurrence::TakeList { epoch, asked, deliver_in } => {
+            Occurrence::TakeList { epoch, requested_at, deliver_in } => {
                 let result = match self.engine.is_up {
                     true => Ok(self.engine.listing()),
                     false => Err(EngineError::Away("no answer".into())),
                 };
-                let event = Event::Listed { asked, result };
+                let event = Event::Listed { requested_at, result };
                 self.after(deliver_in, Occurrence::Deliver { epoch, event });
                 Ok(())
             }
@@ -325,26 +325,26 @@ impl World {
                 self.deliver(delay, Event::Drained { instance });
             }
             Action::Stop { instance, handle, manner } => self.begin_stop(instance, handle, manner),
-            Action::List { asked } => {
+            Action::List { requested_at } => {
                 let taken_in = self.rng.random_range(0..50);
                 let deliver_in = match self.is_trouble() {
                     true if self.rng.random_bool(0.05) => self.rng.random_range(3_000..40_000),
                     true => self.rng.random_range(50..3_000),
                     false => self.rng.random_range(0..50),
                 };
-                self.after(taken_in, Occurrence::TakeList { epoch, asked, deliver_in });
+                self.after(taken_in, Occurrence::TakeList { epoch, requested_at, deliver_in });
             }
             Action::Reap { handle } => {
                 self.begin_reap(handle);
             }
             Action::Persist { write, desired } => self.begin_write(write, desired),
             Action::Resolve { instance, host, .. } => self.begin_resolve(instance, &host),
-            Action::Answer(command, answer) => self.answered(command, &answer)?,
+            Action::Respond(command, answer) => self.answered(command, &answer)?,
         }
         Ok(())
     }
 
-    fn answered(&mut self, command: CommandId, answer: &Answer) -> Result<(), String> {
+    fn answered(&mut self, command: CommandId, answer: &CommandResult) -> Result<(), String> {
         match answer {
             Ok(Done::Preview(_)) => {}
             Ok(_) => self.report.commands_done += 1,

@@ -48,7 +48,7 @@ impl Candidate {
         let mut instances = replica.instances.iter();
         Self {
             id: replica.id.0,
-            in_service: !replica.is_drained && instances.any(|one| one.phase == "admitted"),
+            in_service: !replica.is_drained && instances.any(|one| one.is_admitted()),
             server,
         }
     }

@@ -80,13 +80,13 @@ impl CheckWire {
 
 /// The instance that stands for a replica: the one in service, else the newest.
 pub(super) fn instance_of(replica: &ReplicaView) -> Option<&InstanceView> {
-    let serving = replica.instances.iter().find(|instance| instance.phase == "admitted");
+    let serving = replica.instances.iter().find(|instance| instance.is_admitted());
     serving.or(replica.instances.last())
 }
 
 /// The name that a replica is shown by: that of its instance in service, else its committed one.
 pub(super) fn name_of(replica: &ReplicaView) -> &str {
-    let serving = replica.instances.iter().find(|instance| instance.phase == "admitted");
+    let serving = replica.instances.iter().find(|instance| instance.is_admitted());
     serving.map_or(&replica.name, |instance| &instance.name).as_str()
 }
 
@@ -199,11 +199,12 @@ mod tests {
     use ringmaster_core::fleet::{
         ids::{Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
         server::{Server, Source},
+        view::InstancePhase,
     };
 
     use super::*;
 
-    fn instance(name: &str, phase: &'static str, address: Option<&str>) -> InstanceView {
+    fn instance(name: &str, phase: InstancePhase, address: Option<&str>) -> InstanceView {
         InstanceView {
             id: InstanceId { replica: ReplicaId(1), incarnation: Incarnation::FIRST },
             name: ReplicaName::new(name).unwrap(),
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn a_server_is_shown_as_the_contract_says() {
         let server = Server::new("::1", 8_080, Source::Operator).unwrap();
-        let serving = instance("committed", "admitted", Some("[::1]:8080"));
+        let serving = instance("committed", InstancePhase::Admitted, Some("[::1]:8080"));
         let check = CheckView {
             last_check: UNIX_EPOCH + Duration::from_millis(1_500),
             response_time: Duration::from_millis(20),
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn one_that_gets_no_requests_is_not_healthy_and_says_why() {
-        let mut failing = instance("committed", "ejected", None);
+        let mut failing = instance("committed", InstancePhase::Ejected, None);
         failing.last_probe = Some(Arc::from("connection refused"));
         let server = Server::new("a.test", 80, Source::Operator).unwrap();
         let found = shown(&replica(Some(server.clone()), vec![failing]), None);
@@ -278,7 +279,8 @@ mod tests {
         assert!(
             found["last_health_check"].is_null() && found["health_check"]["last_check"].is_null()
         );
-        let mut drained = replica(Some(server), vec![instance("committed", "admitted", None)]);
+        let mut drained =
+            replica(Some(server), vec![instance("committed", InstancePhase::Admitted, None)]);
         drained.is_drained = true;
         let found = shown(&drained, None);
         assert_eq!((&found["healthy"], &found["drained"]), (&json!(false), &json!(true)));
@@ -286,13 +288,14 @@ mod tests {
 
     #[test]
     fn one_of_ours_is_shown_by_its_instance_in_service() {
-        let old = instance("old", "stopping", Some("127.0.0.1:1"));
-        let new = instance("new", "admitted", Some("127.0.0.1:2"));
+        let old = instance("old", InstancePhase::Stopping, Some("127.0.0.1:1"));
+        let new = instance("new", InstancePhase::Admitted, Some("127.0.0.1:2"));
         let ours = replica(None, vec![old, new]);
         let found = shown(&ours, None);
         assert_eq!((&found["name"], &found["port"]), (&json!("new"), &json!(2)));
         assert_eq!((&found["registered"], &found["healthy"]), (&json!(false), &json!(true)));
-        let starting = shown(&replica(None, vec![instance("x", "starting", None)]), None);
+        let starting =
+            shown(&replica(None, vec![instance("x", InstancePhase::Starting, None)]), None);
         assert_eq!(starting["name"], "committed");
         assert!(starting["address"].is_null() && starting["url"].is_null(), "{starting}");
     }

@@ -14,7 +14,7 @@ use ringmaster_core::fleet::{
     command::{Request, ScaleCommand, ScaleError},
     ids::ReplicaName,
     server::{Registration, Server, ServerChange, Source},
-    view::{FleetView, ReplicaView},
+    view::{FleetView, InstancePhase, ReplicaView},
 };
 use tokio::time::MissedTickBehavior;
 
@@ -93,7 +93,7 @@ impl Mirror {
 
     /// Until it is dropped with its term.
     pub(super) async fn run(mut self) {
-        self.handle.until(|view| view.is_booted).await;
+        self.handle.until(|view| view.is_booted()).await;
         let mut news = self.store.watch_backends();
         let mut views = self.handle.views();
         let mut reads = tokio::time::interval(READ_EVERY);
@@ -315,8 +315,8 @@ fn is_held(view: &FleetView, name: &ReplicaName) -> bool {
 fn verdict(replica: &ReplicaView) -> Option<bool> {
     let instance = replica.instances.last()?;
     match instance.phase {
-        "admitted" => Some(instance.reason.is_none()),
-        "ejected" => Some(false),
+        InstancePhase::Admitted => Some(instance.reason.is_none()),
+        InstancePhase::Ejected => Some(false),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use ringmaster_core::{
     fleet::ids::Moment,
     roles::{
         ids::{Fence, Holder, RequestId},
-        lease::{Change, Lease, Loss, Reply, Step, Stored, Timing},
+        lease::{Lease, LeaseChange, Loss, Reply, Step, Stored, Timing},
     },
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -100,8 +100,8 @@ impl Holding {
         if let Some(change) = step.change {
             self.tell(&change);
             self.term.send_replace(match change {
-                Change::Won(fence) => Some(fence),
-                Change::Lost { .. } => None,
+                LeaseChange::Won(fence) => Some(fence),
+                LeaseChange::Lost { .. } => None,
             });
         }
         if let Some(stored) = step.stored {
@@ -149,12 +149,12 @@ impl Holding {
         })
     }
 
-    fn tell(&self, change: &Change) {
+    fn tell(&self, change: &LeaseChange) {
         match change {
-            Change::Won(fence) => {
+            LeaseChange::Won(fence) => {
                 tracing::info!("this process supervises the fleet: fence {}", fence.0)
             }
-            Change::Lost { fence, why } => {
+            LeaseChange::Lost { fence, why } => {
                 let why = match why {
                     Loss::Expired => "the store has confirmed no renewal in time".to_owned(),
                     Loss::Taken(Some(holder)) => format!("{} has the lease now", holder.admin),

@@ -17,7 +17,7 @@ use ringmaster_core::{
         ids::InstanceId,
         message::FailureKind,
         supervisor::{Settings, Supervisor},
-        view::FleetView,
+        view::{FleetView, InstancePhase},
     },
     roles::{
         acknowledgements::{Acknowledgements, Agreement, Known},
@@ -387,7 +387,7 @@ impl Leading {
 
 /// Holds the first table back until it takes nothing from anyone; then never returns.
 async fn open_when_adopted(fanout: &Fanout, handle: &Handle) {
-    handle.until(|view| view.is_booted).await;
+    handle.until(|view| view.is_booted()).await;
     let adopted = handle.until(|view| view.may_listen && fanout.is_whole());
     // Past the deadline it is given out all the same, unless it would take all that there is.
     drop(tokio::time::timeout(ADOPTION_DEADLINE, adopted).await);
@@ -403,7 +403,8 @@ async fn open_when_adopted(fanout: &Fanout, handle: &Handle) {
 fn may_yet_pass(view: &FleetView, fanout: &Fanout) -> bool {
     let in_force = fanout.targets();
     view.replicas.iter().any(|replica| {
-        let mut instances = replica.instances.iter().filter(|one| one.phase != "stopping");
+        let mut instances =
+            replica.instances.iter().filter(|one| one.phase != InstancePhase::Stopping);
         match &replica.server {
             Some(_) => in_force.iter().any(|target| target.replica == replica.id),
             None => instances.any(|one| in_force.contains(&one.id)),

@@ -1,5 +1,5 @@
-//! How long a replica waits before it is started again: a crash loop slows itself down, and nobody
-//! else.
+//! How long a replica waits before it is started again: a crash loop slows itself down, and no
+//! other replica.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Backoff {
     }
 
     /// Lets the next start come at once; what failed is not forgotten.
-    pub fn hurry(&mut self) {
+    pub fn retry_now(&mut self) {
         self.not_before = Moment(0);
     }
 

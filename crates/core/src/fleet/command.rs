@@ -1,4 +1,4 @@
-//! Scale commands and their answers.
+//! Scale commands and their results.
 
 use super::{
     ids::{Generation, ReplicaId, ReplicaName},
@@ -40,7 +40,7 @@ pub enum ScaleCommand {
     },
     /// Another weight.
     Reweigh {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// At least 1.
         weight: u32,
@@ -52,7 +52,7 @@ pub enum ScaleCommand {
     Register(Vec<Registration>),
     /// A registered server is somewhere else, or has another weight.
     ChangeServer {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// What becomes different.
         change: ServerChange,
@@ -60,7 +60,7 @@ pub enum ScaleCommand {
     /// A replica gets no requests any more, and keeps its place on the ring; or gets them again.
     /// Open requests go on.
     SetDrained {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// Whether it is out.
         is_drained: bool,
@@ -68,7 +68,7 @@ pub enum ScaleCommand {
     /// A verdict on the health of a replica, as if a heartbeat had just said so. It holds until the
     /// next heartbeats say otherwise. Answered by [`Done::Marked`].
     SetHealth {
-        /// Whose.
+        /// The replica's name.
         name: ReplicaName,
         /// Whether it is taken for healthy.
         is_healthy: bool,
@@ -130,7 +130,7 @@ fn check(n: usize, names: &[ReplicaName]) -> Result<(), ScaleError> {
 }
 
 /// What a command led to.
-pub type Answer = Result<Done, ScaleError>;
+pub type CommandResult = Result<Done, ScaleError>;
 
 /// A command that was carried out, or would have been.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,7 +161,7 @@ pub struct RingChange {
     pub before: RingView,
     /// The ring after it.
     pub after: RingView,
-    /// Who gives what to whom.
+    /// Which replica gives which keys to which.
     pub moves: Moves,
 }
 
@@ -236,7 +236,7 @@ pub enum ScaleError {
     /// A name that the engine does not allow.
     #[error("{0}")]
     BadName(String),
-    /// A name of somebody else's container.
+    /// The name of a container of others.
     #[error("'{0}' is the name of another container")]
     Foreign(ReplicaName),
     /// A removal of an unknown name.
@@ -273,7 +273,7 @@ pub enum ScaleError {
     PlaceTaken {
         /// As it was given.
         place: String,
-        /// Who is there.
+        /// The server that is registered there.
         other: ReplicaName,
     },
     /// A place where this balancer itself listens.
@@ -300,7 +300,7 @@ pub enum ScaleError {
 }
 
 impl ScaleError {
-    /// Whether the caller asked for something impossible, as opposed to something that failed.
+    /// Whether the request was impossible, as opposed to something that failed.
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::NotACount

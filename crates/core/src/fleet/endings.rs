@@ -109,7 +109,7 @@ impl fmt::Display for Signal {
 /// The end of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// Who ended.
+    /// The instance that ended.
     pub instance: InstanceId,
     /// Under which name.
     pub name: ReplicaName,

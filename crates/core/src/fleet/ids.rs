@@ -19,12 +19,12 @@ impl Incarnation {
 }
 
 /// Names an instance for ever: every effect and every result carries it, so that a late result can
-/// be told from a current one.
+/// be distinguished from a current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId {
-    /// Whose run.
+    /// The replica that runs.
     pub replica: ReplicaId,
-    /// Which run.
+    /// The number of the run.
     pub incarnation: Incarnation,
 }
 

@@ -102,7 +102,7 @@ impl OnUnhealthy {
         }
     }
 
-    /// The one that bears a name.
+    /// The rule with a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.name() == name)
     }

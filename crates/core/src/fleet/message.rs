@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 pub use super::endings::{BYTES_MAX, LINES_MAX, LastWords};
 pub use super::values::{FailureKind, Keeper, Revision, StopManner};
 use super::{
-    command::{Answer, CommandId, Request},
+    command::{CommandId, CommandResult, Request},
     desired::Desired,
     ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
     notes::Note,
@@ -17,26 +17,26 @@ use crate::ring::Slot;
 pub enum Event {
     /// A scale command, or the dry run of one.
     Scale(CommandId, Request),
-    /// The open requests of the replicas, as the data plane counts them; told before a command that
+    /// The open requests of the replicas, as the data plane counts them; sent before a command that
     /// may choose by it.
     Loaded(BTreeMap<ReplicaId, u64>),
     /// A heartbeat's result.
     Probed {
-        /// Who was probed.
+        /// The instance that was probed.
         instance: InstanceId,
         /// What came back.
         outcome: ProbeOutcome,
     },
     /// A start has ended. An error does not mean that nothing runs; see [`Event::Listed`].
     Started {
-        /// Who was started.
+        /// The instance that was started.
         instance: InstanceId,
         /// Where it is, or why it is not.
         result: Result<Started, StartError>,
     },
     /// A stop has ended; `Ok` also when there was nothing to stop.
     Stopped {
-        /// Who was stopped.
+        /// The instance that was stopped.
         instance: InstanceId,
         /// What [`StopManner::Collect`] has found; whatever came of the stop.
         last_words: Option<Box<LastWords>>,
@@ -52,12 +52,12 @@ pub enum Event {
     },
     /// Every worker reads a table without this instance, and its last request has ended.
     Drained {
-        /// Who was drained.
+        /// The instance that was drained.
         instance: InstanceId,
     },
     /// The engine reported something by itself. A hint: it may be late or missing.
     EngineSaw {
-        /// About whom; taken from labels, so it may be nobody we know.
+        /// Which instance; taken from labels, so it may be an unknown one.
         instance: InstanceId,
         /// Which container or process it was: several can bear the same labels.
         handle: Handle,
@@ -67,22 +67,22 @@ pub enum Event {
     /// The truth at the time the list was asked for.
     Listed {
         /// As in [`Action::List`].
-        asked: Moment,
+        requested_at: Moment,
         /// What there is, or why that is not known.
         result: Result<Listing, EngineError>,
     },
     /// The host of a registered server was looked up.
     Resolved {
-        /// Whose.
+        /// The instance of the server.
         instance: InstanceId,
         /// Its address, or why there is none, in words.
         result: Result<SocketAddr, Arc<str>>,
     },
     /// The data plane could not get an answer from an instance.
     RequestFailed {
-        /// From whom.
+        /// The instance that failed.
         instance: InstanceId,
-        /// How.
+        /// How the request failed.
         kind: FailureKind,
     },
     /// A write of the desired state has ended.
@@ -94,8 +94,8 @@ pub enum Event {
     },
     /// The engine's event stream was lost or found again: what happened meanwhile is unknown.
     StreamChanged,
-    /// The balancer is to end: no command begins any more, and nothing is started. May be said
-    /// again, to stop the replicas too.
+    /// The balancer is to end: no command begins any more, and nothing is started. May come again,
+    /// to stop the replicas too.
     ShutDown {
         /// Whether all instances are stopped; never those that others keep.
         stop_replicas: bool,
@@ -111,7 +111,7 @@ pub enum Action {
     Start(StartRequest),
     /// One heartbeat.
     Probe {
-        /// Whom.
+        /// The instance.
         instance: InstanceId,
         /// Where.
         address: SocketAddr,
@@ -120,7 +120,7 @@ pub enum Action {
     },
     /// Look up the host of a registered server.
     Resolve {
-        /// Whose.
+        /// The instance of the server.
         instance: InstanceId,
         /// A hostname or an address.
         host: Arc<str>,
@@ -129,12 +129,12 @@ pub enum Action {
     },
     /// Report when an instance that has left the table has no request left.
     AwaitDrain {
-        /// Whom.
+        /// The instance.
         instance: InstanceId,
     },
     /// Stop an instance and remove what is left of it.
     Stop {
-        /// Whom.
+        /// The instance.
         instance: InstanceId,
         /// What the driver knows it by.
         handle: Handle,
@@ -144,7 +144,7 @@ pub enum Action {
     /// Ask for all instances with this fleet's label.
     List {
         /// Comes back in [`Event::Listed`], so that a late answer is not taken for a fresh one.
-        asked: Moment,
+        requested_at: Moment,
     },
     /// Kill and remove a stray of ours; answered by [`Event::Reaped`].
     Reap {
@@ -158,8 +158,8 @@ pub enum Action {
         /// What to write.
         desired: Desired,
     },
-    /// Answer a command.
-    Answer(CommandId, Answer),
+    /// Respond to a command.
+    Respond(CommandId, CommandResult),
 }
 
 /// What one event led to.
@@ -182,9 +182,9 @@ pub struct WriteId(pub u64);
 /// What a driver needs to start an instance of the fleet's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartRequest {
-    /// Who is to run.
+    /// The instance that is to run.
     pub instance: InstanceId,
-    /// Under which bare name.
+    /// Its bare name.
     pub name: ReplicaName,
     /// The smallest free number when the replica joined; kept in a label.
     pub ordinal: u32,
@@ -210,7 +210,7 @@ pub struct Started {
 /// Why an instance could not be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// Somebody else's container bears the name.
+    /// A container of others bears the name.
     #[error("'{0}' is the name of another container")]
     NameTaken(ReplicaName),
     /// The engine does not have the image.
@@ -295,7 +295,7 @@ pub struct Listing {
 pub struct Found {
     /// What the driver knows it by.
     pub handle: Handle,
-    /// Who it is, by its labels; `None` when they cannot be read, which makes it a stray.
+    /// Which instance it is, by its labels; `None` when they cannot be read, which makes it a stray.
     pub identity: Option<FoundIdentity>,
     /// What it does.
     pub state: FoundState,

@@ -1,8 +1,9 @@
 //! The control core: what is desired, what was observed, and what to do about the difference.
 //! Pure: time and chance are arguments, effects are values.
 //!
-//! Start with [`message`] (what goes in and out), then [`supervisor`] (the only surface), then
-//! [`plan`] (the rules).
+//! Start with [`message`] (what goes in and out), then [`supervisor`] (the only surface, and its
+//! concerns), then [`plan`] (the rules). [`state`] and [`observed`] hold what both work on, and the
+//! named transitions by which it changes.
 
 pub mod backoff;
 pub mod command;

@@ -41,19 +41,19 @@ pub enum Note {
     Admitted { instance: InstanceId, name: ReplicaName, address: SocketAddr },
     /// In the table again.
     Readmitted { instance: InstanceId, name: ReplicaName },
-    /// In the table again though failing, because nobody else lives.
+    /// In the table again though failing, because no other lives.
     ReadmittedAsLast { instance: InstanceId, name: ReplicaName },
-    /// Failing, and kept in the table because nobody else lives.
+    /// Failing, and kept in the table because no other lives.
     KeptAsLast { instance: InstanceId, name: ReplicaName, reason: EjectReason },
     /// Out of the table, alive.
     Ejected { instance: InstanceId, name: ReplicaName, reason: EjectReason },
     /// Of two replicas that others keep at one address, the later one gets no requests.
     AddressTaken { instance: InstanceId, name: ReplicaName, address: SocketAddr, by: ReplicaName },
-    /// It ended by itself, or was ended by somebody else.
+    /// It ended by itself, or was ended by others.
     Died { instance: InstanceId, name: ReplicaName, exit_code: Option<i64>, admitted: bool },
-    /// What is known of the end of one that died, now that its engine was asked.
+    /// The end of an instance that died, with what its engine knows of it.
     Ended { ending: Arc<Ending> },
-    /// One that others keep cannot be reached, or does not answer well.
+    /// An instance that others keep cannot be reached, or does not answer well.
     NotReady { instance: InstanceId, name: ReplicaName, why: Arc<str> },
     /// The kernel killed one of its processes for memory.
     OutOfMemory { instance: InstanceId, name: ReplicaName },

@@ -15,9 +15,9 @@ use crate::ring::{Member, RingError, RingSettings};
 pub enum Operation {
     /// Newcomers start and warm outside the ring until all pass.
     Adding {
-        /// Who waits for the answer.
+        /// The command that waits for the result.
         command: CommandId,
-        /// In the order in which they will be placed.
+        /// In the order in which they will be placed, which is that of their identities.
         newcomers: Vec<Newcomer>,
         /// Their places on the ring, in the same order.
         places: Vec<Member>,
@@ -28,21 +28,21 @@ pub enum Operation {
     },
     /// Replicas leave the ring, drain and go.
     Removing {
-        /// Who waits for the answer.
+        /// The command that waits for the result.
         command: CommandId,
-        /// Who leaves.
+        /// The replicas that leave.
         ids: Vec<ReplicaId>,
-        /// Their names, for the answer.
+        /// Their names, for the result.
         names: Vec<ReplicaName>,
         /// How far it is.
         stage: RemoveStage,
     },
     /// The ring or a replica becomes another. Nothing is started or stopped by us.
     Changing {
-        /// Who waits for the answer.
+        /// The command that waits for the result.
         command: CommandId,
         /// What changes.
-        change: Change,
+        change: FleetChange,
         /// How far it is.
         stage: ChangeStage,
     },
@@ -50,10 +50,10 @@ pub enum Operation {
 
 /// A change of the ring or of one replica. Nothing is started or stopped by us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FleetChange {
     /// Of a weight.
     Weight {
-        /// Whose.
+        /// The replica.
         id: ReplicaId,
         /// At least 1.
         weight: u32,
@@ -62,21 +62,21 @@ pub enum Change {
     Ring(RingSettings),
     /// Of where a registered server is, or of its weight.
     Server {
-        /// Whose.
+        /// The replica.
         id: ReplicaId,
         /// What becomes different; checked.
         change: ServerChange,
     },
     /// Of whether a replica gets requests.
     Drained {
-        /// Whose.
+        /// The replica.
         id: ReplicaId,
         /// Whether it gets none.
         is_drained: bool,
     },
 }
 
-impl Change {
+impl FleetChange {
     /// Which replica it is about, and what it is called in notes and metrics.
     pub fn subject(&self) -> (Cause, Option<ReplicaId>) {
         match self {
@@ -145,12 +145,24 @@ pub enum RemoveStage {
 }
 
 impl Operation {
-    /// Who waits for the answer.
+    /// The command that waits for the result.
     pub fn command(&self) -> CommandId {
         match self {
             Self::Adding { command, .. }
             | Self::Removing { command, .. }
             | Self::Changing { command, .. } => *command,
+        }
+    }
+
+    /// What it is called in notes, metrics and views.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Adding { newcomers, .. } => {
+                let are_servers = newcomers.iter().any(|newcomer| newcomer.server.is_some());
+                if are_servers { Cause::Register } else { Cause::Add }
+            }
+            Self::Removing { .. } => Cause::Remove,
+            Self::Changing { change, .. } => change.subject().0,
         }
     }
 
@@ -160,16 +172,14 @@ impl Operation {
             Self::Adding { stage: AddStage::RollingBack { .. }, .. }
             | Self::Removing { .. }
             | Self::Changing { .. } => false,
-            Self::Adding { newcomers, .. } => newcomers.iter().any(|newcomer| newcomer.id == id),
+            Self::Adding { newcomers, .. } => by_id(newcomers, id).is_some(),
         }
     }
 
     /// A replica that may still join.
     pub fn newcomer(&self, id: ReplicaId) -> Option<&Newcomer> {
         match self {
-            Self::Adding { newcomers, .. } if self.awaits(id) => {
-                newcomers.iter().find(|newcomer| newcomer.id == id)
-            }
+            Self::Adding { newcomers, .. } if self.awaits(id) => by_id(newcomers, id),
             _ => None,
         }
     }
@@ -190,5 +200,46 @@ impl Operation {
             | Self::Changing { stage: ChangeStage::Writing(write), .. } => Some(*write),
             _ => None,
         }
+    }
+}
+
+/// Identities are drawn upwards, so newcomers lie in their order. Each plan asks for every instance
+/// whether it is one of them: by scanning, an addition of many would cost their number squared.
+fn by_id(newcomers: &[Newcomer], id: ReplicaId) -> Option<&Newcomer> {
+    let at = newcomers.binary_search_by_key(&id, |newcomer| newcomer.id).ok()?;
+    newcomers.get(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::ids::Incarnation;
+
+    #[test]
+    fn each_newcomer_is_found_by_its_identity_until_the_addition_is_given_up() {
+        let newcomers = [3, 4, 5, 9].map(|id| Newcomer {
+            id: ReplicaId(id),
+            weight: 1,
+            name: ReplicaName::numbered(id),
+            incarnation: Incarnation::FIRST,
+            server: None,
+        });
+        let stage = AddStage::Warming { deadline: Moment(1) };
+        let mut adding = Operation::Adding {
+            command: CommandId(1),
+            newcomers: newcomers.to_vec(),
+            places: Vec::new(),
+            named: 0,
+            stage,
+        };
+        for id in 1..=10 {
+            let expected = newcomers.iter().find(|newcomer| newcomer.id == ReplicaId(id));
+            assert_eq!(adding.newcomer(ReplicaId(id)), expected, "{id}");
+            assert_eq!(adding.awaits(ReplicaId(id)), expected.is_some(), "{id}");
+        }
+        if let Operation::Adding { stage, .. } = &mut adding {
+            *stage = AddStage::RollingBack { error: ScaleError::ShuttingDown, deadline: Moment(1) };
+        }
+        assert!(!adding.awaits(ReplicaId(3)) && adding.newcomer(ReplicaId(3)).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! A roll: outdated instances are replaced one by one by what is wanted now, each of them watched for
 //! a while before the next. What is wanted becomes the fleet's revision when all run from it; until
-//! then one that dies is healed from the revision that is known to work.
+//! then an instance that dies is replaced from the revision that is known to work.
 
 use std::sync::Arc;
 
@@ -36,6 +36,13 @@ impl Roll {
     /// Forgets what failed.
     pub fn start_over(&mut self) {
         *self = Self { target: self.target.take(), ..Self::default() };
+    }
+
+    /// One more newcomer failed; whether the roll is to be given up.
+    pub(super) fn fail(&mut self, why: &Arc<str>) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(Arc::clone(why));
+        self.has_failed()
     }
 
     /// Whether it is to be given up.

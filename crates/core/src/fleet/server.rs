@@ -8,18 +8,18 @@ use std::{
 
 use super::ids::ReplicaName;
 
-/// Where a registered server is, and who registered it.
+/// Where a registered server is, and how it came to be registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// A hostname or an address (IPv6 without its brackets).
     pub host: Arc<str>,
     /// Where it listens, at least 1.
     pub port: u16,
-    /// Who registered it.
+    /// How it came to be registered.
     pub source: Source,
 }
 
-/// Who registered a server.
+/// How a server came to be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The configuration, or a person through an API.

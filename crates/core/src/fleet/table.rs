@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::ids::{Generation, InstanceId, ReplicaName};
 use crate::ring::{MemberIndex, Ring};
 
-/// The routing table: the ring of all desired replicas, and who of them is admitted.
+/// The routing table: the ring of all desired replicas, and which of them are admitted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutingTable {
     /// The version of the desired state that it was derived from.
@@ -14,7 +14,7 @@ pub struct RoutingTable {
     pub ring: Arc<Ring>,
     /// By member index: the admitted instance, if there is one.
     pub targets: Vec<Option<Target>>,
-    /// Instances out of the table whose open requests may end in peace: draining, stopping
+    /// Instances out of the table whose open requests may end: draining, stopping
     /// gracefully, or alive but failing. The requests of any other instance that is not a target
     /// are given up.
     pub finishing: Vec<InstanceId>,

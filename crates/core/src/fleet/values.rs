@@ -2,7 +2,7 @@
 
 use super::ids::{ImageId, SpecDigest};
 
-/// Who starts and stops an instance, or all of a fleet.
+/// Whether we or others start and stop an instance, or all of a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeper {
     /// We do.
@@ -43,7 +43,7 @@ pub enum FailureKind {
     /// The answer did not begin within the deadline.
     FirstByteTimeout,
     /// So many answers in a row were of 500 and above, or no HTTP, that it is worth a question. What
-    /// the application thinks of its requests ejects nobody: only the heartbeat does.
+    /// the application responds to requests ejects no instance: only its heartbeat does.
     Errors,
     /// Not a request: the health check that the image brings has failed.
     ImageCheck,

@@ -1,4 +1,4 @@
-//! Who leaves when nobody is named.
+//! Which replicas leave when none is named.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,14 +10,14 @@ use crate::ring::{Ring, explain};
 /// How the replicas are chosen that a removal does not name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VictimRule {
-    /// The one that joined last: an exact undo of its addition.
+    /// The last that joined: an exact undo of its addition.
     #[default]
     Newest,
-    /// The one that joined first.
+    /// The first that joined.
     Oldest,
-    /// The one with the fewest requests in flight for its weight.
+    /// The replica with the fewest requests in flight for its weight.
     LeastLoaded,
-    /// The one whose leaving leaves the most even ring.
+    /// The replica whose leaving leaves the most even ring.
     MostEvenAfter,
     /// Any.
     Random,
@@ -39,13 +39,13 @@ impl VictimRule {
         }
     }
 
-    /// The one that bears a name.
+    /// The rule with a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.name() == name)
     }
 
     /// One of `pool`, which is in the order of joining and part of the ring. `in_flight`: the open
-    /// requests of each; who is missing has none. Of equals the newest. `None` without a pool.
+    /// requests of each; a missing one has none. Of equals the newest. `None` without a pool.
     pub fn pick(
         self,
         ring: &Ring,
@@ -92,7 +92,8 @@ pub(super) fn choose(
         victims.extend(left.into_iter().rev());
         return victims;
     }
-    // Only this rule looks at what is left of the ring, and only where that tells victims apart.
+    // Only this rule looks at what is left of the ring, and only where that makes a difference
+    // between victims.
     let follows = rule == VictimRule::MostEvenAfter && explain::tells_victims_apart(desired.ring());
     let mut ring = match follows && !victims.is_empty() {
         true => Arc::clone(desired.without(&victims).ring()),

@@ -8,7 +8,8 @@ use super::{
     desired::Replica,
     endings::{Ending, Endings},
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
-    observed::{self, Instance, Passes, Phase, of_replica},
+    notes::Cause,
+    observed::{self, EjectReason, Instance, Passes, Phase, of_replica},
     operation::Operation,
     server::Server,
     state::{Boot, Engine, Finish, State},
@@ -24,11 +25,11 @@ pub struct FleetView {
     /// All desired replicas, in the order they joined.
     pub replicas: Vec<ReplicaView>,
     /// Whether the fleet is supervised already.
-    pub is_booted: bool,
+    pub boot: Boot,
     /// The engine's last words when it does not answer.
     pub engine_error: Option<String>,
-    /// What the running command is, in words.
-    pub operation: Option<&'static str>,
+    /// What the running command is.
+    pub operation: Option<Cause>,
     /// Commands that wait for it.
     pub commands_waiting: usize,
     /// Instances of replicas that are about to join.
@@ -41,8 +42,50 @@ pub struct FleetView {
     pub is_panic: bool,
     /// See [`State::may_listen`].
     pub may_listen: bool,
-    /// See [`State::finish`].
-    pub finish: Option<Finish>,
+    /// How far the end of the balancer's run is.
+    pub shutdown: ShutdownStage,
+}
+
+/// How far the end of the balancer's run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownStage {
+    /// None was asked for.
+    Running,
+    /// Something is still under way.
+    Ending,
+    /// It has ended.
+    Finished(Finish),
+}
+
+/// How far an instance has come; see [`Phase`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstancePhase {
+    /// It is started, or its host is looked up.
+    Starting,
+    /// It runs, and has not passed yet.
+    Warming,
+    /// In the table.
+    Admitted,
+    /// Alive, and out of the table.
+    Ejected,
+    /// Out of the table for good, while its open requests end.
+    Draining,
+    /// It is stopped.
+    Stopping,
+}
+
+impl InstancePhase {
+    /// One word for machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Warming => "warming",
+            Self::Admitted => "admitted",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// The replacement of outdated instances by what is wanted.
@@ -84,14 +127,14 @@ pub struct ReplicaView {
 /// One instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceView {
-    /// Who it is.
+    /// Its identity.
     pub id: InstanceId,
     /// Its name.
     pub name: ReplicaName,
-    /// Its phase, in one word.
-    pub phase: &'static str,
-    /// Why it is not well, in one word.
-    pub reason: Option<&'static str>,
+    /// How far it has come.
+    pub phase: InstancePhase,
+    /// Why it is not well.
+    pub reason: Option<EjectReason>,
     /// Where it listens.
     pub address: Option<SocketAddr>,
     /// Since when it is in this phase, where that is known.
@@ -104,10 +147,10 @@ pub struct InstanceView {
     pub handle: Option<Handle>,
 }
 
-/// Whom a name means.
+/// What a name means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
-    /// Whose instances they are or were.
+    /// The replica that the instances belong or belonged to.
     pub replica: ReplicaId,
     /// The instance that bears the name, or serves the replica; `None` for a former name.
     pub instance: Option<InstanceView>,
@@ -140,12 +183,17 @@ impl Health {
 impl InstanceView {
     /// Whether it is in the table and passes: not kept there although it fails.
     pub fn serves_well(&self) -> bool {
-        self.phase == "admitted" && self.reason.is_none()
+        self.is_admitted() && self.reason.is_none()
     }
 
     /// Whether it is in the table although it fails, since no other passes.
     pub fn is_kept(&self) -> bool {
-        self.phase == "admitted" && self.reason.is_some()
+        self.is_admitted() && self.reason.is_some()
+    }
+
+    /// Whether it is in the table.
+    pub fn is_admitted(&self) -> bool {
+        self.phase == InstancePhase::Admitted
     }
 }
 
@@ -155,10 +203,23 @@ impl FleetView {
         let is_wanted = |replica: &&ReplicaView| !replica.is_drained;
         let wanted = self.replicas.iter().filter(is_wanted).count();
         match self.passing() {
-            _ if !self.is_booted => Health::Down,
+            _ if !self.is_booted() => Health::Down,
             0 if !self.replicas.is_empty() => Health::Down,
             well if well == wanted => Health::Ok,
             _ => Health::Degraded,
+        }
+    }
+
+    /// Whether the fleet is supervised already.
+    pub fn is_booted(&self) -> bool {
+        self.boot == Boot::Done
+    }
+
+    /// How the shutdown ended; `None` while it goes on, and when none was asked for.
+    pub fn finish(&self) -> Option<Finish> {
+        match self.shutdown {
+            ShutdownStage::Finished(finish) => Some(finish),
+            ShutdownStage::Running | ShutdownStage::Ending => None,
         }
     }
 
@@ -196,32 +257,27 @@ impl FleetView {
             ring: state.desired.view(),
             in_service: state.in_service(),
             replicas: replicas.collect(),
-            is_booted: state.boot == Boot::Done,
+            boot: state.boot,
             engine_error: match &state.engine {
                 Engine::Up => None,
                 Engine::Away(error) => Some(error.to_string()),
             },
-            operation: state.operation.as_ref().map(|operation| match operation {
-                Operation::Adding { newcomers, .. }
-                    if newcomers.iter().any(|newcomer| newcomer.server.is_some()) =>
-                {
-                    "register"
-                }
-                Operation::Adding { .. } => "add",
-                Operation::Removing { .. } => "rm",
-                Operation::Changing { change, .. } => change.subject().0.name(),
-            }),
+            operation: state.operation.as_ref().map(Operation::cause),
             commands_waiting: state.queue.len(),
             joining: joining.map(|(id, instance)| instance_view(state, *id, instance)).collect(),
             endings: Arc::clone(&state.endings),
             roll: roll_view(state),
             is_panic: state.panic_since.is_some(),
             may_listen: state.may_listen(),
-            finish: state.finish(),
+            shutdown: match (state.shutdown, state.finish()) {
+                (None, _) => ShutdownStage::Running,
+                (Some(_), None) => ShutdownStage::Ending,
+                (Some(_), Some(finish)) => ShutdownStage::Finished(finish),
+            },
         }
     }
 
-    /// Whom a name means: an instance, a replica by its committed name, or one that has ended.
+    /// What a name means: an instance, a replica by its committed name, or an instance that has ended.
     pub fn named(&self, name: &ReplicaName) -> Option<Named> {
         let of_replica = |instance: &InstanceView| Named {
             replica: instance.id.replica,
@@ -250,7 +306,7 @@ impl FleetView {
     /// The incarnation that serves a replica.
     pub fn serving(&self, id: ReplicaId) -> Option<Incarnation> {
         let replica = self.replicas.iter().find(|replica| replica.id == id)?;
-        let serving = replica.instances.iter().find(|instance| instance.phase == "admitted");
+        let serving = replica.instances.iter().find(|instance| instance.is_admitted());
         serving.map(|instance| instance.id.incarnation)
     }
 }
@@ -272,17 +328,19 @@ fn roll_view(state: &State) -> Option<RollView> {
 
 fn instance_view(state: &State, id: InstanceId, instance: &Instance) -> InstanceView {
     let (phase, reason, since) = match &instance.phase {
-        Phase::Starting { since, .. } => ("starting", None, Some(*since)),
-        Phase::Warming { since, .. } => ("warming", None, Some(*since)),
+        Phase::Starting { since, .. } => (InstancePhase::Starting, None, Some(*since)),
+        Phase::Warming { since, .. } => (InstancePhase::Warming, None, Some(*since)),
         Phase::Admitted { since, health: observed::Health::Passing { .. }, .. } => {
-            ("admitted", None, Some(*since))
+            (InstancePhase::Admitted, None, Some(*since))
         }
         Phase::Admitted { since, health: observed::Health::Failing { reason, .. }, .. } => {
-            ("admitted", Some(reason.name()), Some(*since))
+            (InstancePhase::Admitted, Some(*reason), Some(*since))
         }
-        Phase::Ejected { since, reason, .. } => ("ejected", Some(reason.name()), Some(*since)),
-        Phase::Draining { .. } => ("draining", None, None),
-        Phase::Stopping { .. } => ("stopping", None, None),
+        Phase::Ejected { since, reason, .. } => {
+            (InstancePhase::Ejected, Some(*reason), Some(*since))
+        }
+        Phase::Draining { .. } => (InstancePhase::Draining, None, None),
+        Phase::Stopping { .. } => (InstancePhase::Stopping, None, None),
     };
     InstanceView {
         id,

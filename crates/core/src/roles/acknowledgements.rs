@@ -11,9 +11,9 @@ use std::{
 use super::ids::{Holder, ProcessId, Version};
 use crate::fleet::ids::{InstanceId, Moment};
 
-/// One balancer that was not heard of for so long is not waited for.
+/// A balancer that has not reported for so long is not waited for.
 pub const LIVE_FOR: Duration = Duration::from_secs(2);
-/// A balancer may have another ring for so long before that is told: news takes its time.
+/// A balancer may have another ring for so long before that is reported: a publication takes its time.
 pub const DISAGREE_FOR: Duration = Duration::from_secs(1);
 /// Balancers that are kept.
 pub const BALANCERS_MAX: usize = 1_000;
@@ -75,7 +75,7 @@ pub struct Known {
 /// Whether all live balancers have the ring that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agreement {
-    /// Some have had another one for longer than [`DISAGREE_FOR`]. Told once for each set of them.
+    /// Some have had another one for longer than [`DISAGREE_FOR`]. Reported once for each set of them.
     Disagree {
         /// Ordered.
         balancers: Vec<ProcessId>,
@@ -93,8 +93,8 @@ pub struct Acknowledgements {
     rings: VecDeque<(u64, Option<Moment>)>,
     /// Since when a balancer has had another ring than the current one.
     others: BTreeMap<ProcessId, Moment>,
-    /// Who disagrees, as last told.
-    told: Vec<ProcessId>,
+    /// The balancers that disagree, as last reported.
+    reported: Vec<ProcessId>,
 }
 
 impl Acknowledgements {
@@ -106,14 +106,14 @@ impl Acknowledgements {
             balancers: BTreeMap::new(),
             rings: VecDeque::new(),
             others: BTreeMap::new(),
-            told: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
     /// A balancer has reported.
     ///
     /// # Errors
-    /// One that does not count; nothing is different then.
+    /// A report that does not count; nothing is different then.
     pub fn take(&mut self, report: Report, now: Moment) -> Result<(), ReportError> {
         if report.in_flight.len() > INSTANCES_MAX {
             return Err(ReportError::TooManyInstances(report.in_flight.len()));
@@ -179,9 +179,9 @@ impl Acknowledgements {
     pub fn wake_at(&self, now: Moment) -> Option<Moment> {
         let given_up = self.live(now).map(|known| known.heard + LIVE_FOR);
         let begins = Some(self.since + LIVE_FOR).filter(|begins| *begins > now);
-        let told =
+        let reported =
             self.others.values().map(|since| *since + DISAGREE_FOR + Duration::from_millis(1));
-        given_up.chain(begins).chain(told.filter(|told| *told > now)).min()
+        given_up.chain(begins).chain(reported.filter(|reported| *reported > now)).min()
     }
 
     /// A ring was published.
@@ -198,17 +198,17 @@ impl Acknowledgements {
     }
 
     /// Compares the rings of the live balancers with the published one; what is different from the
-    /// last time that it was told, if anything is. To be asked after each report and each
+    /// last time that it was reported, if anything is. To be called after each report and each
     /// publication, and when [`Self::wake_at`] says so.
     pub fn agreement(&mut self, now: Moment) -> Option<Agreement> {
         self.compare(now);
         let is_long = |since: &Moment| now.since(*since) > DISAGREE_FOR;
         let others = self.others.iter().filter(|(_, since)| is_long(since));
         let others: Vec<ProcessId> = others.map(|(balancer, _)| balancer.clone()).collect();
-        if others == self.told {
+        if others == self.reported {
             return None;
         }
-        self.told.clone_from(&others);
+        self.reported.clone_from(&others);
         Some(match others.is_empty() {
             true => Agreement::Agree,
             false => Agreement::Disagree { balancers: others },
@@ -216,7 +216,7 @@ impl Acknowledgements {
     }
 
     /// Brings `others` up to date. A ring that was current a while ago has been another one only since
-    /// it was replaced: who follows at some distance does not disagree.
+    /// it was replaced: a balancer that follows at some distance does not disagree.
     fn compare(&mut self, now: Moment) {
         let mut others = std::mem::take(&mut self.others);
         others.retain(|balancer, _| self.balancers.get(balancer).is_some_and(|k| is_live(k, now)));
@@ -235,7 +235,7 @@ impl Acknowledgements {
         self.others = others;
     }
 
-    /// Makes room for one more, at the cost of the one that has been silent for longest.
+    /// Makes room for one more, at the cost of the balancer that has been silent for longest.
     fn make_room(&mut self, now: Moment) -> Result<(), ReportError> {
         if self.balancers.len() < BALANCERS_MAX {
             return Ok(());

@@ -1,11 +1,11 @@
-//! What the store of a fleet decides by, as a value: who has the lease, and which writes count. A real
-//! store decides the same in one atomic script each; this is what those are compared with, and what the
-//! simulation plays.
+//! What the store of a fleet decides by, as a value: which process has the lease, and which writes
+//! count. A real store decides the same in one atomic script each; this is what those are compared
+//! with, and what the simulation plays.
 //!
 //! | asked | done, else refused |
 //! |---|---|
 //! | acquire | the lease is free, or this process's own from an earlier request; the next fence is above all that were given out or that the process has heard of |
-//! | renew | it is this process's under this fence. One that has only expired is not renewed: its holder has given it up already |
+//! | renew | it is this process's under this fence. A lease that has only expired is not renewed: its holder has given it up already |
 //! | release | it is this process's under this fence |
 //! | write | the lease is held under its fence, it is not older than what is there, and no generation goes back from one term to the next |
 //!
@@ -141,7 +141,7 @@ impl Arbiter {
         Stored { state: self.state.map(|(version, _)| version), table: self.table }
     }
 
-    /// Who holds the lease, and under which fence.
+    /// The holder of the lease, and its fence.
     pub fn holder(&self, now: Moment) -> Option<(&Holder, Fence)> {
         let entry = self.lease.as_ref().filter(|entry| entry.until > now)?;
         Some((&entry.holder, entry.fence))

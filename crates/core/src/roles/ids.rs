@@ -10,14 +10,14 @@ pub struct Fence(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId(pub Arc<str>);
 
-/// Who has, or wants, the lease.
+/// A process that has, or wants, the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Which process.
     pub id: ProcessId,
     /// Where its admin port is reached, `HOST:PORT`.
     pub admin: Arc<str>,
-    /// Proves to those who have the same admin token that the rest is its own word; `None`: it has
+    /// Proves to processes with the same admin token that the rest is its own word; `None`: it has
     /// no token.
     pub authenticator: Option<Arc<str>>,
 }
@@ -30,7 +30,7 @@ pub struct RequestId(pub u64);
 /// its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// The term of who published it.
+    /// The term in which it was published.
     pub fence: Fence,
     /// Rises with each in a term, from 1.
     pub number: u64,

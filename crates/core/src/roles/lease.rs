@@ -24,10 +24,10 @@
 //!   between the question and the beginning. A machine that is suspended with its clock standing still
 //!   is beyond that; its writes are refused all the same.
 //! - The store keeps what it has, or loses all of it. An emptied one grants nothing for a whole `ttl`,
-//!   but gives the lease back to a holder that renews it: so that one goes on, and if there is none,
-//!   its lease has ended by then. One that went back to an older state (a replica that lagged behind and
-//!   was promoted) may give the lease out twice for up to a `ttl`; the fences then still tell who was
-//!   later, as far as a process has [heard](Lease::heard) of them.
+//!   but gives the lease back to a holder that renews it: a living holder goes on, and if there is none,
+//!   its lease has ended by then. A store that went back to an older state (a replica that lagged
+//!   behind and was promoted) may give the lease out twice for up to a `ttl`; the fences then still
+//!   show which was later, as far as a process has [heard](Lease::heard) of them.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ pub enum Reply {
     },
     /// The lease is not yours.
     Refused {
-        /// Whose it is; `None`: it is free, or not known yet because the store was emptied.
+        /// The process that has it; `None`: it is free, or not known yet because the store was emptied.
         by: Option<Holder>,
         /// Theirs.
         fence: Fence,
@@ -120,7 +120,7 @@ pub enum Reply {
     Failed,
 }
 
-/// What a store holds, told with each renewal: less than was written means that it was emptied, and
+/// What a store holds, said with each renewal: less than was written means that it was emptied, and
 /// has to be filled again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -136,7 +136,7 @@ pub struct Step {
     /// To be sent now.
     pub send: Option<Request>,
     /// What is different now.
-    pub change: Option<Change>,
+    pub change: Option<LeaseChange>,
     /// With a renewal: what the store holds.
     pub stored: Option<Stored>,
     /// When [`Lease::tick`] wants to be called at the latest; `None`: it is over.
@@ -145,7 +145,7 @@ pub struct Step {
 
 /// Whether this process acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum LeaseChange {
     /// From now on. The state is to be loaded after this, never before.
     Won(Fence),
     /// Not any more: nothing may be begun from now on.
@@ -178,22 +178,22 @@ pub struct Lease {
     /// The highest fence heard of.
     known: Fence,
     role: Role,
-    asked: Option<Asked>,
+    under_way: Option<RequestUnderWay>,
     requests: u64,
-    /// Who held it by the last reply, and when that came.
+    /// The holder by the last reply, and when that came.
     other: Option<(Holder, Moment)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    Standby { ask_at: Moment },
+    Standby { acquire_at: Moment },
     Holder { fence: Fence, until: Moment, renew_at: Moment },
     Ended,
 }
 
 /// The one request under way.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct RequestUnderWay {
     id: RequestId,
     sent: Moment,
     deadline: Moment,
@@ -203,8 +203,8 @@ impl Lease {
     /// A process that wants the lease and does not have it. `known` is the highest fence that it has
     /// heard of before, for instance from the copy of a state.
     pub fn new(me: Holder, known: Fence, timing: Timing, now: Moment) -> Self {
-        let role = Role::Standby { ask_at: now };
-        Self { me, timing, known, role, asked: None, requests: 0, other: None }
+        let role = Role::Standby { acquire_at: now };
+        Self { me, timing, known, role, under_way: None, requests: 0, other: None }
     }
 
     /// The fence to act under; `None`: nothing may be begun. Ask right before each effect.
@@ -215,8 +215,8 @@ impl Lease {
         }
     }
 
-    /// Who has the lease, as far as is known: this process, or the one that the store named within the
-    /// last `ttl`.
+    /// The process that has the lease, as far as is known: this one, or the holder that the store
+    /// named within the last `ttl`.
     pub fn holder(&self, now: Moment) -> Option<&Holder> {
         if self.may_act(now).is_some() {
             return Some(&self.me);
@@ -241,15 +241,15 @@ impl Lease {
     pub fn replied(&mut self, id: RequestId, reply: Reply, now: Moment, jitter: f64) -> Step {
         let expired = self.expire(now, jitter);
         self.give_up_lost(now, jitter);
-        let Some(asked) = self.asked.filter(|asked| asked.id == id) else {
+        let Some(under_way) = self.under_way.filter(|under_way| under_way.id == id) else {
             return self.step(expired, now);
         };
-        self.asked = None;
+        self.under_way = None;
         let stored = match &reply {
             Reply::Renewed { stored } => Some(*stored),
             _ => None,
         };
-        let change = self.take_in(asked, reply, now, jitter);
+        let change = self.take_in(under_way, reply, now, jitter);
         Step { stored, ..self.step(change.or(expired), now) }
     }
 
@@ -260,7 +260,7 @@ impl Lease {
         let expired = self.expire(now, 0.5);
         match self.role {
             Role::Holder { fence: own, .. } if own < fence => {
-                self.role = Role::Standby { ask_at: now + self.timing.retry_after };
+                self.role = Role::Standby { acquire_at: now + self.timing.retry_after };
                 self.give_back(own, Loss::Outranked(fence), now)
             }
             _ => self.step(expired, now),
@@ -270,8 +270,8 @@ impl Lease {
     /// The store lets it be known that the lease is free: a standby asks at once.
     pub fn nudge(&mut self, now: Moment) -> Step {
         let expired = self.expire(now, 0.5);
-        if let Role::Standby { ask_at } = &mut self.role {
-            *ask_at = now.min(*ask_at);
+        if let Role::Standby { acquire_at } = &mut self.role {
+            *acquire_at = now.min(*acquire_at);
         }
         self.step(expired, now)
     }
@@ -287,53 +287,59 @@ impl Lease {
     fn give_back(&mut self, fence: Fence, why: Loss, now: Moment) -> Step {
         let request = self.request(Ask::Release { fence }, now);
         // Nothing depends on its reply.
-        self.asked = None;
-        let change = Some(Change::Lost { fence, why });
+        self.under_way = None;
+        let change = Some(LeaseChange::Lost { fence, why });
         Step { send: Some(request), change, stored: None, wake_at: self.wake_at() }
     }
 
-    fn take_in(&mut self, asked: Asked, reply: Reply, now: Moment, jitter: f64) -> Option<Change> {
-        let until = self.end_of(asked.sent);
+    fn take_in(
+        &mut self,
+        under_way: RequestUnderWay,
+        reply: Reply,
+        now: Moment,
+        jitter: f64,
+    ) -> Option<LeaseChange> {
+        let until = self.end_of(under_way.sent);
         match (reply, self.role) {
             // A store that gave out a fence for the second time is asked again for a higher one.
             (Reply::Granted { fence }, Role::Standby { .. }) if fence <= self.known => {
-                self.role = Role::Standby { ask_at: self.later(now, jitter) };
+                self.role = Role::Standby { acquire_at: self.later(now, jitter) };
                 None
             }
             (Reply::Granted { fence }, Role::Standby { .. }) => {
                 self.known = fence;
                 if now >= until {
-                    self.role = Role::Standby { ask_at: now };
+                    self.role = Role::Standby { acquire_at: now };
                     return None;
                 }
-                let renew_at = asked.sent + self.timing.renew_every;
+                let renew_at = under_way.sent + self.timing.renew_every;
                 self.role = Role::Holder { fence, until, renew_at };
                 self.other = None;
-                Some(Change::Won(fence))
+                Some(LeaseChange::Won(fence))
             }
             (Reply::Renewed { .. }, Role::Holder { fence, .. }) => {
-                let renew_at = asked.sent + self.timing.renew_every;
+                let renew_at = under_way.sent + self.timing.renew_every;
                 self.role = Role::Holder { fence, until, renew_at };
                 None
             }
             (Reply::Refused { by, fence: highest }, role) => {
                 self.known = self.known.max(highest);
                 self.other = by.clone().map(|holder| (holder, now));
-                self.role = Role::Standby { ask_at: self.later(now, jitter) };
+                self.role = Role::Standby { acquire_at: self.later(now, jitter) };
                 match role {
                     Role::Holder { fence, .. } => {
-                        Some(Change::Lost { fence, why: Loss::Taken(by) })
+                        Some(LeaseChange::Lost { fence, why: Loss::Taken(by) })
                     }
                     _ => None,
                 }
             }
             (Reply::Failed, Role::Holder { fence, until, .. }) => {
-                let renew_at = now.max(asked.sent + self.timing.retry_after);
+                let renew_at = now.max(under_way.sent + self.timing.retry_after);
                 self.role = Role::Holder { fence, until, renew_at };
                 None
             }
             (Reply::Failed, Role::Standby { .. }) => {
-                self.role = Role::Standby { ask_at: self.later(now, jitter) };
+                self.role = Role::Standby { acquire_at: self.later(now, jitter) };
                 None
             }
             // A store that answers what was not asked says nothing.
@@ -351,39 +357,39 @@ impl Lease {
         now + self.timing.poll_every.mul_f64(part)
     }
 
-    fn expire(&mut self, now: Moment, jitter: f64) -> Option<Change> {
+    fn expire(&mut self, now: Moment, jitter: f64) -> Option<LeaseChange> {
         let Role::Holder { fence, until, .. } = self.role else { return None };
         if now < until {
             return None;
         }
         // Whatever is under way comes too late.
-        self.asked = None;
-        self.role = Role::Standby { ask_at: self.later(now, jitter) };
-        Some(Change::Lost { fence, why: Loss::Expired })
+        self.under_way = None;
+        self.role = Role::Standby { acquire_at: self.later(now, jitter) };
+        Some(LeaseChange::Lost { fence, why: Loss::Expired })
     }
 
     /// A request without a reply in time: the holder asks again at once, a standby when its turn comes.
     fn give_up_lost(&mut self, now: Moment, jitter: f64) {
-        if self.asked.is_none_or(|asked| now < asked.deadline) {
+        if self.under_way.is_none_or(|under_way| now < under_way.deadline) {
             return;
         }
-        self.asked = None;
+        self.under_way = None;
         self.role = match self.role {
             Role::Holder { fence, until, .. } => Role::Holder { fence, until, renew_at: now },
-            Role::Standby { .. } => Role::Standby { ask_at: self.later(now, jitter) },
+            Role::Standby { .. } => Role::Standby { acquire_at: self.later(now, jitter) },
             Role::Ended => Role::Ended,
         };
     }
 
-    fn step(&mut self, change: Option<Change>, now: Moment) -> Step {
+    fn step(&mut self, change: Option<LeaseChange>, now: Moment) -> Step {
         let due = match self.role {
-            Role::Standby { ask_at } if ask_at <= now => {
+            Role::Standby { acquire_at } if acquire_at <= now => {
                 Some(Ask::Acquire { at_least: self.known })
             }
             Role::Holder { fence, renew_at, .. } if renew_at <= now => Some(Ask::Renew { fence }),
             _ => None,
         };
-        let due = due.filter(|_| self.asked.is_none());
+        let due = due.filter(|_| self.under_way.is_none());
         let send = due.map(|ask| self.request(ask, now));
         Step { send, change, stored: None, wake_at: self.wake_at() }
     }
@@ -392,15 +398,15 @@ impl Lease {
         self.requests += 1;
         let id = RequestId(self.requests);
         let deadline = now + self.timing.request_deadline;
-        self.asked = Some(Asked { id, sent: now, deadline });
+        self.under_way = Some(RequestUnderWay { id, sent: now, deadline });
         Request { id, ask, deadline }
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        let lost_at = self.asked.map(|asked| asked.deadline);
+        let lost_at = self.under_way.map(|under_way| under_way.deadline);
         match self.role {
             Role::Ended => None,
-            Role::Standby { ask_at } => Some(lost_at.unwrap_or(ask_at)),
+            Role::Standby { acquire_at } => Some(lost_at.unwrap_or(acquire_at)),
             Role::Holder { until, renew_at, .. } => Some(until.min(lost_at.unwrap_or(renew_at))),
         }
     }

@@ -1,4 +1,5 @@
-//! Several processes of one fleet: who of them may act, what they route by, and who has heard of it.
+//! Several processes of one fleet: which of them may act, what they route by, and which have
+//! acknowledged it.
 //! Pure, like [`fleet`](crate::fleet): time and chance are arguments, requests are values.
 //!
 //! One *supervisor* acts, and only while it holds the *lease* of the fleet ([`lease`]); others stand

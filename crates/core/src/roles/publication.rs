@@ -112,9 +112,9 @@ pub struct Delta {
 /// Other members on a ring of the same settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingDelta {
-    /// Who is gone.
+    /// Members that have left.
     pub removed: Vec<ReplicaId>,
-    /// Who has another weight or other positions, and who is new: those come last, in this order.
+    /// Members with another weight or other positions, then new ones, in this order.
     pub changed: Vec<Member>,
     /// [`Ring::digest`] of the new ring.
     pub digest: u64,
@@ -184,7 +184,7 @@ pub enum Unfit {
     /// The ring that it leads to cannot be.
     #[error("the changed ring cannot be: {0}")]
     Ring(RingError),
-    /// The ring that it leads to is not the one that was published.
+    /// It leads to another ring than the published one.
     #[error("the changed ring is not the published one")]
     OtherRing,
     /// The table that it leads to cannot be.
@@ -256,7 +256,7 @@ fn ring_delta(before: &Ring, after: &Ring) -> Option<RingDelta> {
     let is_other = |member: &&Member| was.get(&member.id) != Some(member);
     let changed: Vec<Member> = after.members().iter().filter(is_other).cloned().collect();
     let delta = RingDelta { removed, changed, digest: after.digest() };
-    // Another order of those who stay is beyond it.
+    // Another order of the members that stay is beyond it.
     (changed_members(before, &delta) == after.members()).then_some(delta)
 }
 
@@ -312,7 +312,7 @@ impl Follower {
         self.held.as_ref()
     }
 
-    /// Whether a newer one is known of than the one that is held.
+    /// Whether a newer table is known of than the one held.
     pub fn lags(&self) -> bool {
         self.held.as_ref().map(Publication::version).unwrap_or_default() < self.heard
     }
@@ -327,7 +327,7 @@ impl Follower {
         Followed::Taken
     }
 
-    /// A change was told.
+    /// A change was announced.
     pub fn take_delta(&mut self, delta: &Delta) -> Followed {
         if self.is_old(delta.version) {
             return Followed::Old;

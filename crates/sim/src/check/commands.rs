@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use ringmaster_core::{
     fleet::{
-        command::{Answer, CommandId, Done, ScaleError},
+        command::{CommandId, CommandResult, Done, ScaleError},
         desired::Desired,
         ids::Moment,
         message::Turn,
@@ -72,7 +72,7 @@ impl Checker {
     pub(crate) fn answered(
         &mut self,
         id: CommandId,
-        answer: &Answer,
+        answer: &CommandResult,
         disk: Option<&Desired>,
         state: &State,
         now: Moment,

@@ -38,11 +38,12 @@ pub(super) fn effects_are_bounded(state: &State) -> Broken {
     let phases = || ours().map(|instance| &instance.phase);
     let starts = phases().filter(|phase| matches!(phase, Phase::Starting { .. })).count();
     ensure(starts <= state.limits.starts_max, || format!("{starts} starts at once"))?;
-    let is_asked = |phase: &&Phase| {
-        matches!(phase, Phase::Stopping { progress: StopProgress::Asked { .. }, .. })
+    let is_under_way = |phase: &&Phase| {
+        matches!(phase, Phase::Stopping { progress: StopProgress::Requested { .. }, .. })
     };
-    let reaps = state.reaping.values().filter(|reaping| matches!(reaping, Reaping::Asked { .. }));
-    let stops = phases().filter(is_asked).count() + reaps.count();
+    let reaps =
+        state.reaping.values().filter(|reaping| matches!(reaping, Reaping::Requested { .. }));
+    let stops = phases().filter(is_under_way).count() + reaps.count();
     ensure(stops <= state.limits.stops_max, || format!("{stops} stops at once"))
 }
 

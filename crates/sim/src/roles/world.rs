@@ -284,7 +284,9 @@ impl World {
                 return self.create(index, serial, &request);
             }
             Occurrence::Remove(handle) => self.remove(&handle),
-            Occurrence::TakeList(index, serial, asked) => self.take_list(index, serial, asked),
+            Occurrence::TakeList(index, serial, requested_at) => {
+                self.take_list(index, serial, requested_at)
+            }
             Occurrence::ProbeArrives(index, serial, instance, address) => {
                 let outcome = self.engine.answer_at(address, self.now);
                 let is_late = matches!(outcome, ProbeOutcome::Silent(_));

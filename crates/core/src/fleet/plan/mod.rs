@@ -67,9 +67,9 @@ pub fn probes(state: &State, now: Moment) -> Plan {
 }
 
 fn list_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
-    let due = match state.listing.asked {
+    let due = match state.listing.requested_at {
         None => state.listing.next,
-        Some(asked) => asked + state.limits.list_deadline,
+        Some(requested_at) => requested_at + state.limits.list_deadline,
     };
     if clock.is_due(due) {
         steps.push(Step::List);
@@ -78,7 +78,7 @@ fn list_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
 
 fn persist_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     if let Some(under_way) = state.writing.under_way
-        && clock.is_due(under_way.asked + state.limits.persist_deadline)
+        && clock.is_due(under_way.requested_at + state.limits.persist_deadline)
     {
         steps.push(Step::ForgetWrite);
     }

@@ -70,8 +70,8 @@ pub(super) fn newcomer_steps(state: &State, budget: &mut Budget, steps: &mut Vec
     else {
         return;
     };
-    // Where one newcomer has failed the whole addition is rolled back, so who has no instance in
-    // this stage was never started.
+    // Where one newcomer has failed the whole addition is rolled back, so a newcomer without instance
+    // in this stage was never started.
     let waits = |id: &ReplicaId| of_replica(&state.instances, *id).next().is_none();
     for newcomer in newcomers.iter().filter(|newcomer| waits(&newcomer.id)) {
         if newcomer.server.is_none() && (state.engine != Engine::Up || !budget.take_start()) {

@@ -42,7 +42,7 @@ pub(super) fn replacements(state: &State, clock: &mut Clock, steps: &mut Vec<Ste
     allowed.saturating_sub(count.being_replaced)
 }
 
-/// Only what we keep is replaced, and what is drained gets no requests by a wish.
+/// Only what we keep is replaced, and a drained replica gets no requests on purpose.
 fn is_counted(replica: &Replica) -> bool {
     replica.server.is_none() && !replica.is_drained
 }

@@ -21,17 +21,17 @@ pub(super) fn drain_steps(state: &State, steps: &mut Vec<Step>) {
     for (id, instance) in &state.instances {
         let Some(replica) = state.desired.replica(id.replica) else { continue };
         match instance.phase {
-            Phase::Admitted { .. } if replica.is_drained => steps.push(Step::SetAside(*id)),
+            Phase::Admitted { .. } if replica.is_drained => steps.push(Step::EjectDrained(*id)),
             Phase::Ejected { reason: EjectReason::Drained, .. } if !replica.is_drained => {
-                steps.push(Step::TakeBack(*id));
+                steps.push(Step::Undrain(*id));
             }
             _ => {}
         }
     }
 }
 
-/// Hosts are looked up again and again. One that is an address by itself only while it is not known
-/// to be free for this server.
+/// Hosts are looked up again and again. A host that is an address itself needs that only while it is
+/// not known to be free for this server.
 pub(super) fn lookup_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
     let servers = state.instances.iter().filter(|(_, i)| i.keeper == Keeper::Others);
     for (id, instance) in servers.filter(|(_, instance)| !instance.is_leaving()) {
@@ -39,7 +39,7 @@ pub(super) fn lookup_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Ste
         let due = match instance.lookup {
             Lookup::Idle { .. } if is_fixed && instance.address().is_some() => continue,
             Lookup::Idle { next } => next,
-            Lookup::Waiting { asked } => asked + state.limits.lookup_deadline,
+            Lookup::Waiting { requested_at } => requested_at + state.limits.lookup_deadline,
         };
         if clock.is_due(due) {
             steps.push(Step::Resolve(*id));

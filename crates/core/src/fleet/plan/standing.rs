@@ -1,9 +1,9 @@
-//! Who stays in the table: those who pass; where none does, those who accept connections; where
-//! none does even that, the one that failed last.
+//! Which instances stay in the table: those that pass; where none does, those that accept
+//! connections; where none does even that, the last that failed.
 
 use std::collections::BTreeMap;
 
-use super::step::Step;
+use super::step::{Step, stopped_by};
 use crate::fleet::{
     ids::{InstanceId, ReplicaId},
     limits::OnUnhealthy,
@@ -49,6 +49,8 @@ fn reason_of(instance: &Instance) -> Option<EjectReason> {
 /// All that accept connections: one of each replica that has none in the table, the latest.
 fn readmit_accepting(state: &State, steps: &mut Vec<Step>) {
     let mut chosen: BTreeMap<ReplicaId, InstanceId> = BTreeMap::new();
+    // An instance that is about to be stopped in this plan is not brought back.
+    let stopped = stopped_by(steps);
     for (id, instance) in &state.instances {
         let comes_back = !instance.is_admitted()
             && reason_of(instance).is_some_and(EjectReason::accepts)
@@ -57,7 +59,7 @@ fn readmit_accepting(state: &State, steps: &mut Vec<Step>) {
                 // Its sibling leaves in this very round.
                 !reason_of(admitted).is_none_or(EjectReason::accepts)
             })
-            && !is_stopped_by(steps, *id);
+            && !stopped.contains(id);
         if comes_back {
             chosen.insert(id.replica, *id);
         }
@@ -74,12 +76,8 @@ fn readmit_last(state: &State, steps: &mut Vec<Step>) {
         }
         _ => None,
     });
-    if let Some((_, id)) = last.filter(|(_, id)| !is_stopped_by(steps, *id)).max() {
+    let stopped = stopped_by(steps);
+    if let Some((_, id)) = last.filter(|(_, id)| !stopped.contains(id)).max() {
         steps.push(Step::ReadmitAsLast(id));
     }
-}
-
-/// One that is about to be stopped in this plan is not brought back.
-fn is_stopped_by(steps: &[Step], id: InstanceId) -> bool {
-    steps.iter().any(|step| matches!(step, Step::Stop(stopped, _) if *stopped == id))
 }

@@ -1,5 +1,7 @@
 //! What a plan is made of, and the clock that it is made with.
 
+use std::collections::BTreeSet;
+
 use crate::fleet::{
     ids::{Handle, InstanceId, Moment, ReplicaId},
     message::StopManner,
@@ -19,9 +21,9 @@ pub enum Step {
     ForgetWrite,
     /// Put a passing instance into the table; `instead_of` drains.
     Admit {
-        /// Who enters.
+        /// The instance that enters.
         instance: InstanceId,
-        /// Who leaves in the same step.
+        /// The instance that leaves in the same step.
         instead_of: Option<InstanceId>,
     },
     /// Take a failing instance out of the table.
@@ -31,15 +33,15 @@ pub enum Step {
     /// Take an instance out of the table for good and let its requests end.
     Drain(InstanceId),
     /// Take an instance of a drained replica out of the table; its requests may end.
-    SetAside(InstanceId),
+    EjectDrained(InstanceId),
     /// Let an instance into the table again whose replica is no longer drained.
-    TakeBack(InstanceId),
+    Undrain(InstanceId),
     /// Look up the host of a registered server.
     Resolve(InstanceId),
     /// Let an instance go that is not, or no longer, in the table.
     Stop(InstanceId, StopManner),
     /// Ask the driver to stop it.
-    AskToStop(InstanceId, StopManner),
+    RequestStop(InstanceId, StopManner),
     /// An instance does not get ready: stop it and count that against its replica.
     GiveUp(InstanceId),
     /// The result of a start is lost: look for it by list.
@@ -47,7 +49,7 @@ pub enum Step {
     /// Start the next incarnation of a replica, or a newcomer.
     Start(ReplicaId, StartCause),
     /// Ask the driver to remove a stray.
-    AskToReap(Handle),
+    RequestReap(Handle),
     /// The removal of a stray is lost: the next list finds it again.
     ForgetReap(Handle),
     /// Too many fail at once: replace no living one for a while.
@@ -69,7 +71,7 @@ pub enum Step {
     CommitCommand,
     /// The running command has missed its deadline.
     FailCommand,
-    /// Answer the running command.
+    /// Respond to the running command.
     FinishCommand,
 }
 
@@ -97,6 +99,16 @@ pub fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// The instances that a plan lets go. A set, since every instance of a fleet may have to be looked up
+/// in it: where all of them fail at once, scanning the steps each time costs their number squared.
+pub(super) fn stopped_by(steps: &[Step]) -> BTreeSet<InstanceId> {
+    let stopped = steps.iter().filter_map(|step| match step {
+        Step::Stop(id, _) => Some(*id),
+        _ => None,
+    });
+    stopped.collect()
 }
 
 /// Knows the time, and remembers the earliest deadline that it was asked about.

@@ -1,6 +1,6 @@
-//! Who is to go, and how far that is.
+//! Which instances are to go, and how far that is.
 
-use super::step::{Clock, Step};
+use super::step::{Clock, Step, stopped_by};
 use crate::fleet::{
     message::StopManner,
     observed::{EjectReason, Instance, Phase, StopProgress},
@@ -53,12 +53,12 @@ pub(super) fn stopping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<S
             StopProgress::Due { manner, not_before } => {
                 if clock.is_due(not_before) && left > 0 {
                     left -= 1;
-                    steps.push(Step::AskToStop(*id, manner));
+                    steps.push(Step::RequestStop(*id, manner));
                 }
             }
-            StopProgress::Asked { lost_at } => {
+            StopProgress::Requested { lost_at } => {
                 if clock.is_due(lost_at) {
-                    steps.push(Step::AskToStop(*id, StopManner::Kill));
+                    steps.push(Step::RequestStop(*id, StopManner::Kill));
                 }
             }
         }
@@ -67,17 +67,17 @@ pub(super) fn stopping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<S
 
 /// Strays that are to be removed.
 pub(super) fn reaping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
-    let asked = steps.iter().filter(|step| matches!(step, Step::AskToStop(..))).count();
-    let mut left = stops_left(state).saturating_sub(asked);
+    let requested = steps.iter().filter(|step| matches!(step, Step::RequestStop(..))).count();
+    let mut left = stops_left(state).saturating_sub(requested);
     for (handle, reaping) in &state.reaping {
         match reaping {
             Reaping::Due => {
                 if state.engine == Engine::Up && left > 0 {
                     left -= 1;
-                    steps.push(Step::AskToReap(handle.clone()));
+                    steps.push(Step::RequestReap(handle.clone()));
                 }
             }
-            Reaping::Asked { lost_at } => {
+            Reaping::Requested { lost_at } => {
                 if clock.is_due(*lost_at) {
                     steps.push(Step::ForgetReap(handle.clone()));
                 }
@@ -87,12 +87,12 @@ pub(super) fn reaping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<St
 }
 
 fn stops_left(state: &State) -> usize {
-    let is_asked = |instance: &&Instance| {
-        matches!(instance.phase, Phase::Stopping { progress: StopProgress::Asked { .. }, .. })
+    let is_under_way = |instance: &&Instance| {
+        matches!(instance.phase, Phase::Stopping { progress: StopProgress::Requested { .. }, .. })
     };
-    let stops = state.instances.values().filter(is_asked).count();
-    let is_asked = |reaping: &&Reaping| matches!(reaping, Reaping::Asked { .. });
-    let reaps = state.reaping.values().filter(is_asked).count();
+    let stops = state.instances.values().filter(is_under_way).count();
+    let is_under_way = |reaping: &&Reaping| matches!(reaping, Reaping::Requested { .. });
+    let reaps = state.reaping.values().filter(is_under_way).count();
     state.limits.stops_max.saturating_sub(stops + reaps)
 }
 
@@ -106,6 +106,7 @@ pub(super) fn stop_manner(instance: &Instance) -> StopManner {
 
 /// Starts whose result is lost, and instances that do not get ready.
 pub(super) fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+    let stopped = stopped_by(steps);
     let ours = state.instances.iter().filter(|(_, i)| i.keeper == Keeper::Ringmaster);
     for (id, instance) in ours {
         match instance.phase {
@@ -117,7 +118,7 @@ pub(super) fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<St
                 if state.is_desired(id.replica)
                     && !waits
                     && clock.is_due(since + state.limits.start_deadline)
-                    && !steps.contains(&Step::Stop(*id, StopManner::Graceful))
+                    && !stopped.contains(id)
                 {
                     steps.push(Step::GiveUp(*id));
                 }

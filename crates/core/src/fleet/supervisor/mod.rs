@@ -1,75 +1,62 @@
 //! The supervisor: the whole surface of the control core. An event and a moment go in; actions,
 //! notes and the time of the next wake-up come out. It never does anything by itself.
 //!
-//! `events` says what an event changes, [`super::plan`] what follows from the new state, and
-//! `steps` how a step changes the state and which action it becomes.
+//! [`Supervisor::handle`] hands an event to one concern, then plans ([`super::plan`]) and hands each
+//! step to one, until nothing is left to do. A concern is functions over the [`State`] and a context
+//! with what they give out. No concern calls another:
+//!
+//! | concern | is about |
+//! |---|---|
+//! | `health` | heartbeats, and the panic of a fleet of which most fail |
+//! | `lifecycle` | starts, stops, the removal of strays, the end of a roll |
+//! | `operations` | commands: `add`, `remove`, `change`, and the write that commits them |
+//! | `inventory` | the list of all instances, boot, what the engine reports by itself |
+//! | `servers` | the places of registered servers |
+//! | `shutdown` | the end of the balancer's run |
+//!
+//! What they have in common lies below them: `transitions` (an instance is admitted, ejected,
+//! drained, or has failed, each in one place, with what is reported about it) and the transitions
+//! of [`State`] and of an instance themselves, which emit nothing.
 
-mod addresses;
-mod commands;
-mod events;
-mod evidence;
-mod joining;
-mod listing;
-mod names;
-mod rolling;
+mod context;
+mod health;
+mod inventory;
+mod lifecycle;
+mod operations;
 mod servers;
+mod settings;
 mod shutdown;
-mod steps;
 #[cfg(test)]
 mod tests;
-mod writing;
+mod transitions;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-use rand::{SeedableRng, rngs::StdRng};
-
+pub use self::settings::Settings;
+use self::{
+    context::{Chance, Context, Outbox},
+    health::{panic, probe},
+    inventory::{listing, sightings},
+    lifecycle::{roll, start, stop, stray},
+    operations::{commit, finish, queue},
+    servers::resolve,
+    transitions::{admit, drain, eject, suspect},
+};
 use super::{
     desired::Desired,
-    ids::{Moment, ReplicaName},
-    limits::Limits,
-    message::{Action, Event, Turn, WriteId},
+    ids::Moment,
+    message::{Event, ProbeOutcome, Turn},
     notes::Note,
-    observed::{EjectReason, Phase},
-    plan::{self, plan},
+    observed::{EjectReason, Phase, of_replica},
+    plan::{self, Step, plan},
     roll::Roll,
-    server::Registration,
-    state::{Boot, Engine, ListSchedule, State, WriteSchedule},
+    state::{Boot, Engine, Finish, ListSchedule, State, WriteSchedule},
     table::{RoutingTable, Target},
-    values::Keeper,
-    victim::VictimRule,
 };
-use crate::ring::{RingError, RingSettings};
-
-/// What a supervisor is made from.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Bounds.
-    pub limits: Limits,
-    /// Whether there is a driver that starts replicas; [`Keeper::Others`]: there is none.
-    pub keeper: Keeper,
-    /// The registered servers of the configuration.
-    pub servers: Vec<Registration>,
-    /// The ring.
-    pub ring: RingSettings,
-    /// The size of a fleet without state.
-    pub replicas: usize,
-    /// Who leaves when nobody is named.
-    pub victim: VictimRule,
-    /// For names, victims, and the jitter of back-offs.
-    pub seed: u64,
-}
-
-/// Chance: one generator per purpose, so that a new draw in one place does not shift the others.
-#[derive(Debug)]
-struct Chance {
-    names: StdRng,
-    /// Names that a dry run has shown: the next to be drawn.
-    undrawn: VecDeque<ReplicaName>,
-    jitter: StdRng,
-}
+use crate::ring::RingError;
 
 /// The control core of one fleet.
 #[derive(Debug)]
@@ -77,12 +64,7 @@ pub struct Supervisor {
     state: State,
     settings: Settings,
     chance: Chance,
-    /// Whether `state.desired` came from a state file.
-    is_stored: bool,
-    /// Notes to give out with the next turn.
-    notes: Vec<Note>,
-    /// Actions to give out with the next turn.
-    actions: Vec<Action>,
+    outbox: Outbox,
     /// Until when only heartbeats are to be done, if nothing else happens; `None`: a whole plan has
     /// to be made first.
     settled: Option<Settled>,
@@ -131,6 +113,7 @@ impl Supervisor {
             limits: settings.limits.clone(),
             keeper: settings.keeper,
             boot: Boot::AwaitingList,
+            is_stored,
             desired,
             instances: BTreeMap::new(),
             incarnations: BTreeMap::new(),
@@ -141,15 +124,8 @@ impl Supervisor {
             calm_since: None,
             reaping: BTreeMap::new(),
             engine: Engine::Up,
-            listing: ListSchedule { asked: None, last: None, next: now },
-            writing: WriteSchedule {
-                under_way: None,
-                next: WriteId(1),
-                stale: changed,
-                not_before: now,
-                is_first: false,
-                hangs: false,
-            },
+            listing: ListSchedule::new(now),
+            writing: WriteSchedule::new(changed, now),
             operation: None,
             queue: VecDeque::new(),
             foreign_names: BTreeSet::new(),
@@ -159,12 +135,9 @@ impl Supervisor {
             departed: BTreeMap::new(),
             endings: Arc::default(),
         };
-        let chance = Chance {
-            names: StdRng::seed_from_u64(settings.seed),
-            undrawn: VecDeque::new(),
-            jitter: StdRng::seed_from_u64(settings.seed.rotate_left(32) ^ 1),
-        };
-        Ok(Self { state, settings, chance, is_stored, notes, actions: Vec::new(), settled: None })
+        let chance = Chance::new(settings.seed);
+        let outbox = Outbox { actions: Vec::new(), notes };
+        Ok(Self { state, settings, chance, outbox, settled: None })
     }
 
     /// Takes in one event, and says what is to be done.
@@ -177,7 +150,8 @@ impl Supervisor {
         match self.settled.filter(|settled| is_quiet && settled.until.is_none_or(|at| at > now)) {
             Some(settled) => self.quiet_turn(settled, now),
             None => {
-                self.follow_shutdown(now);
+                let (state, cx) = self.at(now);
+                shutdown::follow(state, &cx);
                 self.whole_turn(now)
             }
         }
@@ -214,11 +188,101 @@ impl Supervisor {
 
     fn turn(&mut self, wake_at: Option<Moment>, is_quiet: bool) -> Turn {
         Turn {
-            actions: std::mem::take(&mut self.actions),
-            notes: std::mem::take(&mut self.notes),
+            actions: std::mem::take(&mut self.outbox.actions),
+            notes: std::mem::take(&mut self.outbox.notes),
             wake_at,
             is_quiet,
         }
+    }
+
+    /// The state, and what a concern works with beside it.
+    fn at(&mut self, now: Moment) -> (&mut State, Context<'_>) {
+        let Self { state, settings, chance, outbox, .. } = self;
+        (state, Context { now, settings, chance, outbox })
+    }
+
+    /// Hands an event to its concern; whether it was nothing but a heartbeat as it should be.
+    fn take_in(&mut self, event: Event, now: Moment) -> bool {
+        if let Event::Probed { instance, outcome: ProbeOutcome::Passed } = &event
+            && let Some(routine) = probe::passed_as_ever(&mut self.state, *instance, now)
+        {
+            if let Some(settled) = self.settled.as_mut().filter(|_| routine.next.is_some()) {
+                settled.probe_at = plan::earlier(settled.probe_at, routine.next);
+            }
+            return true;
+        }
+        let (state, mut cx) = self.at(now);
+        let cx = &mut cx;
+        match event {
+            Event::Tick => return true,
+            Event::RequestFailed { instance, kind } => {
+                return !suspect::suspect(state, cx, instance, kind);
+            }
+            Event::Probed { instance, outcome } => probe::probed(state, cx, instance, &outcome),
+            Event::Scale(command, request) => queue::take(state, cx, command, request),
+            Event::Loaded(in_flight) => state.in_flight = in_flight,
+            Event::Started { instance, result } => start::ended(state, cx, instance, result),
+            Event::Stopped { instance, last_words, result } => {
+                stop::stopped(state, cx, instance, last_words.map(|words| *words), result);
+            }
+            Event::Reaped { handle, result } => stray::reaped(state, cx, handle, result),
+            Event::Drained { instance } => stop::drained(state, cx, instance),
+            Event::EngineSaw { instance, handle, sighting } => {
+                sightings::saw(state, cx, instance, &handle, &sighting);
+            }
+            Event::Listed { requested_at, result } => {
+                listing::listed(state, cx, requested_at, result)
+            }
+            Event::StreamChanged => state.list_soon(now),
+            Event::Resolved { instance, result } => resolve::resolved(state, cx, instance, result),
+            Event::Persisted { write, result } => commit::persisted(state, cx, write, result),
+            Event::ShutDown { stop_replicas } => shutdown::begin(state, cx, stop_replicas),
+        }
+        false
+    }
+
+    /// Hands a step of the plan to its concern.
+    fn carry_out(&mut self, step: Step, now: Moment) {
+        let (state, mut cx) = self.at(now);
+        let cx = &mut cx;
+        match step {
+            Step::Probe(id) => probe::send(state, cx, id),
+            Step::List => listing::request(state, cx),
+            Step::Persist => commit::write_again(state, cx),
+            Step::ForgetWrite => commit::forget_write(state, cx),
+            Step::Admit { instance, instead_of } => {
+                if let Some(old) = instead_of {
+                    drain::drain(state, cx, old);
+                }
+                admit::admit(state, cx, instance);
+            }
+            Step::Eject(id) => eject::eject_failing(state, cx, id),
+            Step::ReadmitAsLast(id) => admit::readmit_failing(state, cx, id),
+            Step::Drain(id) => drain::drain(state, cx, id),
+            Step::EjectDrained(id) => eject::eject_drained(state, cx, id),
+            Step::Undrain(id) => admit::undrain(state, cx, id),
+            Step::Resolve(id) => resolve::resolve(state, cx, id),
+            Step::Stop(id, manner) => drain::release(state, cx, id, manner),
+            Step::RequestStop(id, manner) => stop::request_stop(state, cx, id, manner),
+            Step::GiveUp(id) => start::give_up(state, cx, id),
+            Step::ForgetStart(id) => start::forget(state, cx, id),
+            Step::Start(replica, cause) => start::next(state, cx, replica, cause),
+            Step::RequestReap(handle) => stray::request_reap(state, cx, handle),
+            Step::ForgetReap(handle) => stray::forget_reap(state, &handle),
+            Step::BeginPanic { failing, living } => panic::begin(state, cx, failing, living),
+            Step::CalmPanic(calm_since) => panic::calm(state, calm_since),
+            Step::EndPanic => panic::end(state, cx),
+            Step::CompleteRoll => roll::complete(state, cx),
+            Step::BeginCommand => queue::begin(state, cx),
+            Step::CommitCommand => commit::commit(state, cx),
+            Step::FailCommand => finish::fail_overdue(state, cx),
+            Step::FinishCommand => finish::finish(state, cx),
+        }
+    }
+
+    /// How the shutdown ended; `None` while it goes on, and when none was asked for.
+    pub fn finish(&self) -> Option<Finish> {
+        self.state.finish()
     }
 
     /// All that is known.
@@ -230,7 +294,7 @@ impl Supervisor {
     pub fn table(&self) -> RoutingTable {
         let desired = &self.state.desired;
         let targets = desired.replicas().iter().map(|replica| {
-            let mut siblings = super::observed::of_replica(&self.state.instances, replica.id());
+            let mut siblings = of_replica(&self.state.instances, replica.id());
             siblings.find_map(|(instance, known)| match known.phase {
                 Phase::Admitted { address, .. } => {
                     Some(Target { instance, name: known.name.clone(), address })
@@ -240,7 +304,7 @@ impl Supervisor {
         });
         let may_finish = |phase: &Phase| match phase {
             Phase::Draining { .. } => true,
-            Phase::Stopping { in_peace, .. } => *in_peace,
+            Phase::Stopping { may_finish, .. } => *may_finish,
             Phase::Ejected { reason, .. } => EjectReason::can_finish(*reason),
             _ => false,
         };
@@ -251,13 +315,5 @@ impl Supervisor {
             targets: targets.collect(),
             finishing: instances.filter(|(_, i)| may_finish(&i.phase)).map(|(id, _)| *id).collect(),
         }
-    }
-
-    fn note(&mut self, note: Note) {
-        self.notes.push(note);
-    }
-
-    fn act(&mut self, action: Action) {
-        self.actions.push(action);
     }
 }

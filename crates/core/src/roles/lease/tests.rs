@@ -14,7 +14,7 @@ struct Process {
     lease: Lease,
     holder: Holder,
     open: Option<Request>,
-    changes: Vec<(u64, Change)>,
+    changes: Vec<(u64, LeaseChange)>,
     wake_at: Option<Moment>,
 }
 
@@ -86,7 +86,7 @@ fn the_first_wins_and_the_second_takes_over_when_it_dies() {
     assert_eq!(a.lease.holder(Moment(9_999)), Some(&holder("a")));
     // Killed: nothing is heard of it any more.
     play(&mut [&mut b], &mut store, 10_000, 14_000);
-    let [(at, Change::Won(Fence(2)))] = b.changes[..] else { panic!("{:?}", b.changes) };
+    let [(at, LeaseChange::Won(Fence(2)))] = b.changes[..] else { panic!("{:?}", b.changes) };
     assert!((11_500..12_500).contains(&at), "{at}");
     assert_eq!(a.fence(14_000), None, "and if it comes back, it may do nothing");
 }
@@ -96,7 +96,7 @@ fn a_release_is_followed_at_once() {
     let (mut a, mut b, mut store) = (Process::new("a", 0), Process::new("b", 0), store());
     play(&mut [&mut a, &mut b], &mut store, 2_000, 5_000);
     let step = a.lease.release(Moment(5_000));
-    let released = Change::Lost { fence: Fence(1), why: Loss::Released };
+    let released = LeaseChange::Lost { fence: Fence(1), why: Loss::Released };
     assert_eq!(step.change, Some(released));
     assert_eq!(a.fence(5_000), None, "before the store has even heard of it");
     a.take(step, 5_000);
@@ -136,7 +136,7 @@ fn it_ends_here_before_it_ends_there() {
     assert_eq!(a.fence(3_750), None, "1,750 ms from before it was sent");
     assert!(store.holder(Moment(4_299)).is_some(), "2,000 ms from when it came");
     a.tick(3_750);
-    let (3_750, Change::Lost { why: Loss::Expired, .. }) = a.changes[1] else {
+    let (3_750, LeaseChange::Lost { why: Loss::Expired, .. }) = a.changes[1] else {
         panic!("{:?}", a.changes)
     };
 }
@@ -233,7 +233,7 @@ fn who_hears_of_a_higher_fence_comes_again_above_it() {
     let (mut a, mut store) = (Process::new("a", 0), store());
     play(&mut [&mut a], &mut store, 2_000, 3_000);
     let step = a.lease.heard(Fence(7), Moment(3_000));
-    let lost = Change::Lost { fence: Fence(1), why: Loss::Outranked(Fence(7)) };
+    let lost = LeaseChange::Lost { fence: Fence(1), why: Loss::Outranked(Fence(7)) };
     assert_eq!(step.change, Some(lost));
     assert_eq!(a.fence(3_000), None);
     a.take(step, 3_000);
@@ -287,7 +287,7 @@ fn news_after_a_freeze_find_the_lease_ended() {
     play(&mut [&mut a], &mut store, 2_000, 3_000);
     let mut other = a.lease.clone();
     for step in [a.lease.heard(Fence(0), Moment(9_000)), other.nudge(Moment(9_000))] {
-        let lost = Change::Lost { fence: Fence(1), why: Loss::Expired };
+        let lost = LeaseChange::Lost { fence: Fence(1), why: Loss::Expired };
         assert_eq!(step.change, Some(lost));
         let renews = |request: &Request| matches!(request.ask, Ask::Renew { .. });
         assert!(!step.send.as_ref().is_some_and(renews), "{:?}", step.send);

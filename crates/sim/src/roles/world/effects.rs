@@ -1,7 +1,7 @@
 //! The effects of actions in the engine, also of a supervisor that has lost the lease.
 
 use ringmaster_core::fleet::{
-    command::Answer,
+    command::CommandResult,
     ids::{Handle, InstanceId, Moment},
     message::{Action, Event, Revision, Sighting, StartError, StartRequest, Started, StopManner},
 };
@@ -11,7 +11,7 @@ use crate::roles::{occurrence::Occurrence, world::World};
 impl World {
     /// Carries out one action of the core of a term.
     pub(super) fn carry_out(&mut self, index: usize, action: Action) -> Result<(), String> {
-        let is_effect = !matches!(action, Action::Answer(..) | Action::AwaitDrain { .. });
+        let is_effect = !matches!(action, Action::Respond(..) | Action::AwaitDrain { .. });
         if is_effect {
             self.begin_effect(index)?;
         }
@@ -34,9 +34,9 @@ impl World {
                 let delay = self.remove_soon(handle.clone());
                 self.result(index, serial, delay, Event::Reaped { handle, result: Ok(()) });
             }
-            Action::List { asked } => {
+            Action::List { requested_at } => {
                 let taken_in = self.draw(0, 50);
-                self.after(taken_in, Occurrence::TakeList(index, serial, asked));
+                self.after(taken_in, Occurrence::TakeList(index, serial, requested_at));
             }
             Action::Probe { instance, address, .. } => {
                 self.after(1, Occurrence::ProbeArrives(index, serial, instance, address));
@@ -46,12 +46,12 @@ impl World {
             }
             Action::AwaitDrain { instance } => self.await_drain(index, instance),
             Action::Persist { .. } => self.persist(index, action),
-            Action::Answer(_, answer) => self.answered(&answer),
+            Action::Respond(_, answer) => self.answered(&answer),
         }
         Ok(())
     }
 
-    fn answered(&mut self, answer: &Answer) {
+    fn answered(&mut self, answer: &CommandResult) {
         match answer {
             Ok(_) => self.report.commands_done += 1,
             Err(_) => self.report.commands_refused += 1,
@@ -123,10 +123,10 @@ impl World {
         }
     }
 
-    pub(super) fn take_list(&mut self, index: usize, serial: u64, asked: Moment) {
+    pub(super) fn take_list(&mut self, index: usize, serial: u64, requested_at: Moment) {
         let result = Ok(self.engine.listing());
         let slow = if self.is_engine_slow() { 3_000 } else { 50 };
         let delay = self.draw(1, slow);
-        self.result(index, serial, delay, Event::Listed { asked, result });
+        self.result(index, serial, delay, Event::Listed { requested_at, result });
     }
 }

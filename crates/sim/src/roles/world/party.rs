@@ -16,7 +16,7 @@ use ringmaster_core::{
     roles::{
         acknowledgements::Acknowledgements,
         ids::{Fence, ProcessId, Version},
-        lease::{Change, Step, Stored},
+        lease::{LeaseChange, Step, Stored},
         publication::{self, Publication},
     },
 };
@@ -51,8 +51,8 @@ impl World {
             self.call(who, Call::Lease(request));
         }
         match step.change {
-            Some(Change::Won(fence)) => self.win(index, fence)?,
-            Some(Change::Lost { fence, why }) => {
+            Some(LeaseChange::Won(fence)) => self.win(index, fence)?,
+            Some(LeaseChange::Lost { fence, why }) => {
                 self.remember(format!("{index} lost {}: {why:?}", fence.0));
                 self.parties[index].term = None;
             }
@@ -259,7 +259,7 @@ impl World {
             self.publish(index)?;
         }
         for action in turn.actions {
-            if !matches!(action, Action::Probe { .. } | Action::Answer(..)) {
+            if !matches!(action, Action::Probe { .. } | Action::Respond(..)) {
                 self.remember(format!("{index} -> {}", crate::trace::Brief(&action)));
             }
             self.carry_out(index, action)?;

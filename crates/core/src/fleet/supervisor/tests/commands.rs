@@ -2,7 +2,7 @@
 
 use super::world::{Kind, World, name, no_answer, settings};
 use crate::fleet::{
-    command::{Answer, Done, ScaleCommand, ScaleError},
+    command::{CommandResult, Done, ScaleCommand, ScaleError},
     message::{Action, Event, StartError},
     notes::Note,
 };
@@ -290,7 +290,7 @@ fn a_given_name_that_turns_out_foreign_is_the_callers_fault() {
     let mut world = World::of(1);
     world.start_error = Some(StartError::NameTaken(name("S5")));
     let added = world.add(1, &["S5"]);
-    assert_eq!(world.full_answer(added), &Answer::Err(ScaleError::Foreign(name("S5"))));
+    assert_eq!(world.full_answer(added), &CommandResult::Err(ScaleError::Foreign(name("S5"))));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::fleet::{
     ids::ReplicaId,
     message::{Action, Event, ProbeOutcome, Sighting, StartError, StopManner},
     notes::Note,
+    observed::EjectReason,
     state::Keeper,
     supervisor::Settings,
     view::FleetView,
@@ -57,7 +58,7 @@ fn last_words_are_collected_while_the_replacement_starts() {
     // Its successor's name leads there too.
     let successor = view(&world).named(&name(&world.rep()[1])).unwrap();
     assert_eq!(successor.endings, kept.endings);
-    assert_eq!(successor.instance.unwrap().phase, "admitted");
+    assert_eq!(successor.instance.unwrap().phase.name(), "admitted");
     let error = view(&world).endings.last_error(dead.replica).cloned().unwrap();
     assert_eq!(&*error.text, "it ended: exit code 137 (SIGKILL)");
 }
@@ -139,7 +140,7 @@ fn an_addition_says_what_its_newcomer_answered() {
     world.wait(1_000);
     let joining = view(&world).joining;
     assert_eq!(joining[0].last_probe.as_deref(), Some("404 to GET /heartbeat"));
-    assert_eq!((joining[0].name.as_str(), joining[0].phase), ("S5", "warming"));
+    assert_eq!((joining[0].name.as_str(), joining[0].phase.name()), ("S5", "warming"));
     world.wait(30_000);
     let expected = "replica 'S5' did not pass its heartbeat within 30s: 404 to GET /heartbeat";
     assert_eq!(world.answer(added), Some(Err(expected.to_owned())));
@@ -203,7 +204,7 @@ fn one_kept_by_others_that_cannot_be_resolved_is_said_at_once_and_once() {
         assert_eq!(noted(&world, not_ready), 1, "round {round}");
         let instance = view(&world).replicas[0].instances[0].clone();
         assert_eq!(instance.last_probe.as_deref(), Some("'db' cannot be resolved"));
-        assert_eq!(instance.reason, Some("unresolved"));
+        assert_eq!(instance.reason.map(EjectReason::name), Some("unresolved"));
     }
     world.hosts.insert("db".to_owned(), address(1));
     world.wait(6_000);

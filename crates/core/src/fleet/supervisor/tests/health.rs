@@ -170,7 +170,7 @@ fn a_stale_list_does_not_take_an_address_from_its_new_holder() {
     world.hold(Kind::List);
     world.wait(5_000);
     let stale = world.list();
-    let Some(Action::List { asked }) = world.held_back(Kind::List).pop() else {
+    let Some(Action::List { requested_at }) = world.held_back(Kind::List).pop() else {
         panic!("no list was asked for")
     };
     // Died without a word; its address goes to a newcomer.
@@ -184,7 +184,7 @@ fn a_stale_list_does_not_take_an_address_from_its_new_holder() {
     world.containers.last_mut().unwrap().state = FoundState::Running(Some(reused));
     world.hold(Kind::Probe);
     world.tell(Event::Started { instance: request.instance, result: Ok(started) });
-    world.tell(Event::Listed { asked, result: stale });
+    world.tell(Event::Listed { requested_at, result: stale });
     world.release(Kind::Probe);
     world.release(Kind::Start);
     world.release(Kind::List);
@@ -199,12 +199,12 @@ fn an_answer_to_a_list_that_was_taken_as_lost_is_not_taken_for_a_fresh_one() {
     world.hold(Kind::List);
     world.wait(5_000);
     let stale = world.list();
-    let Some(Action::List { asked }) = world.held_back(Kind::List).pop() else { panic!() };
+    let Some(Action::List { requested_at }) = world.held_back(Kind::List).pop() else { panic!() };
     world.kill("server_1");
     world.wait(16_000);
     let rep = world.rep();
     assert_eq!(rep.len(), 2);
-    world.tell(Event::Listed { asked, result: stale });
+    world.tell(Event::Listed { requested_at, result: stale });
     assert_eq!(world.rep(), rep, "the replacement is not in a list from before its start");
     world.release(Kind::List);
     world.wait(10_000);

@@ -50,7 +50,7 @@ fn seen(world: &World, bearer: &str) -> ReplicaView {
 }
 
 fn reason(world: &World, bearer: &str) -> Option<&'static str> {
-    seen(world, bearer).instances.last().and_then(|instance| instance.reason)
+    seen(world, bearer).instances.last().and_then(|instance| Some(instance.reason?.name()))
 }
 
 /// The latest instance of a replica.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     fleet::{
-        command::{Answer, CommandId, Done, Request, ScaleCommand},
+        command::{CommandId, CommandResult, Done, Request, ScaleCommand},
         desired::Desired,
         ids::{Handle, ImageId, InstanceId, Moment, ReplicaName, SpecDigest},
         message::{
@@ -57,7 +57,7 @@ pub(super) struct World {
     /// Every action so far, but for heartbeats and lists.
     pub(super) acts: Vec<Action>,
     pub(super) notes: Vec<Note>,
-    answers: BTreeMap<CommandId, Answer>,
+    answers: BTreeMap<CommandId, CommandResult>,
     held: BTreeSet<Kind>,
     /// Actions whose answer is held back, with their kind.
     waiting: Vec<(Kind, Action)>,
@@ -193,7 +193,7 @@ impl World {
             Action::List { .. } => Kind::List,
             Action::Persist { .. } => Kind::Persist,
             Action::Resolve { .. } => Kind::Resolve,
-            Action::Answer(command, answer) => {
+            Action::Respond(command, answer) => {
                 let earlier = self.answers.insert(*command, answer.clone());
                 assert!(earlier.is_none(), "{command:?} is answered twice");
                 return None;
@@ -230,7 +230,7 @@ impl World {
                 self.containers.retain(|found| found.handle != handle);
                 Event::Reaped { handle, result: Ok(()) }
             }
-            Action::List { asked } => Event::Listed { asked, result: self.list() },
+            Action::List { requested_at } => Event::Listed { requested_at, result: self.list() },
             Action::Persist { write, desired } => {
                 let result = match self.disk_error {
                     Some(error) => Err(error.into()),
@@ -246,7 +246,7 @@ impl World {
                 let why = || format!("'{host}' cannot be resolved").into();
                 Event::Resolved { instance, result: found.ok_or_else(why) }
             }
-            Action::Answer(..) => return None,
+            Action::Respond(..) => return None,
         })
     }
 
@@ -335,7 +335,7 @@ impl World {
         })
     }
 
-    pub(super) fn full_answer(&self, id: CommandId) -> &Answer {
+    pub(super) fn full_answer(&self, id: CommandId) -> &CommandResult {
         &self.answers[&id]
     }
 

@@ -1,8 +1,8 @@
-//! What was observed: the instances, and how far each has come.
+//! The instances, and how far each has come.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{
+use crate::fleet::{
     ids::{Handle, ImageId, InstanceId, Moment, ReplicaId, ReplicaName, SpecDigest},
     values::{FailureKind, Keeper, StopManner},
 };
@@ -12,7 +12,7 @@ use super::{
 pub struct Instance {
     /// Its bare name.
     pub name: ReplicaName,
-    /// Who keeps it.
+    /// Whether we or others start and stop it.
     pub keeper: Keeper,
     /// How far it has come.
     pub phase: Phase,
@@ -59,7 +59,7 @@ pub enum Lookup {
     /// One is under way.
     Waiting {
         /// When it was asked for.
-        asked: Moment,
+        requested_at: Moment,
     },
 }
 
@@ -113,7 +113,7 @@ pub enum Phase {
     /// The driver was asked to stop it, or will be as soon as the engine is back.
     Stopping {
         /// Whether its open requests may still end.
-        in_peace: bool,
+        may_finish: bool,
         /// How far the stop is.
         progress: StopProgress,
     },
@@ -126,15 +126,15 @@ pub struct Exit(pub Option<i64>);
 /// How far a stop is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopProgress {
-    /// The driver is to be asked, as soon as the engine answers.
+    /// The request to the driver is due, as soon as the engine answers.
     Due {
         /// How.
         manner: StopManner,
         /// Not before this moment, after a failure.
         not_before: Moment,
     },
-    /// The driver was asked.
-    Asked {
+    /// The driver is stopping it.
+    Requested {
         /// When that is taken as lost, and tried again as a kill.
         lost_at: Moment,
     },
@@ -172,7 +172,7 @@ pub enum Health {
         /// Below the threshold.
         failures: u32,
     },
-    /// It fails, and is still in the table because nobody else lives.
+    /// It fails, and is still in the table because no other lives.
     Failing {
         /// Since when.
         since: Moment,
@@ -318,7 +318,7 @@ pub fn of_replica(
     instances: &Instances,
     replica: ReplicaId,
 ) -> impl DoubleEndedIterator<Item = (InstanceId, &Instance)> {
-    use super::ids::Incarnation;
+    use crate::fleet::ids::Incarnation;
     let first = InstanceId { replica, incarnation: Incarnation(0) };
     let last = InstanceId { replica, incarnation: Incarnation(u32::MAX) };
     instances.range(first..=last).map(|(id, instance)| (*id, instance))

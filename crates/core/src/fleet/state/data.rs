@@ -1,24 +1,26 @@
-//! All that the core knows, as plain data. [`super::plan`] reads it, [`super::supervisor`] writes
-//! it.
+//! All that the core knows, and what follows from it without deciding anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-pub use super::values::Keeper;
 use super::{
+    schedules::{ListSchedule, WriteSchedule},
+    shutdown::{Finish, Shutdown},
+};
+use crate::fleet::{
     backoff::Backoff,
     command::{CommandId, Request},
     desired::Desired,
-    endings::{Ending, Endings, LastError, LastWords},
+    endings::Endings,
     ids::{Handle, Incarnation, InstanceId, Moment, ReplicaId, ReplicaName},
     limits::Limits,
-    message::{Revision, WriteId},
-    observed::{Instance, Instances},
+    observed::{Instance, Instances, of_replica},
     operation::Operation,
     roll::Roll,
     server::Server,
+    values::{Keeper, Revision},
 };
 
 /// All that the core knows.
@@ -26,11 +28,13 @@ use super::{
 pub struct State {
     /// Bounds.
     pub limits: Limits,
-    /// Who starts replicas; [`Keeper::Others`]: there is no driver that could, and all replicas are
-    /// registered servers.
+    /// Whether we start replicas; [`Keeper::Others`]: there is no driver that could, and all replicas
+    /// are registered servers.
     pub keeper: Keeper,
     /// Whether the first list has come.
     pub boot: Boot,
+    /// Whether `desired` came from a state file.
+    pub is_stored: bool,
     /// What should be, as committed.
     pub desired: Desired,
     /// The next ring identity that no command has drawn; at least `desired.next_id()`.
@@ -62,7 +66,7 @@ pub struct State {
     pub operation: Option<Operation>,
     /// Commands that wait for it.
     pub queue: VecDeque<(CommandId, Request)>,
-    /// Names of other people's containers.
+    /// Names of containers of others.
     pub foreign_names: BTreeSet<ReplicaName>,
     /// Open requests, as they were when the last command came.
     pub in_flight: BTreeMap<ReplicaId, u64>,
@@ -73,44 +77,17 @@ pub struct State {
     pub endings: Arc<Endings>,
     /// Those that ran when the fleet was booted.
     pub adopted: BTreeSet<InstanceId>,
-    /// Set once the balancer was told to end.
+    /// Set once the balancer is to end.
     pub shutdown: Option<Shutdown>,
 }
-
-/// How far the end of the balancer's run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shutdown {
-    /// Whether the instances are stopped, too.
-    pub stop_replicas: bool,
-    /// When that was said.
-    pub since: Moment,
-    /// Since when no instance is known.
-    pub empty_since: Option<Moment>,
-    /// Whether a list that was asked for after that has found nothing.
-    pub is_swept: bool,
-    /// Whether the engine has been away for too long to wait for it.
-    pub is_given_up: bool,
-}
-
-/// How a shutdown ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// All that was asked for is done.
-    Done,
-    /// The engine does not answer, so that instances may be left.
-    EngineAway,
-}
-
-/// Departures that are remembered; more can hardly happen while one list is under way.
-const DEPARTED_MAX: usize = 1_024;
 
 /// How far the removal of a stray is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaping {
-    /// The driver is to be asked.
+    /// The request to the driver is due.
     Due,
-    /// The driver was asked.
-    Asked {
+    /// The driver is removing it.
+    Requested {
         /// When that is taken as lost; the next list finds the stray again.
         lost_at: Moment,
     },
@@ -134,84 +111,7 @@ pub enum Engine {
     Away(std::sync::Arc<str>),
 }
 
-/// When the next list is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListSchedule {
-    /// When the one under way was asked for.
-    pub asked: Option<Moment>,
-    /// When the last one was asked for.
-    pub last: Option<Moment>,
-    /// When the next is due.
-    pub next: Moment,
-}
-
-/// When the state is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteSchedule {
-    /// The write under way.
-    pub under_way: Option<WriteUnderWay>,
-    /// The number of the next.
-    pub next: WriteId,
-    /// Whether the file lags behind the committed state (names and incarnations only).
-    pub stale: bool,
-    /// Not before this moment, after a failure.
-    pub not_before: Moment,
-    /// Whether a fleet that had no file waits for its first write: killed before that, it would be
-    /// rebuilt from the labels of what had been started so far.
-    pub is_first: bool,
-    /// Whether the last write was taken as lost, and none has ended since. Commands are refused
-    /// meanwhile: each would wait for its whole deadline.
-    pub hangs: bool,
-}
-
-/// A write whose end has not been reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteUnderWay {
-    /// Which.
-    pub write: WriteId,
-    /// When it was asked for.
-    pub asked: Moment,
-}
-
 impl State {
-    /// Asks for a list soon: at once, but never more often than `list_retry`.
-    pub fn list_soon(&mut self, now: Moment) {
-        let earliest = self.listing.last.map_or(now, |last| last + self.limits.list_retry);
-        self.listing.next = self.listing.next.min(earliest.max(now));
-    }
-
-    /// Nothing is left of an instance, as far as is known.
-    pub fn remove(&mut self, id: InstanceId, now: Moment) -> Option<Instance> {
-        let instance = self.instances.remove(&id)?;
-        if self.departed.len() >= DEPARTED_MAX {
-            self.departed.pop_first();
-        }
-        self.departed.insert(id, now);
-        Some(instance)
-    }
-
-    /// Keeps how an instance ended.
-    pub fn keep_ending(
-        &mut self,
-        instance: InstanceId,
-        name: &ReplicaName,
-        last_words: LastWords,
-        at: Moment,
-    ) -> Arc<Ending> {
-        let ending = Ending { instance, name: name.clone(), at, last_words };
-        let (desired, operation) = (&self.desired, &self.operation);
-        let is_known = |id| {
-            desired.replica(id).is_some() || operation.as_ref().is_some_and(|op| op.awaits(id))
-        };
-        Arc::make_mut(&mut self.endings).keep(ending, is_known)
-    }
-
-    /// Keeps what went wrong with a replica.
-    pub fn keep_error(&mut self, replica: ReplicaId, text: &str, at: Moment) {
-        let error = LastError { at, text: text.into() };
-        Arc::make_mut(&mut self.endings).keep_error(replica, error);
-    }
-
     /// Whether a replica is desired.
     pub fn is_desired(&self, id: ReplicaId) -> bool {
         self.desired.replica(id).is_some()
@@ -237,7 +137,7 @@ impl State {
         self.shutdown.is_some_and(|shutdown| shutdown.stop_replicas)
     }
 
-    /// Whether requests may come: one that can answer is admitted, or none that ran before may
+    /// Whether requests may come: an instance that can answer is admitted, or none that ran before may
     /// become so. A client that is refused a connection tries again; a 503 is an answer.
     pub fn may_listen(&self) -> bool {
         let may_yet_pass =
@@ -265,37 +165,9 @@ impl State {
         self.operation.as_ref().is_some_and(|operation| operation.awaits(id))
     }
 
-    /// Whether an instance was started from something else than what is wanted now.
-    pub fn is_outdated(&self, instance: &Instance) -> bool {
-        match (&self.wanted, &instance.spec) {
-            (Some(wanted), Some(spec)) => wanted.spec != *spec,
-            _ => false,
-        }
-    }
-
-    /// Whether what is wanted is not yet what the fleet is made from.
-    pub fn is_rolling(&self) -> bool {
-        match (&self.wanted, self.desired.revision()) {
-            (Some(wanted), Some(revision)) => wanted.spec != revision.spec,
-            _ => false,
-        }
-    }
-
-    /// Whether the roll to what is wanted was given up.
-    pub fn is_roll_stopped(&self) -> bool {
-        let wanted = self.wanted.as_ref().map(|wanted| &wanted.spec);
-        wanted.is_some() && wanted == self.desired.rejected()
-    }
-
-    /// Whether a spec is what a roll leads to, and may turn out to be bad.
-    pub fn is_on_trial(&self, instance: &Instance) -> bool {
-        let wanted = self.wanted.as_ref().map(|wanted| &wanted.spec);
-        self.is_rolling() && wanted.is_some() && wanted == instance.spec.as_ref()
-    }
-
     /// The admitted instance of a replica.
     pub fn admitted(&self, id: ReplicaId) -> Option<&Instance> {
-        super::observed::of_replica(&self.instances, id)
+        of_replica(&self.instances, id)
             .map(|(_, instance)| instance)
             .find(|instance| instance.is_admitted())
     }
@@ -306,7 +178,7 @@ impl State {
         replicas.filter_map(|replica| self.admitted(replica.id())).map(|i| i.name.clone()).collect()
     }
 
-    /// Whether a name is in use by a replica, an instance, or somebody else.
+    /// Whether a name is in use by a replica, an instance, or a container of others.
     pub fn is_name_taken(&self, name: &ReplicaName) -> bool {
         self.foreign_names.contains(name) || self.is_name_ours(name)
     }
@@ -316,6 +188,21 @@ impl State {
         self.desired.replicas().iter().any(|replica| &replica.name == name)
             || self.instances.values().any(|instance| &instance.name == name)
             || self.operation.as_ref().is_some_and(|operation| operation.reserves(name))
+    }
+
+    /// Why commands are refused while writes hang.
+    pub(crate) fn disk_hangs(&self) -> Arc<str> {
+        let waited = self.limits.persist_deadline;
+        format!("the disk does not answer within {waited:?}").into()
+    }
+
+    /// What is said of an instance that has not passed in time.
+    pub(crate) fn not_passed(&self, instance: &Instance) -> String {
+        let waited = self.limits.start_deadline;
+        match &instance.last_probe {
+            Some(why) => format!("did not pass its heartbeat within {waited:?}: {why}"),
+            None => format!("did not pass its heartbeat within {waited:?}"),
+        }
     }
 
     /// The most replicas: the limit, or what the ring holds.
