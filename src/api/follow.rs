@@ -27,7 +27,7 @@ use super::{
     guard::{self, AdminGuard, TrafficGuard},
     health, metrics, process, servers,
     shared::Shared,
-    wire::{self, Change},
+    wire::{self, NamesChange},
 };
 use crate::control::{
     Handle,
@@ -136,7 +136,7 @@ async fn rep(State(shared): State<Shared>) -> Response {
         Ok(publication) => {
             let targets = publication.table().targets.iter().flatten();
             let names: Vec<ReplicaName> = targets.map(|target| target.name.clone()).collect();
-            wire::success(wire::names_of_replicas(&names, Change::None))
+            wire::success(wire::names_of_replicas(&names, NamesChange::None))
         }
         Err(why) => wire::failure(StatusCode::SERVICE_UNAVAILABLE, &why),
     }

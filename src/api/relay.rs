@@ -29,7 +29,7 @@ const ASKED: [HeaderName; 2] = [header::CONTENT_TYPE, header::ACCEPT];
 const ANSWERED: [HeaderName; 4] =
     [header::CONTENT_TYPE, header::RETRY_AFTER, header::ALLOW, header::WWW_AUTHENTICATE];
 
-/// The way to whoever supervises.
+/// The way to the supervising process.
 #[derive(Clone, Debug)]
 pub struct Relay {
     peers: Peers,
@@ -42,7 +42,7 @@ impl Relay {
         Self { peers, turns: Arc::new(Semaphore::new(RELAYED_MAX)) }
     }
 
-    /// Has a request answered by whoever supervises.
+    /// Has a request answered by the supervising process.
     pub(super) async fn pass_on(&self, roles: &Roles, request: Request) -> Response {
         if request.headers().contains_key(&RELAYED) {
             return unavailable("this process does not supervise the fleet any more; try again");

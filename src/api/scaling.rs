@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::{
     request::{self, Parsed, Refused},
-    wire::{self, Change},
+    wire::{self, NamesChange},
 };
 use crate::control::{Answered, Handle};
 
@@ -29,7 +29,7 @@ pub fn router(handle: Handle) -> Router {
 }
 
 async fn rep(State(handle): State<Handle>) -> Response {
-    wire::success(wire::replicas(&handle.view(), Change::None))
+    wire::success(wire::replicas(&handle.view(), NamesChange::None))
 }
 
 async fn add(State(handle): State<Handle>, parameters: Parsed, body: Body) -> Response {
@@ -72,8 +72,10 @@ async fn scale(
         return wire::refusal(&ScaleError::ShuttingDown);
     };
     match answer {
-        Ok(Done::Added(names)) => wire::success(wire::replicas(&view, Change::Added(&names))),
-        Ok(Done::Removed(names)) => wire::success(wire::replicas(&view, Change::Removed(&names))),
+        Ok(Done::Added(names)) => wire::success(wire::replicas(&view, NamesChange::Added(&names))),
+        Ok(Done::Removed(names)) => {
+            wire::success(wire::replicas(&view, NamesChange::Removed(&names)))
+        }
         Ok(Done::Changed(change) | Done::Preview(change)) => wire::success(wire::change(&change)),
         Ok(Done::Marked) => wire::success(serde_json::json!({})),
         Ok(Done::Retried { roll, waiting }) => wire::success(wire::retried(roll, waiting)),

@@ -17,7 +17,7 @@ pub struct Shared {
     pub roles: Arc<Roles>,
     /// What there is of the data plane.
     pub traffic: Traffic,
-    /// The way to whoever supervises.
+    /// The way to the supervising process.
     pub relay: Relay,
 }
 

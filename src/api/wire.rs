@@ -74,21 +74,21 @@ pub(super) struct ReplicasWire {
 }
 
 /// The list that a response contains beside the replicas.
-pub(super) enum Change<'a> {
+pub(super) enum NamesChange<'a> {
     None,
     Added(&'a [ReplicaName]),
     Removed(&'a [ReplicaName]),
 }
 
-pub(super) fn replicas(view: &FleetView, change: Change<'_>) -> ReplicasWire {
+pub(super) fn replicas(view: &FleetView, change: NamesChange<'_>) -> ReplicasWire {
     names_of_replicas(&view.in_service, change)
 }
 
-pub(super) fn names_of_replicas(names: &[ReplicaName], change: Change<'_>) -> ReplicasWire {
+pub(super) fn names_of_replicas(names: &[ReplicaName], change: NamesChange<'_>) -> ReplicasWire {
     let (added, removed) = match change {
-        Change::None => (None, None),
-        Change::Added(names) => (Some(texts(names)), None),
-        Change::Removed(names) => (None, Some(texts(names))),
+        NamesChange::None => (None, None),
+        NamesChange::Added(names) => (Some(texts(names)), None),
+        NamesChange::Removed(names) => (None, Some(texts(names))),
     };
     let replicas = texts(names);
     ReplicasWire { n: replicas.len(), replicas, added, removed }

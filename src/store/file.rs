@@ -97,7 +97,7 @@ impl FileStore {
     fn set_aside(&self, why: String) -> Result<Loaded, StoreError> {
         let path = self.path();
         let failed = |source| StoreError::Io { path: path.clone(), source };
-        // The first free number: an earlier one may still be wanted by somebody.
+        // The first free number: an earlier file may still be needed.
         let aside = (1..)
             .map(|number| self.directory.join(format!("state.json.corrupt-{number}")))
             .find(|aside| !aside.exists());

@@ -40,7 +40,7 @@ fn serves(process: &Balancer, names: &[&str]) {
     eventually(&format!("{names:?} are in service"), || in_service(process) == names);
 }
 
-/// By round robin, whoever is in service answers.
+/// By round robin, each server in service answers.
 fn answering(process: &Balancer) -> Vec<String> {
     let mut names: Vec<String> = (0..12)
         .map(|_| {

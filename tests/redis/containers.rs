@@ -31,7 +31,7 @@ fn a_takeover_restarts_no_container_and_commands_go_on() {
     };
     let (second, third) = (start("second", "both"), start("third", "balancer"));
     eventually("the others route to all", || second.rep().len() == 3 && third.rep().len() == 3);
-    // Whoever is asked, replicas come and go without one request that fails anywhere.
+    // On every process, replicas come and go without one request that fails anywhere.
     let loads = [Load::start(second.traffic, 1), Load::start(third.traffic, 1)];
     for asked in [&second, &third] {
         asked.add(r#"{"n":1,"hostnames":["S7"]}"#);

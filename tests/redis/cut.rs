@@ -28,7 +28,7 @@ fn a_supervisor_that_is_cut_off_stops_before_another_begins() {
     let begin = Instant::now();
     within(Duration::from_secs(4), "another one supervises", || {
         let other_leads = leads(&second);
-        // Asked later: whoever had it before must have stopped by then.
+        // Asked later: the last holder must have stopped by then.
         assert!(!(other_leads && leads(&first)), "two supervise");
         other_leads
     });

@@ -107,7 +107,7 @@ fn another_ring_is_told_after_a_second_and_when_it_is_over() {
 }
 
 #[test]
-fn no_drain_is_over_while_the_supervisor_hears_nobody() {
+fn no_drain_is_over_while_the_supervisor_hears_no_balancer() {
     let Some(fleet) = Fleet::new(2) else { return };
     let mut command = fleet.command("a", "both", &fleet.redis.url());
     command.args(["--drain", "60s"]);

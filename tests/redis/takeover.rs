@@ -69,7 +69,7 @@ fn a_supervisor_that_ends_hands_over_at_once() {
 }
 
 #[test]
-fn commands_are_answered_by_the_supervisor_whoever_is_asked() {
+fn commands_are_answered_by_the_supervisor_on_every_process() {
     let Some(fleet) = Fleet::new(3) else { return };
     let supervisor = fleet.start("a", "supervisor");
     eventually("it supervises", || leads(&supervisor));
@@ -102,7 +102,7 @@ fn commands_are_answered_by_the_supervisor_whoever_is_asked() {
     }
     let told = Fleet::ringmaster(&["status", "--url", &balancer.url()]);
     assert!(told.contains("supervised at") && told.contains("balancer 127.0.0.1:"), "{told}");
-    // Nobody to relay to.
+    // There is no supervisor to relay to.
     supervisor.kill();
     let gone = ask(balancer.admin, "POST", "/rm", "{\"n\":1}");
     let said = gone.refusal(503);

@@ -97,7 +97,7 @@ async fn silence_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_every_request_is_refused() {
+async fn where_nothing_listens_every_request_is_refused() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);

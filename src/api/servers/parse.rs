@@ -37,13 +37,13 @@ pub(super) fn registration(body: &[u8]) -> Result<Registration, Refused> {
 
 /// What a body changes of a server, and the names of these fields.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct ParsedChange {
     pub(super) change: ServerChange,
     pub(super) fields: Vec<&'static str>,
 }
 
 /// `{"address","port","weight"}`, at least one of them.
-pub(super) fn change(body: &[u8]) -> Result<Change, Refused> {
+pub(super) fn change(body: &[u8]) -> Result<ParsedChange, Refused> {
     const KNOWN: [&str; 3] = ["address", "port", "weight"];
     let fields = fields(body, &KNOWN)?;
     let named: Vec<_> = KNOWN.into_iter().filter(|key| fields.contains_key(*key)).collect();
@@ -59,11 +59,11 @@ pub(super) fn change(body: &[u8]) -> Result<Change, Refused> {
     let port = integer("port", "Port")?.map(port_of).transpose()?;
     let weight = integer("weight", "Weight")?.map(weight_of).transpose()?;
     let host = fields.get("address").map(|address| host(text("Address", address)?)).transpose()?;
-    Ok(Change { change: ServerChange { host, port, weight }, fields: named })
+    Ok(ParsedChange { change: ServerChange { host, port, weight }, fields: named })
 }
 
 /// `{"weight"}`.
-pub(super) fn weight(body: &[u8]) -> Result<Change, Refused> {
+pub(super) fn weight(body: &[u8]) -> Result<ParsedChange, Refused> {
     let fields = fields(body, &["weight"])?;
     let weight = match fields.get("weight") {
         None => Err(Refused::bad("Missing required field: weight")),
@@ -71,7 +71,7 @@ pub(super) fn weight(body: &[u8]) -> Result<Change, Refused> {
         Some(value) => weight_of(value),
     };
     let change = ServerChange { weight: Some(weight?), ..ServerChange::default() };
-    Ok(Change { change, fields: vec!["weight"] })
+    Ok(ParsedChange { change, fields: vec!["weight"] })
 }
 
 /// `{"healthy"}`.

@@ -12,7 +12,7 @@ use ringmaster_core::fleet::command::ScaleCommand;
 use serde_json::json;
 
 use super::{
-    parse::{self, Change},
+    parse::{self, ParsedChange},
     state::{self, Outcome, Servers},
     wire::{self, ListWire, OneWire},
 };
@@ -124,11 +124,11 @@ async fn change(
     name: Named,
     parameters: &Parsed,
     body: Body,
-    read: fn(&[u8]) -> Result<Change, Refused>,
+    read: fn(&[u8]) -> Result<ParsedChange, Refused>,
 ) -> Response {
     answer(
         async {
-            let Change { change, fields } = read(&request::read(body).await?)?;
+            let ParsedChange { change, fields } = read(&request::read(body).await?)?;
             let name = state::name(&text(name)?)?;
             let command = ScaleCommand::ChangeServer { name: name.clone(), change };
             let outcome = servers.carry_out(command, parameters).await?;

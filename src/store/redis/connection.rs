@@ -45,7 +45,7 @@ pub(super) enum CallError {
 }
 
 /// A connection for commands; all calls share it.
-pub(super) struct Connection {
+pub(super) struct RedisConnection {
     address: Arc<Address>,
     timeout: Duration,
     state: Mutex<State>,
@@ -94,7 +94,7 @@ impl Pause {
     }
 }
 
-impl Connection {
+impl RedisConnection {
     /// Nothing is connected yet: the first call does that.
     pub(super) fn new(address: Arc<Address>, timeout: Duration) -> Self {
         let last_error = CallError::Away("it was not asked yet".to_owned());

@@ -47,7 +47,7 @@ pub use self::{
 };
 use self::{
     answer::{counted, texts, version_of},
-    connection::{CallError, Connection},
+    connection::{CallError, RedisConnection},
     keys::Keys,
 };
 use super::{FileStore, Heard, Loaded, Store, StoreError};
@@ -70,7 +70,7 @@ struct Shared {
     ttl: Duration,
     fleet: String,
     keys: Keys,
-    connection: Connection,
+    connection: RedisConnection,
     /// The copy of the state on this machine; a balancer keeps none.
     copy: Option<FileStore>,
     /// Where the newest table is kept, for a start while the store is away.
@@ -116,7 +116,7 @@ impl RedisStore {
         kept: Option<PathBuf>,
     ) -> Self {
         Self(Arc::new(Shared {
-            connection: Connection::new(Arc::clone(&address), timeout),
+            connection: RedisConnection::new(Arc::clone(&address), timeout),
             address,
             timeout,
             ttl,

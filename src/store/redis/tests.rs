@@ -198,7 +198,7 @@ async fn the_scripts_decide_as_the_arbiter() {
                     assert_eq!(published.is_ok(), expected.is_ok(), "{published:?} {expected:?}");
                 }
                 10 => {
-                    // Much time passes: whoever had it is as good as dead.
+                    // Much time passes: the lease of its last holder has ended.
                     now = now + TTL;
                     server.command(&["DEL", "ringmaster:{t}:lease", "ringmaster:{t}:quiet"]);
                 }

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn without_samples_the_past_fades_but_nobody_is_free() {
+    fn without_samples_the_past_fades_but_never_to_zero() {
         let slow = Ewma::default().with(1_000_000, false, 0);
         assert!(slow.cost(0, 20_000) < 150_000.0);
         assert_eq!(slow.cost(0, 10_000_000), LEAST_MICROS);

@@ -86,7 +86,7 @@ pub struct Bounded {
     pub is_spill: bool,
 }
 
-/// With fewer than these in flight nobody is full, whatever the others have: see [`load_bound`].
+/// With fewer than these in flight no member is full, whatever the others have: see [`load_bound`].
 const NEVER_FULL: u64 = 3;
 
 /// The first of a preference list that is below its bound; where all are full, the least loaded
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_exceeds_its_bound_while_somebody_is_below(
+        fn no_member_exceeds_its_bound_while_another_is_below(
             members in proptest::collection::vec((1..5_u32, 0..40_u64), 1..12),
             factor in 1.0..3.0_f64,
             turn in 0..12_usize,

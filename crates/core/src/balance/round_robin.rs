@@ -38,7 +38,7 @@ pub struct SmoothRoundRobin {
 
 impl SmoothRoundRobin {
     /// Takes over a new list of members; who stays keeps what it has gained. What leavers take along
-    /// does not add up: whoever leaves at its turn leaves with more, the more all have.
+    /// does not add up: a member that leaves at its turn leaves with more, the more all have.
     pub fn follow(&mut self, members: impl Iterator<Item = RingId>) {
         let old: BTreeMap<RingId, i64> = self.gains.drain(..).collect();
         self.gains = members.map(|id| (id, old.get(&id).copied().unwrap_or(0))).collect();
@@ -118,7 +118,7 @@ mod tests {
         let (mut turns, all) = smooth(&weights);
         let mut ids: Vec<u32> = (0..8).collect();
         for newcomer in 8..10_000 {
-            // Whoever had its turn leaves, with the debt of it.
+            // The member that had its turn leaves, with the debt of it.
             let picked = turns.next(&all).unwrap();
             ids[picked.0 as usize] = newcomer;
             turns.follow(ids.iter().copied().map(RingId));

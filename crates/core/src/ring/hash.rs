@@ -26,7 +26,7 @@ pub enum HashFunction {
     Md5,
     /// The first 32 bits of SHA-1.
     Sha1,
-    /// SipHash-2-4 under a secret key, so that nobody outside can choose keys of one slot.
+    /// SipHash-2-4 under a secret key, so that clients cannot choose keys of one slot.
     Siphash(HashKey),
     /// The sum of the bytes: what is written in a minute, for comparison.
     Simple,

@@ -139,22 +139,24 @@ impl Ring {
     /// The arcs of the virtual servers in clockwise order, with the slot that ends each and the
     /// number of slots in it; for algorithms without virtual servers each run of slots with one
     /// owner.
-    pub fn arcs(&self) -> Vec<Arc> {
+    pub fn arcs(&self) -> Vec<RingArc> {
         match &self.walk {
             Walk::Points(points) => {
                 let lengths = points.arcs(self.settings.circle());
                 let ends = points.points.iter().map(|point| point.slot);
-                ends.zip(lengths).map(|(end, (owner, length))| Arc { end, owner, length }).collect()
+                ends.zip(lengths)
+                    .map(|(end, (owner, length))| RingArc { end, owner, length })
+                    .collect()
             }
             Walk::Owners | Walk::Scores => {
-                let mut arcs: Vec<Arc> = Vec::new();
+                let mut arcs: Vec<RingArc> = Vec::new();
                 for (slot, &owner) in self.owners.iter().enumerate() {
                     match arcs.last_mut() {
                         Some(arc) if arc.owner == owner => {
                             arc.end = slot as Slot;
                             arc.length += 1;
                         }
-                        _ => arcs.push(Arc { end: slot as Slot, owner, length: 1 }),
+                        _ => arcs.push(RingArc { end: slot as Slot, owner, length: 1 }),
                     }
                 }
                 arcs
@@ -182,7 +184,7 @@ impl Ring {
 
 /// Neighbouring slots of one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arc {
+pub struct RingArc {
     /// The last slot, where the virtual server sits.
     pub end: Slot,
     /// Whose it is.
@@ -213,17 +215,17 @@ fn check(settings: &RingSettings, members: &[Member]) -> Result<(), RingError> {
     Ok(())
 }
 
-const NOBODY: u16 = u16::MAX;
+const NO_MEMBER: u16 = u16::MAX;
 
 /// By slot: who sits there.
 fn taken_slots(settings: &RingSettings, members: &[Member]) -> Result<Vec<u16>, RingError> {
-    let mut taken = vec![NOBODY; settings.slots as usize];
+    let mut taken = vec![NO_MEMBER; settings.slots as usize];
     for (index, member) in members.iter().enumerate() {
         for &slot in &member.positions {
             let place = taken
                 .get_mut(slot as usize)
                 .ok_or(RingError::PositionOutOfRange { id: member.id, slot })?;
-            if *place != NOBODY {
+            if *place != NO_MEMBER {
                 let first = members[*place as usize].id;
                 return Err(RingError::PositionTaken { first, second: member.id, slot });
             }
@@ -237,7 +239,7 @@ fn all_owned(taken: Vec<u16>, is_empty: bool) -> Result<Vec<MemberIndex>, RingEr
     if is_empty {
         return Ok(Vec::new());
     }
-    match taken.iter().position(|&owner| owner == NOBODY) {
+    match taken.iter().position(|&owner| owner == NO_MEMBER) {
         Some(slot) => Err(RingError::Unowned(slot as Slot)),
         None => Ok(taken.into_iter().map(MemberIndex).collect()),
     }
@@ -250,7 +252,7 @@ impl Points {
         let mut first = Vec::with_capacity(taken.len());
         for (slot, &member) in taken.iter().enumerate() {
             first.push(points.len() as u32);
-            if member != NOBODY {
+            if member != NO_MEMBER {
                 points.push(Point { slot: slot as Slot, member: MemberIndex(member) });
             }
         }

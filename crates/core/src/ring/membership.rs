@@ -1,7 +1,7 @@
-//! What positions the members have after somebody joined, left or changed weight. Pure: a function
+//! What positions the members have after one joined, left or changed its weight. Pure: a function
 //! of the settings, the members and the identity of the one that changes.
 //!
-//! Nothing that stays moves: a newcomer gets keys, a leaver gives them, and nobody else trades.
+//! Nothing that stays moves: a newcomer gets keys, a leaver gives them, and the others keep theirs.
 
 use super::{Algorithm, MEMBERS_MAX, Member, Ring, RingError, RingId, RingSettings, placement};
 use placement::slots;
@@ -99,7 +99,7 @@ pub fn transfer(ring: &Ring, settings: &RingSettings) -> Result<Vec<Member>, Rin
 
 /// Makes positions agree that were written down at different times: those that the members had
 /// when they joined. Of two owners of a slot the younger took it from the older, in a table; on a
-/// circle whoever does not fit any more is placed anew.
+/// circle those that do not fit any more are placed anew.
 ///
 /// # Errors
 /// No room.

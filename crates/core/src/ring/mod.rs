@@ -10,7 +10,7 @@
 //! past those that are not admitted.
 //!
 //! Start with [`Ring::new`], which derives the lookup table; [`membership`] says what positions
-//! the members have after somebody joined, left or changed weight, [`moves`] compares two rings.
+//! the members have after one joined, left or changed its weight, [`moves`] compares two rings.
 
 pub mod explain;
 pub mod hash;
@@ -25,7 +25,7 @@ mod table;
 use std::fmt;
 
 pub use hash::{HashFunction, HashKey};
-pub use lookup::{Arc, Preference, Ring};
+pub use lookup::{Preference, Ring, RingArc};
 pub use options::{OptionError, RingOptions};
 pub use settings::{Algorithm, Collision, Placement, RingError, RingSettings, TABLE_SLOTS};
 

@@ -323,7 +323,7 @@ pub enum RingError {
         /// The slot.
         slot: Slot,
     },
-    /// A slot of the algorithm `slots` that nobody owns.
+    /// A slot of the algorithm `slots` without an owner.
     #[error("nobody owns slot {0}")]
     Unowned(Slot),
     /// A member with a weight of 0, or without positions.

@@ -238,7 +238,7 @@ fn slots_settle_from_the_positions_of_creation() {
     }
     membership::settle(&settings, &mut created).unwrap();
     assert_eq!(Ring::new(settings.clone(), created.clone()).unwrap().digest(), ring.digest());
-    // One is missing: what it had is dealt out, and nobody else trades.
+    // One is missing: its slots are dealt out, and the others keep theirs.
     created.remove(2);
     membership::settle(&settings, &mut created).unwrap();
     let settled = Ring::new(settings, created).unwrap();
@@ -284,7 +284,7 @@ fn a_table_of_slots_begins_with_the_owners_there_are() {
 }
 
 #[test]
-fn settings_that_place_nobody_move_nothing() {
+fn settings_that_place_no_member_move_nothing() {
     let ring = grown(RingSettings::default(), 1..=6);
     let other = RingSettings {
         hash: HashFunction::Md5,

@@ -31,7 +31,7 @@ pub struct Arbiter {
     /// None that was given out is higher; `None`: the store is empty.
     fence: Option<Fence>,
     quiet: Option<Quiet>,
-    lease: Option<Entry>,
+    lease: Option<HeldLease>,
     state: Option<(Version, Generation)>,
     table: Option<Version>,
 }
@@ -45,7 +45,7 @@ struct Quiet {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct HeldLease {
     holder: Holder,
     /// The last request that it was given or renewed to.
     request: RequestId,
@@ -153,7 +153,7 @@ impl Arbiter {
             return self.refusal();
         }
         // A process that asks does not act: what it was given before is its own to take back.
-        let is_own = |entry: &Entry| entry.holder.id == who.id && entry.request < request;
+        let is_own = |entry: &HeldLease| entry.holder.id == who.id && entry.request < request;
         if !self.lease.as_ref().is_none_or(is_own) {
             return self.refusal();
         }
@@ -181,11 +181,11 @@ impl Arbiter {
     fn give(&mut self, who: &Holder, request: RequestId, fence: Fence, now: Moment) {
         self.fence = self.fence.max(Some(fence));
         let until = now + self.ttl;
-        self.lease = Some(Entry { holder: who.clone(), request, fence, until });
+        self.lease = Some(HeldLease { holder: who.clone(), request, fence, until });
     }
 
     fn is_held_by(&self, who: &Holder, fence: Fence) -> bool {
-        let is_it = |entry: &Entry| entry.holder.id == who.id && entry.fence == fence;
+        let is_it = |entry: &HeldLease| entry.holder.id == who.id && entry.fence == fence;
         self.lease.as_ref().is_some_and(is_it)
     }
 

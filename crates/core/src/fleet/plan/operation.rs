@@ -2,7 +2,7 @@
 
 use super::{
     replicas::Budget,
-    step::{Clock, Step},
+    step::{Deadlines, Step},
 };
 use crate::fleet::{
     ids::ReplicaId,
@@ -13,7 +13,7 @@ use crate::fleet::{
 };
 
 /// The running command, or the next one.
-pub(super) fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+pub(super) fn operation_step(state: &State, deadlines: &mut Deadlines, steps: &mut Vec<Step>) {
     let Some(operation) = &state.operation else {
         if !state.queue.is_empty() && !state.writing.is_first {
             steps.push(Step::BeginCommand);
@@ -23,7 +23,7 @@ pub(super) fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<S
     let can_write = state.writing.under_way.is_none();
     match operation {
         Operation::Adding { newcomers, stage: AddStage::Warming { deadline }, .. } => {
-            let is_over = clock.is_due(*deadline);
+            let is_over = deadlines.is_due(*deadline);
             let all_ready = newcomers.iter().all(|newcomer| {
                 let mut instances = of_replica(&state.instances, newcomer.id).map(|(_, i)| i);
                 match newcomer.server {
@@ -41,7 +41,7 @@ pub(super) fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<S
         Operation::Adding { newcomers, stage: AddStage::RollingBack { deadline, .. }, .. } => {
             let gone =
                 newcomers.iter().all(|n| of_replica(&state.instances, n.id).next().is_none());
-            if gone || clock.is_due(*deadline) {
+            if gone || deadlines.is_due(*deadline) {
                 steps.push(Step::FinishCommand);
             }
         }
@@ -53,7 +53,7 @@ pub(super) fn operation_step(state: &State, clock: &mut Clock, steps: &mut Vec<S
         }
         Operation::Removing { ids, stage: RemoveStage::Leaving { deadline }, .. } => {
             let gone = ids.iter().all(|&id| of_replica(&state.instances, id).next().is_none());
-            if gone || clock.is_due(*deadline) {
+            if gone || deadlines.is_due(*deadline) {
                 steps.push(Step::FinishCommand);
             }
         }

@@ -1,7 +1,7 @@
 //! How many living instances may be replaced: a few at a time, and none where most of them fail at
 //! once. Then the cause is hardly in them, and replacing them all would only lose what they hold.
 
-use super::step::{Clock, Step};
+use super::step::{Deadlines, Step};
 use crate::fleet::{
     desired::Replica,
     limits::OnUnhealthy,
@@ -14,7 +14,11 @@ use crate::fleet::{
 const REPLICAS_MIN: usize = 4;
 
 /// How many more living instances may get a replacement now.
-pub(super) fn replacements(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) -> usize {
+pub(super) fn replacements(
+    state: &State,
+    deadlines: &mut Deadlines,
+    steps: &mut Vec<Step>,
+) -> usize {
     let limits = &state.limits;
     if state.keeper == Keeper::Others || limits.on_unhealthy != OnUnhealthy::Replace {
         return 0;
@@ -31,13 +35,14 @@ pub(super) fn replacements(state: &State, clock: &mut Clock, steps: &mut Vec<Ste
             return allowed.saturating_sub(count.being_replaced);
         }
         (Some(_), Some(_)) if count.is_panic() => steps.push(Step::CalmPanic(None)),
-        (Some(_), None) if !count.is_panic() => steps.push(Step::CalmPanic(Some(clock.now()))),
-        (Some(_), Some(calm_since)) if clock.is_due(calm_since + limits.replace_after) => {
+        (Some(_), None) if !count.is_panic() => steps.push(Step::CalmPanic(Some(deadlines.now()))),
+        (Some(_), Some(calm_since)) if deadlines.is_due(calm_since + limits.replace_after) => {
             steps.push(Step::EndPanic);
         }
         _ => {}
     }
-    let is_held = !state.panic_since.is_some_and(|since| clock.is_due(since + limits.panic_hold));
+    let is_held =
+        !state.panic_since.is_some_and(|since| deadlines.is_due(since + limits.panic_hold));
     let allowed = usize::from(!is_held);
     allowed.saturating_sub(count.being_replaced)
 }

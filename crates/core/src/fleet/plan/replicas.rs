@@ -2,7 +2,7 @@
 
 use super::{
     servers,
-    step::{Clock, Step},
+    step::{Deadlines, Step},
     stopping::stop_manner,
 };
 use crate::fleet::{
@@ -39,10 +39,10 @@ pub(super) fn steps(
     state: &State,
     mut replacements: usize,
     budget: &mut Budget,
-    clock: &mut Clock,
+    deadlines: &mut Deadlines,
     steps: &mut Vec<Step>,
 ) {
-    let mut may_roll = is_ready_to_roll(state, clock);
+    let mut may_roll = is_ready_to_roll(state, deadlines);
     for replica in state.desired.replicas() {
         let siblings = Siblings::of(state, replica.id());
         if let Some(admission) = admission(state, &siblings) {
@@ -54,7 +54,9 @@ pub(super) fn steps(
             servers::begin_step(replica.id(), siblings.is_empty(), steps);
             continue;
         }
-        let Some(mut cause) = start_cause(state, replica.id(), &siblings, clock) else { continue };
+        let Some(mut cause) = start_cause(state, replica.id(), &siblings, deadlines) else {
+            continue;
+        };
         // A living one is replaced only where that is allowed, whatever by.
         let may_try = cause != StartCause::Failing || replacements > 0;
         if may_roll && may_try && is_hopeless(state, replica.id()) {
@@ -77,7 +79,7 @@ pub(super) fn steps(
         steps.push(Step::Start(replica.id(), cause));
     }
     let begins = steps.iter().any(|step| matches!(step, Step::Start(..)));
-    let is_complete = !begins && is_rolled_out(state, clock);
+    let is_complete = !begins && is_rolled_out(state, deadlines);
     if is_complete {
         steps.push(Step::CompleteRoll);
     }
@@ -167,7 +169,7 @@ fn start_cause(
     state: &State,
     replica: ReplicaId,
     siblings: &Siblings<'_>,
-    clock: &mut Clock,
+    deadlines: &mut Deadlines,
 ) -> Option<StartCause> {
     let may_start = state.keeper == Keeper::Ringmaster
         && state.engine == Engine::Up
@@ -181,7 +183,7 @@ fn start_cause(
     let cause = match (siblings.admitted, newest_ejected) {
         (Some((_, instance)), _) => match instance.phase {
             Phase::Admitted { health: Health::Failing { since, .. }, .. } => {
-                clock.is_due(replace_at(since)).then_some(StartCause::Failing)
+                deadlines.is_due(replace_at(since)).then_some(StartCause::Failing)
             }
             _ => state.is_outdated(instance).then_some(StartCause::Outdated),
         },
@@ -189,19 +191,19 @@ fn start_cause(
             // It lives, and gets no requests because that was asked for.
             Phase::Ejected { reason: EjectReason::Drained, .. } => None,
             Phase::Ejected { since, .. } => {
-                clock.is_due(replace_at(since)).then_some(StartCause::Failing)
+                deadlines.is_due(replace_at(since)).then_some(StartCause::Failing)
             }
             _ => None,
         },
         (None, None) => Some(StartCause::Missing),
     }?;
     let not_before = state.backoffs.get(&replica).map_or(Moment(0), |b| b.not_before());
-    clock.is_due(not_before).then_some(cause)
+    deadlines.is_due(not_before).then_some(cause)
 }
 
 /// Whether the next outdated instance may be replaced: one by one, only while all replicas are well
 /// that can be, and after the last newcomer was watched for long enough.
-fn is_ready_to_roll(state: &State, clock: &mut Clock) -> bool {
+fn is_ready_to_roll(state: &State, deadlines: &mut Deadlines) -> bool {
     let is_any_outdated = || state.instances.values().any(|instance| state.is_outdated(instance));
     state.wanted.is_some()
         && !state.is_roll_stopped()
@@ -213,12 +215,12 @@ fn is_ready_to_roll(state: &State, clock: &mut Clock) -> bool {
             .iter()
             .filter(|replica| concerns_roll(replica))
             .all(|replica| is_well(state, replica.id()) || is_hopeless(state, replica.id()))
-        && clock.is_due(state.roll.bakes_until)
+        && deadlines.is_due(state.roll.bakes_until)
 }
 
 /// Whether all replicas of ours that get requests run what is wanted, and at least one does unless
 /// there is none.
-fn is_rolled_out(state: &State, clock: &mut Clock) -> bool {
+fn is_rolled_out(state: &State, deadlines: &mut Deadlines) -> bool {
     let ours = || state.desired.replicas().iter().filter(|replica| concerns_roll(replica));
     let is_outdated = |replica: &Replica| {
         state.admitted(replica.id()).is_some_and(|instance| state.is_outdated(instance))
@@ -228,7 +230,7 @@ fn is_rolled_out(state: &State, clock: &mut Clock) -> bool {
         && state.operation.is_none()
         && ours().all(|replica| is_well(state, replica.id()))
         && (ours().next().is_none() || ours().any(|replica| !replica.is_drained))
-        && clock.is_due(state.roll.bakes_until)
+        && deadlines.is_due(state.roll.bakes_until)
         && !ours().any(is_outdated)
 }
 

@@ -1,6 +1,6 @@
 //! Registered servers, and replicas that get no requests because that was asked for.
 
-use super::step::{Clock, Step};
+use super::step::{Deadlines, Step};
 use crate::fleet::{
     ids::ReplicaId,
     notes::StartCause,
@@ -32,7 +32,7 @@ pub(super) fn drain_steps(state: &State, steps: &mut Vec<Step>) {
 
 /// Hosts are looked up again and again. A host that is an address itself needs that only while it is
 /// not known to be free for this server.
-pub(super) fn lookup_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+pub(super) fn lookup_steps(state: &State, deadlines: &mut Deadlines, steps: &mut Vec<Step>) {
     let servers = state.instances.iter().filter(|(_, i)| i.keeper == Keeper::Others);
     for (id, instance) in servers.filter(|(_, instance)| !instance.is_leaving()) {
         let is_fixed = state.server_of(id.replica).is_some_and(|s| s.address().is_some());
@@ -41,7 +41,7 @@ pub(super) fn lookup_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Ste
             Lookup::Idle { next } => next,
             Lookup::Waiting { requested_at } => requested_at + state.limits.lookup_deadline,
         };
-        if clock.is_due(due) {
+        if deadlines.is_due(due) {
             steps.push(Step::Resolve(*id));
         }
     }

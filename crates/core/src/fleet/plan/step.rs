@@ -1,4 +1,4 @@
-//! What a plan is made of, and the clock that it is made with.
+//! What a plan is made of, and the deadlines that it is made with.
 
 use std::collections::BTreeSet;
 
@@ -112,12 +112,12 @@ pub(super) fn stopped_by(steps: &[Step]) -> BTreeSet<InstanceId> {
 }
 
 /// Knows the time, and remembers the earliest deadline that it was asked about.
-pub(super) struct Clock {
+pub(super) struct Deadlines {
     now: Moment,
     pub(super) wake_at: Option<Moment>,
 }
 
-impl Clock {
+impl Deadlines {
     pub(super) fn at(now: Moment) -> Self {
         Self { now, wake_at: None }
     }

@@ -1,6 +1,6 @@
 //! Which instances are to go, and how far that is.
 
-use super::step::{Clock, Step, stopped_by};
+use super::step::{Deadlines, Step, stopped_by};
 use crate::fleet::{
     message::StopManner,
     observed::{EjectReason, Instance, Phase, StopProgress},
@@ -10,7 +10,7 @@ use crate::fleet::{
 
 /// Instances whose replica is neither desired nor about to join; all of them where the balancer ends
 /// with its replicas.
-pub(super) fn leftover_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+pub(super) fn leftover_steps(state: &State, deadlines: &mut Deadlines, steps: &mut Vec<Step>) {
     for (id, instance) in &state.instances {
         let is_kept = state.is_desired(id.replica) || state.is_newcomer(id.replica);
         let is_others = instance.keeper == Keeper::Others;
@@ -31,7 +31,7 @@ pub(super) fn leftover_steps(state: &State, clock: &mut Clock, steps: &mut Vec<S
     }
     for (id, instance) in &state.instances {
         if let Phase::Draining { until } = instance.phase
-            && clock.is_due(until)
+            && deadlines.is_due(until)
         {
             steps.push(Step::Stop(*id, StopManner::Graceful));
         }
@@ -40,7 +40,7 @@ pub(super) fn leftover_steps(state: &State, clock: &mut Clock, steps: &mut Vec<S
 
 /// Stops that waited for the engine, and those that must be tried again; so many at a time, so that
 /// slow ones keep an engine from nothing else.
-pub(super) fn stopping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+pub(super) fn stopping_steps(state: &State, deadlines: &mut Deadlines, steps: &mut Vec<Step>) {
     if state.engine != Engine::Up {
         return;
     }
@@ -51,13 +51,13 @@ pub(super) fn stopping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<S
         };
         match progress {
             StopProgress::Due { manner, not_before } => {
-                if clock.is_due(not_before) && left > 0 {
+                if deadlines.is_due(not_before) && left > 0 {
                     left -= 1;
                     steps.push(Step::RequestStop(*id, manner));
                 }
             }
             StopProgress::Requested { lost_at } => {
-                if clock.is_due(lost_at) {
+                if deadlines.is_due(lost_at) {
                     steps.push(Step::RequestStop(*id, StopManner::Kill));
                 }
             }
@@ -66,7 +66,7 @@ pub(super) fn stopping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<S
 }
 
 /// Strays that are to be removed.
-pub(super) fn reaping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+pub(super) fn reaping_steps(state: &State, deadlines: &mut Deadlines, steps: &mut Vec<Step>) {
     let requested = steps.iter().filter(|step| matches!(step, Step::RequestStop(..))).count();
     let mut left = stops_left(state).saturating_sub(requested);
     for (handle, reaping) in &state.reaping {
@@ -78,7 +78,7 @@ pub(super) fn reaping_steps(state: &State, clock: &mut Clock, steps: &mut Vec<St
                 }
             }
             Reaping::Requested { lost_at } => {
-                if clock.is_due(*lost_at) {
+                if deadlines.is_due(*lost_at) {
                     steps.push(Step::ForgetReap(handle.clone()));
                 }
             }
@@ -105,19 +105,21 @@ pub(super) fn stop_manner(instance: &Instance) -> StopManner {
 }
 
 /// Starts whose result is lost, and instances that do not get ready.
-pub(super) fn overdue_steps(state: &State, clock: &mut Clock, steps: &mut Vec<Step>) {
+pub(super) fn overdue_steps(state: &State, deadlines: &mut Deadlines, steps: &mut Vec<Step>) {
     let stopped = stopped_by(steps);
     let ours = state.instances.iter().filter(|(_, i)| i.keeper == Keeper::Ringmaster);
     for (id, instance) in ours {
         match instance.phase {
-            Phase::Starting { since, .. } if clock.is_due(since + state.limits.start_lost()) => {
+            Phase::Starting { since, .. }
+                if deadlines.is_due(since + state.limits.start_lost()) =>
+            {
                 steps.push(Step::ForgetStart(*id));
             }
             Phase::Warming { since, .. } => {
                 let waits = instance.is_ready(state.limits.probe_passes);
                 if state.is_desired(id.replica)
                     && !waits
-                    && clock.is_due(since + state.limits.start_deadline)
+                    && deadlines.is_due(since + state.limits.start_deadline)
                     && !stopped.contains(id)
                 {
                     steps.push(Step::GiveUp(*id));

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! that is, up to constants, 2N times the evenness now and once the evenness after each possible
-//! removal. Putting a virtual server x slots into somebody's arc changes J by a quadratic in x, so
+//! removal. Putting a virtual server x slots into an arc changes J by a quadratic in x, so
 //! the best x of an arc costs a division. A greedy start and a few starts drawn from the identity
 //! are each improved one virtual server at a time until nothing gets better.
 

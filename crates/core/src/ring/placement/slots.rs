@@ -3,7 +3,7 @@
 
 use crate::ring::{Member, MemberIndex, Ring, RingError, RingId, RingSettings, Slot, hash::mix};
 
-const NOBODY: usize = usize::MAX;
+const NO_MEMBER: usize = usize::MAX;
 
 /// Brings one member to its part of the slots: takes from the fullest, or deals out to the
 /// emptiest. The others trade nothing with each other.
@@ -46,7 +46,7 @@ pub(in crate::ring) fn deal_unowned(
 ) {
     let owners = owners(settings, members);
     for slot in 0..settings.slots {
-        if owners[slot as usize] != NOBODY {
+        if owners[slot as usize] != NO_MEMBER {
             continue;
         }
         let after = |member: &Member| member.positions.len() as u64 + 1;
@@ -110,7 +110,7 @@ fn parts(settings: &RingSettings, members: &[Member], weights: u64) -> Vec<usize
 pub(in crate::ring) fn settle(settings: &RingSettings, members: &mut [Member]) {
     let mut by_age: Vec<usize> = (0..members.len()).collect();
     by_age.sort_unstable_by_key(|&index| members[index].id);
-    let mut owners = vec![NOBODY; settings.slots as usize];
+    let mut owners = vec![NO_MEMBER; settings.slots as usize];
     for &index in &by_age {
         for &slot in &members[index].positions {
             if let Some(owner) = owners.get_mut(slot as usize) {
@@ -164,7 +164,7 @@ fn cut(positions: &mut Vec<Slot>, keep: usize, id: RingId, salt: u64) -> Vec<Slo
 }
 
 fn owners(settings: &RingSettings, members: &[Member]) -> Vec<usize> {
-    let mut owners = vec![NOBODY; settings.slots as usize];
+    let mut owners = vec![NO_MEMBER; settings.slots as usize];
     for (index, member) in members.iter().enumerate() {
         for &slot in &member.positions {
             if let Some(owner) = owners.get_mut(slot as usize) {

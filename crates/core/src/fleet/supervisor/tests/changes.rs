@@ -1,4 +1,4 @@
-//! Changes of weights and of the ring, and who leaves when nobody is named.
+//! Changes of weights and of the ring, and which replica leaves when none is named.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ fn tried_and_done(world: &mut World, command: ScaleCommand) -> (RingChange, Ring
 }
 
 #[test]
-fn a_dry_run_of_a_change_is_exact_and_nobody_restarts() {
+fn a_dry_run_of_a_change_is_exact_and_restarts_nothing() {
     let mut world = World::of(4);
     let starts = world.starts().len();
     for command in [reweigh("server_2", 3), reweigh("server_2", 1), slots(), reweigh("server_3", 2)]
@@ -167,7 +167,7 @@ fn newcomers_may_weigh_more() {
     assert!((ring.shares()[2] - 0.5).abs() < 0.01, "{:?}", ring.shares());
 }
 
-/// Whoever keeps the instances: the weights and the ring are ours.
+/// With each keeper of the instances: the weights and the ring are ours.
 #[test]
 fn a_static_fleet_can_be_weighed_but_not_scaled() {
     let servers = ["server_1", "server_2", "server_3"].map(|name| registration(name, name));

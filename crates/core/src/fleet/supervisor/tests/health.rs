@@ -97,7 +97,7 @@ fn the_last_living_stays_until_it_dies() {
     assert_eq!(rep.len(), 1);
     world.kill(&rep[0]);
     world.wait(10);
-    assert_ne!(world.rep(), rep, "the other one is better than nobody");
+    assert_ne!(world.rep(), rep, "the other one is better than none");
     assert_eq!(world.rep().len(), 1);
     world.heal("server_1");
     world.heal("server_2");
@@ -117,7 +117,7 @@ fn a_late_heartbeat_does_not_speak_for_a_paused_one() {
         let instance = world.instance_of("server_1");
         world.tell(Event::Probed { instance, outcome });
         assert_eq!(world.rep(), ["server_2"]);
-        // Not even when nobody else is left: it cannot answer.
+        // Not even as the last one: it cannot answer.
         world.kill("server_2");
         assert_eq!(world.rep(), Vec::<String>::new());
     }
@@ -135,7 +135,7 @@ fn one_that_is_thawed_in_time_comes_back() {
     assert!(world.starts().is_empty());
 }
 
-/// Somebody else may have its address by now, and would answer its heartbeats.
+/// Another process may have its address by now, and would answer its heartbeats.
 #[test]
 fn one_that_lost_its_network_is_not_asked_at_its_old_address() {
     let mut world = World::of(2);
@@ -226,7 +226,7 @@ fn starts_that_fail_beside_a_failing_one_back_off() {
 }
 
 #[test]
-fn a_crash_loop_slows_itself_down_and_nobody_else() {
+fn a_crash_loop_slows_itself_down_and_no_other() {
     let mut world = World::of(3);
     let mut deaths = 0;
     let victim = world.supervisor.state().desired.replicas()[0].id();

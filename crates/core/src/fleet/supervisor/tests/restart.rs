@@ -64,7 +64,7 @@ fn nothing_is_started_before_the_size_of_the_fleet_is_on_disk() {
     world.release(Kind::Persist);
     world.wait(100);
     assert_eq!(world.rep(), ["server_1", "server_2", "server_3"]);
-    // A disk that refuses is no reason to serve nobody.
+    // A disk that refuses is no reason to stop serving.
     let mut world = World::before_boot(settings(3), None, Vec::new());
     world.disk_error = Some("no space left on device");
     world.wait(100);
@@ -82,7 +82,7 @@ fn replicas_of_which_nothing_is_left_come_back_under_their_names() {
     assert_eq!(world.supervisor.table().ring, table.ring);
     let second = |id: &InstanceId| id.incarnation == Incarnation(2);
     assert!(world.supervisor.state().instances.keys().all(second));
-    // One that ended while nobody looked has failed, and gets a new name.
+    // One that ended while no balancer ran has failed, and gets a new name.
     let mut world = world.restart(3);
     world.containers[0].state = EXITED;
     world.wait(100);

@@ -281,7 +281,7 @@ fn one_that_is_elsewhere_is_another_instance_on_the_same_slots() {
 }
 
 #[test]
-fn a_name_may_come_to_mean_another_address_and_a_lost_name_ejects_nobody() {
+fn a_name_may_come_to_mean_another_address_and_a_lost_name_ejects_none() {
     let mut world = two();
     world.hosts.insert("two".into(), address(77));
     world.wait(6_000);

@@ -362,7 +362,7 @@ impl World {
         self.see(bearer, Some(state), Sighting::Died { exit_code });
     }
 
-    /// Removed without a trace, by somebody else.
+    /// Removed without a trace, by another program.
     pub(super) fn remove(&mut self, bearer: &str) {
         self.see(bearer, None, Sighting::Removed);
     }
