@@ -12,13 +12,14 @@ use std::{
 use crate::harness::{Balancer, Home, Response, ask, get, try_ask};
 use serde_json::json;
 
-fn owner(answer: &Response) -> String {
-    let text = answer.json()["message"].as_str().unwrap().to_owned();
-    text.strip_prefix("Hello from Server: ").unwrap().to_owned()
+fn owner(answer: &Response) -> Option<String> {
+    let answer = answer.json();
+    Some(answer["message"].as_str()?.strip_prefix("Hello from Server: ")?.to_owned())
 }
 
 fn owner_of(balancer: &Balancer, target: &str, headers: &[(&str, &str)]) -> String {
-    owner(&try_ask(balancer.traffic, "GET", target, headers, "").unwrap())
+    let answer = try_ask(balancer.traffic, "GET", target, headers, "").unwrap();
+    owner(&answer).unwrap_or_else(|| panic!("{}\n{}", answer.text(), balancer.log()))
 }
 
 #[test]

@@ -92,22 +92,23 @@ pub(crate) struct Worker {
     pub(crate) registry: Registry,
     rng: RefCell<StdRng>,
     pub(crate) view: RefCell<Rc<View>>,
+    reader: Reader,
+    /// Tables that came since the last look.
+    tables: RefCell<watch::Receiver<Arc<Table>>>,
 }
 
 /// Serves until told to stop. Returns when the last connection has ended, or at the deadline.
 pub(crate) async fn run(
     parts: Parts,
     asks: mpsc::Receiver<Ask>,
-    mut reader: Reader,
+    reader: Reader,
     mut stop: watch::Receiver<Option<Instant>>,
     listener: TcpListener,
 ) {
-    let table = reader.tables.borrow_and_update().clone();
-    let version = table.version;
-    let worker = Rc::new(Worker::new(parts, reader.index, table));
+    let tables = reader.tables.clone();
+    let worker = Rc::new(Worker::new(parts, reader));
     spawn_local(own::serve(Rc::clone(&worker), asks));
-    reader.acknowledge(version);
-    spawn_local(follow(Rc::clone(&worker), reader));
+    spawn_local(follow(Rc::clone(&worker), tables));
     spawn_local(sweep(Rc::clone(&worker)));
     let deadline = tokio::select! {
         deadline = stopped(&mut stop) => deadline,
@@ -137,13 +138,10 @@ async fn stopped(stop: &mut watch::Receiver<Option<Instant>>) -> Instant {
     }
 }
 
-/// Takes over each new table.
-async fn follow(worker: Rc<Worker>, mut reader: Reader) {
-    while reader.tables.changed().await.is_ok() {
-        let table = reader.tables.borrow_and_update().clone();
-        let version = table.version;
-        worker.take_over(table);
-        reader.acknowledge(version);
+/// Takes over each new table, also where no request comes.
+async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>) {
+    while tables.changed().await.is_ok() {
+        worker.look_at_tables();
     }
 }
 
@@ -176,7 +174,9 @@ async fn sweep(worker: Rc<Worker>) {
 }
 
 impl Worker {
-    fn new(parts: Parts, index: usize, table: Arc<Table>) -> Self {
+    fn new(parts: Parts, reader: Reader) -> Self {
+        let mut tables = reader.tables.clone();
+        let (index, table) = (reader.index, tables.borrow_and_update().clone());
         let config = parts.config;
         let mut upstream_http = client::conn::http1::Builder::new();
         // Flat writes: copying a small body behind its head is cheaper than a vectored write.
@@ -222,10 +222,22 @@ impl Worker {
             registry: Registry::default(),
             rng: RefCell::new(StdRng::seed_from_u64(seed())),
             view: RefCell::new(Rc::new(View::new(Arc::clone(&table), Vec::new()))),
+            tables: RefCell::new(tables),
+            reader,
             config,
         };
         worker.take_over(table);
         worker
+    }
+
+    /// Takes over the newest table, if there is one. Each request looks before it is routed, which
+    /// costs it one load: so what was published before a request came is what routes it.
+    fn look_at_tables(&self) {
+        let mut tables = self.tables.borrow_mut();
+        if tables.has_changed().unwrap_or(false) {
+            let table = tables.borrow_and_update().clone();
+            self.take_over(table);
+        }
     }
 
     fn view(&self) -> Rc<View> {
@@ -267,7 +279,9 @@ impl Worker {
             is_target || table.routing.finishing.contains(&instance)
         });
         self.picker.follow(&table);
+        let version = table.version;
         *self.view.borrow_mut() = Rc::new(View::new(table, pools));
+        self.reader.acknowledge(version);
     }
 
     /// Who is next to get a request of this slot, by the policy.
@@ -305,17 +319,23 @@ impl Worker {
 
     /// The slot of a key that is given.
     pub(crate) fn slot_of_key(&self, key: &[u8]) -> Slot {
+        self.look_at_tables();
+        self.slot_in_view(key)
+    }
+
+    fn slot_in_view(&self, key: &[u8]) -> Slot {
         self.view.borrow().table.routing.ring.slot_of(key)
     }
 
     /// The slot of a request's key; any slot where the policy does not go by it.
     pub(crate) fn slot_of(&self, asked: &Asked<'_>) -> Slot {
+        self.look_at_tables();
         if !self.picker.is_by_key() {
             return 0;
         }
         let mut rng = self.rng.borrow_mut();
         let key = self.config.keys.find(asked, &mut *rng, &self.counters);
-        self.slot_of_key(key.as_bytes())
+        self.slot_in_view(key.as_bytes())
     }
 
     /// The entry of a request in the access log, if it is one that is logged.

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -16,11 +16,12 @@ const REFUSED: std::ops::Range<Duration> = Duration::from_secs(5)..Duration::fro
 /// Much shorter than the deadline of a write.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// Makes each further write of the state hang.
+/// Makes each further write of the state hang. A write under way has a file there until it ends.
 fn hang(home: &Home) -> PathBuf {
     let place = home.state_dir().join("state.json.tmp");
-    let made = Command::new("mkfifo").arg(&place).status().unwrap();
-    assert!(made.success(), "{made}");
+    eventually("no write is under way", || {
+        Command::new("mkfifo").arg(&place).stderr(Stdio::null()).status().unwrap().success()
+    });
     place
 }
 
@@ -29,8 +30,8 @@ fn on_a_disk_that_hangs_commands_are_refused_and_traffic_flows() {
     let home = Home::new();
     let balancer = home.start_full(2, &[]);
     let before = fleet(&balancer);
-    let stored = fs::read(home.state_file()).unwrap();
     let place = hang(&home);
+    let stored = fs::read(home.state_file()).unwrap();
     let load = Load::start(balancer.traffic, 1);
     let begun = Instant::now();
     assert_eq!(balancer.command("/rm", r#"{"n":1}"#).refusal(503), WHY);

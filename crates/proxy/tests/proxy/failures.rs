@@ -341,6 +341,24 @@ fn requests_that_wait_for_an_ejected_instance_are_tried_elsewhere_at_once() {
 }
 
 #[test]
+fn a_request_is_routed_by_what_was_published_before_it_came() {
+    let replicas = ["one", "two"].map(|name| {
+        Replica::start(move |mut conversation, _| {
+            while conversation.message().is_some() {
+                conversation.answer(name);
+            }
+        })
+    });
+    let proxy = Proxy::start(&[replicas[0].address]);
+    let mut client = proxy.client();
+    for round in 1..300 {
+        let of = round % 2;
+        proxy.routes.publish(table(&[Some(replicas[of].address)], &[]));
+        assert_eq!(client.get("/").text(), ["one", "two"][of], "round {round}");
+    }
+}
+
+#[test]
 fn pooled_connections_of_an_instance_that_left_are_closed() {
     let (closed, is_closed) = mpsc::channel();
     let replica = Replica::start(move |mut conversation, _| {
