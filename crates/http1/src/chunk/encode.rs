@@ -1,0 +1,59 @@
+//! Writes chunks around data where it lies.
+
+use std::ops::Range;
+
+use super::trailers::Trailers;
+
+/// Bytes that are kept free before data for the line of its chunk.
+pub const HEAD_SPACE: usize = 18;
+/// Bytes that are kept free behind data for the line end of its chunk.
+pub const TAIL_SPACE: usize = 2;
+
+/// Makes a chunk of data that lies in a buffer, with [`HEAD_SPACE`] free before it and
+/// [`TAIL_SPACE`] behind it. Returns where the chunk lies; `None` where there is no room, and of no
+/// data, for an empty chunk would end the body.
+pub fn enclose(buffer: &mut [u8], data: Range<usize>) -> Option<Range<usize>> {
+    let end = data.end.checked_add(TAIL_SPACE)?;
+    if data.start < HEAD_SPACE || data.is_empty() || buffer.len() < end {
+        return None;
+    }
+    buffer[data.end..end].copy_from_slice(b"\r\n");
+    buffer[data.start - 2..data.start].copy_from_slice(b"\r\n");
+    // A size has sixteen digits at most.
+    let mut start = data.start - 2;
+    let mut size = data.len();
+    while 0 < size {
+        start -= 1;
+        buffer[start] = b"0123456789abcdef"[size & 15];
+        size >>= 4;
+    }
+    Some(start..end)
+}
+
+/// Appends the last chunk, with the trailers that go on.
+pub fn push_last(trailers: Option<&Trailers>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers.map_or(&[], Trailers::as_lines));
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_becomes_a_chunk_where_it_lies() {
+        let mut buffer = vec![b'-'; HEAD_SPACE];
+        buffer.extend_from_slice(&[b'x'; 300]);
+        buffer.extend_from_slice(b"--");
+        let data = HEAD_SPACE..HEAD_SPACE + 300;
+        let chunk = enclose(&mut buffer, data.clone()).unwrap();
+        let expected = [b"12c\r\n", &[b'x'; 300][..], b"\r\n"].concat();
+        assert_eq!(buffer[chunk], expected);
+        let one = enclose(&mut buffer, 50..51).unwrap();
+        assert_eq!(buffer[one], *b"1\r\nx\r\n");
+        assert_eq!(enclose(&mut buffer, 50..50), None, "it would be the last");
+        assert_eq!(enclose(&mut buffer, HEAD_SPACE - 1..30), None, "no room before it");
+        assert_eq!(enclose(&mut buffer, data.start..data.end + 1), None, "no room behind it");
+    }
+}
