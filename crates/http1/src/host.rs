@@ -47,9 +47,11 @@ fn is_port(port: &[u8]) -> bool {
     match port {
         [] | [b':'] => true,
         [b':', digits @ ..] => {
-            let is_number = digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit);
-            let number = digits.iter().fold(0, |n, digit| n * 10 + u32::from(*digit & 15));
-            is_number && number <= u16::MAX.into()
+            let number = |number: u32, digit: &u8| number * 10 + u32::from(digit - b'0');
+            // Five digits at most, so the number fits.
+            digits.len() <= 5
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0, number) <= u16::MAX.into()
         }
         _ => false,
     }
@@ -83,6 +85,8 @@ mod tests {
             "h:x",
             "h:65536",
             "h:000080",
+            "h:99999999999999999999",
+            "h:xxxxxxxxxxxxxxxxxxxx",
             "[::1",
             "::1",
             "[::1]x",

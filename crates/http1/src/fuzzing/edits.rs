@@ -25,12 +25,13 @@ pub fn http1_edits(data: &[u8]) {
         let (name, value) = text.split_at(equals);
         let before = fields(head.over(bytes));
         let line = u16::from(*line);
-        let changed = match what % 3 {
+        let changed = match what % 4 {
             0 => {
                 head.drop_line(line);
                 Ok(())
             }
             1 => head.set(line, &[value, b"+", name]),
+            2 => head.append(bytes, line, &[b", ", value]),
             _ => head.add(name, &[value]),
         };
         if changed.is_err() {

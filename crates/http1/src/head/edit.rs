@@ -60,15 +60,26 @@ impl Head {
     pub fn set(&mut self, line: u16, value: &[&[u8]]) -> Result<(), EditError> {
         let at = usize::from(line);
         let before = *self.lines.get(at).ok_or(EditError::Line)?;
-        if before.field.is_the_writers() {
-            return Err(EditError::Reserved);
+        let state = check_line(&before)?;
+        let value = self.store_value(self.added.len(), before.field, value)?;
+        self.lines[at] = Line { value, state, exact: false, ..before };
+        Ok(())
+    }
+
+    /// Adds to the value of a line, which may be one of the bytes that the head was read from.
+    pub fn append(&mut self, bytes: &[u8], line: u16, more: &[&[u8]]) -> Result<(), EditError> {
+        let at = usize::from(line);
+        let before = *self.lines.get(at).ok_or(EditError::Line)?;
+        let state = check_line(&before)?;
+        let end = self.added.len();
+        match before.state {
+            State::Kept => {
+                let value = bytes.get(before.value.range()).ok_or(EditError::Line)?;
+                self.added.extend_from_slice(value);
+            }
+            _ => self.added.extend_from_within(before.value.range()),
         }
-        let state = match before.state {
-            State::Dropped => return Err(EditError::Line),
-            State::Added => State::Added,
-            State::Kept | State::Replaced => State::Replaced,
-        };
-        let value = self.store_value(before.field, value)?;
+        let value = self.store_value(end, before.field, more)?;
         self.lines[at] = Line { value, state, exact: false, ..before };
         Ok(())
     }
@@ -90,7 +101,7 @@ impl Head {
             return Err(EditError::TooLarge);
         }
         let end = self.added.len();
-        let value = self.store_value(field, value)?;
+        let value = self.store_value(end, field, value)?;
         let start = self.added.len();
         self.added.extend_from_slice(name);
         let Some(name) = Span::new(start..self.added.len()) else {
@@ -110,9 +121,14 @@ impl Head {
         Ok(())
     }
 
-    /// The one place where a value becomes a part of a head.
-    fn store_value(&mut self, field: FieldId, parts: &[&[u8]]) -> Result<Span, EditError> {
-        let start = self.added.len();
+    /// The one place where a value becomes a part of a head. It begins with what was added from
+    /// `start` on, which is removed again when it is refused.
+    fn store_value(
+        &mut self,
+        start: usize,
+        field: FieldId,
+        parts: &[&[u8]],
+    ) -> Result<Span, EditError> {
         for part in parts {
             if !part.iter().copied().all(is_value_byte) {
                 self.added.truncate(start);
@@ -132,5 +148,15 @@ impl Head {
                 Err(EditError::TooLarge)
             }
         }
+    }
+}
+
+/// What becomes of a line that gets another value.
+fn check_line(line: &Line) -> Result<State, EditError> {
+    match line.state {
+        _ if line.field.is_the_writers() => Err(EditError::Reserved),
+        State::Dropped => Err(EditError::Line),
+        State::Added => Ok(State::Added),
+        State::Kept | State::Replaced => Ok(State::Replaced),
     }
 }

@@ -38,6 +38,11 @@ fn lines_are_dropped_replaced_and_added() {
         "GET /a HTTP/1.1\r\nHost: h\r\nX-B: 1, 2\r\nX-C: c\r\nvia: 1.1 r\r\nx-empty: \r\n\r\n"
     );
     // Again, and what was added.
+    head.append(SENT, line_of(&head, "x-b"), &[b",", b" 3"]).unwrap();
+    head.append(SENT, line_of(&head, "x-c"), &[b", d"]).unwrap();
+    head.append(SENT, line_of(&head, "x-c"), &[b", e"]).unwrap();
+    assert!(written(&head).contains("\r\nX-B: 1, 2, 3\r\nX-C: c, d, e\r\n"));
+    head.set(line_of(&head, "x-c"), &[b"c"]).unwrap();
     head.set(line_of(&head, "x-b"), &[b"3"]).unwrap();
     let via = line_of(&head, "via");
     head.set(via, &[b"1.0 s"]).unwrap();
@@ -70,6 +75,8 @@ fn nothing_ends_a_line_that_is_added() {
     for value in ["a\r\nb: c", "a\n", "\ra", "a\0", "a\x7f", "a\x1b"] {
         assert_eq!(head.add(b"x", &[b"a", value.as_bytes()]), Err(EditError::Value), "{value:?}");
         assert_eq!(head.set(line, &[value.as_bytes()]), Err(EditError::Value), "{value:?}");
+        let appended = head.append(SENT, line, &[b"a", value.as_bytes()]);
+        assert_eq!(appended, Err(EditError::Value), "{value:?}");
     }
     for name in ["", "a b", "a:", "a\r\n", "\u{e4}"] {
         assert_eq!(head.add(name.as_bytes(), &[b"a"]), Err(EditError::Name), "{name:?}");

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+pub(crate) mod grammar;
+
 use ringmaster_http1::{
     Fault, Framing, Head, Kind, Limits, Scanner, Version,
     body::Body,
