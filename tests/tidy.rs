@@ -5,6 +5,7 @@
 //! It reads sources as text, without comments and literals, and walks whatever exists.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -13,12 +14,14 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 500;
 
 /// Roots of all crates, from the workspace.
-const ROOTS: &[&str] = &["src", "tests", "server", "analysis", "fuzz"];
+const ROOTS: &[&str] = &["src", "crates", "tests", "server", "analysis", "fuzz"];
 /// This file holds what it forbids.
 const SELF: &str = "tests/tidy.rs";
 
 /// Folders without effects.
 const PURE: &[&str] = &["ring", "fleet", "roles", "balance", "sim", "simulate"];
+/// Crates without effects.
+const PURE_CRATES: &[&str] = &["http1"];
 
 /// Words that pure code never uses, and what to do instead. Tests of these folders may.
 const IMPURE: &[(&[&str], &str)] = &[
@@ -90,11 +93,14 @@ fn house_rules_hold() {
     assert!(files.len() > 30, "the walk found only {files:?}");
     files.sort();
     let mut broken = Vec::new();
+    let mut sources = Vec::new();
     for file in &files {
         let path = file.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
         let source = fs::read_to_string(file).unwrap();
         broken.extend(check(&path, &source));
+        sources.push((path, source));
     }
+    broken.extend(circles(&sources));
     assert!(broken.is_empty(), "{} house rules broken:\n{}", broken.len(), broken.join("\n"));
 }
 
@@ -135,8 +141,16 @@ fn module_of(path: &str) -> Option<&str> {
     inside.split('/').next().map(|first| first.trim_end_matches(".rs"))
 }
 
+/// The crate of a file under `crates/`, and where the file lies in its `src`.
+fn in_crates(path: &str) -> Option<(&str, &str)> {
+    let (name, inside) = path.strip_prefix("crates/")?.split_once('/')?;
+    Some((name, inside.strip_prefix("src/")?))
+}
+
 fn purity(path: &str, lines: &[&str], in_tests: &[bool], report: Report<'_>) {
-    let Some(module) = module_of(path).filter(|module| PURE.contains(module)) else { return };
+    let folder = module_of(path).filter(|module| PURE.contains(module));
+    let of_crate = in_crates(path).map(|(name, _)| name).filter(|name| PURE_CRATES.contains(name));
+    let Some(module) = folder.or(of_crate) else { return };
     for (index, line) in lines.iter().enumerate().filter(|(index, _)| !in_tests[*index]) {
         for (words, instead) in IMPURE {
             for word in words.iter().filter(|word| has_word(line, word)) {
@@ -178,6 +192,38 @@ fn arrows(path: &str, lines: &[&str], in_tests: &[bool], report: Report<'_>) {
     }
 }
 
+/// Modules of a crate under `crates/` that use each other, over however many others.
+fn circles(files: &[(String, String)]) -> Vec<String> {
+    let mut uses = BTreeMap::<String, BTreeSet<String>>::new();
+    for (path, source) in files {
+        let (Some((name, _)), Some(module)) = (in_crates(path), module_path(path).first().cloned())
+        else {
+            continue;
+        };
+        let code = without_comments_and_literals(source);
+        let lines: Vec<&str> = code.lines().collect();
+        let own = lines.iter().zip(test_lines(path, &lines));
+        let own: Vec<&str> = own.map(|(line, is_test)| if is_test { "" } else { line }).collect();
+        let used = crate_paths(path, &own.join("\n")).into_iter();
+        let used = used.filter_map(|(_, full)| full.split("::").next().map(str::to_owned));
+        let used = used.filter(|other| *other != module).map(|other| format!("{name}::{other}"));
+        uses.entry(format!("{name}::{module}")).or_default().extend(used);
+    }
+    let reached_from = |start: &String| {
+        let mut reached = BTreeSet::new();
+        let mut left = vec![start];
+        while let Some(module) = left.pop() {
+            let others = uses.get(module).into_iter().flatten();
+            left.extend(others.filter(|other| reached.insert((*other).clone())));
+        }
+        reached
+    };
+    let in_circle = uses.keys().filter(|module| reached_from(module).contains(*module));
+    in_circle
+        .map(|module| format!("`{module}` uses itself over others: move what both need below both"))
+        .collect()
+}
+
 fn unfinished(source: &str, code: &[&str], report: Report<'_>) {
     for (index, line) in code.iter().enumerate() {
         for (word, instead) in UNFINISHED.iter().filter(|(word, _)| line.contains(word)) {
@@ -192,7 +238,7 @@ fn unfinished(source: &str, code: &[&str], report: Report<'_>) {
 }
 
 fn lexicon(path: &str, source: &str, report: Report<'_>) {
-    if module_of(path).is_none() {
+    if module_of(path).is_none() && in_crates(path).is_none() {
         return;
     }
     for (index, line) in source.lines().enumerate() {
@@ -393,7 +439,8 @@ fn word_at(text: &str, start: usize) -> &str {
 }
 
 fn module_path(path: &str) -> Vec<String> {
-    let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
+    let inside = in_crates(path).map_or(path, |(_, inside)| inside);
+    let inside = inside.trim_start_matches("src/").trim_end_matches(".rs");
     let mut parts: Vec<String> = inside.split('/').map(str::to_owned).collect();
     if parts.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
         parts.pop();
@@ -502,6 +549,9 @@ fn each_rule_finds_what_it_is_for() {
         ("src/ring/a.rs", "/// One vnode.\nfn f() {}", &[":1: 'vnode'", "'virtual server'"]),
         ("server/src/a.rs", &long, &[":1: `fn long` has 72 lines", "at most 70"]),
         ("src/proxy/a.rs", &large, &["501 lines without tests"]),
+        ("crates/http1/src/a.rs", &large, &["501 lines without tests"]),
+        ("crates/http1/src/a.rs", "use std::time::Instant;", &["`Instant` in `http1`"]),
+        ("crates/http1/src/a.rs", "/// One bucket.\nfn f() {}", &[":1: 'bucket'"]),
     ];
     for (path, source, expected) in cases {
         let broken = check(path, source);
@@ -510,6 +560,24 @@ fn each_rule_finds_what_it_is_for() {
         for part in *expected {
             assert!(broken[0].contains(part), "{part} is not in {broken:?}");
         }
+    }
+}
+
+#[test]
+fn a_circle_of_modules_is_found() {
+    let file = |path: &str, source: &str| (path.to_owned(), source.to_owned());
+    let lib = file("crates/x/src/lib.rs", "mod a;\npub use a::A;");
+    let a = file("crates/x/src/a/mod.rs", "use crate::b::B;\nuse super::c;");
+    let b = file("crates/x/src/b.rs", "#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}\n");
+    let c = file("crates/x/src/c.rs", "fn f() -> crate::d::D {}");
+    let d = file("crates/x/src/d.rs", "use crate::a::inner::A;");
+    let other = file("crates/y/src/b.rs", "use crate::a::A;");
+    let free = [lib, a, b, c, other];
+    assert!(circles(&free).is_empty(), "{:?}", circles(&free));
+    let found = circles(&[&free[..], &[d]].concat());
+    assert_eq!(found.len(), 3, "{found:?}");
+    for (line, module) in found.iter().zip(["`x::a`", "`x::c`", "`x::d`"]) {
+        assert!(line.contains(module), "{found:?}");
     }
 }
 
@@ -535,6 +603,8 @@ fn what_is_allowed_passes() {
             "use crate::fleet::supervisor::Supervisor;\nuse std::collections::HashMap;",
         ),
         ("src/proxy/mod.rs", "use crate::{balance, fleet::table::RoutingTable};\nasync fn f() {}"),
+        ("crates/http1/src/tests.rs", "use std::time::Instant;"),
+        ("crates/http1/tests/a.rs", "fn f() { std::thread::spawn(|| ()); }"),
         ("src/fleet/a.rs", "trait A { fn without_body(&self) -> [u8; 2]; }\nfn instant() {}"),
     ];
     for (path, source) in cases {
