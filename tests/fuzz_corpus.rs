@@ -1,120 +1,34 @@
-//! What the fuzz targets assert, in an ordinary test run: every seed that is kept in
-//! `fuzz/corpus/`, and some thousand mutations of them, the same ones each time.
+//! The fuzz targets of the balancer, without a fuzzer. Those of the codec are in its own tests.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::{
-    any::Any,
-    collections::BTreeSet,
-    fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+mod fuzz_support;
 
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use ringmaster::fuzzing::{CHECKS, Check};
+use std::path::Path;
 
-/// Mutations of all seeds of one target together.
-const MUTATIONS: usize = 6_000;
-/// A slow machine tries fewer of them.
-const TIME_EACH: Duration = Duration::from_millis(700);
+use fuzz_support::Targets;
+use ringmaster::fuzzing::CHECKS;
 
-fn fuzz() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
-}
-
-/// The seeds of a target with their names.
-fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = fuzz().join("corpus").join(target);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-    let mut seeds: Vec<_> = entries
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), path))
-        .map(|(name, path)| (name, fs::read(path).unwrap()))
-        .collect();
-    seeds.sort();
-    assert!(!seeds.is_empty(), "{folder:?} has no seed");
-    seeds
-}
-
-fn names_in(folder: &str) -> BTreeSet<String> {
-    let entries = fs::read_dir(fuzz().join(folder)).unwrap();
-    let stem = |path: PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
-    entries.map(|entry| stem(entry.unwrap().path())).collect()
-}
-
-fn holds(check: Check, bytes: &[u8]) -> Result<(), String> {
-    let said = |panic: Box<dyn Any + Send>| match panic.downcast::<String>() {
-        Ok(text) => *text,
-        Err(panic) => panic.downcast_ref::<&str>().unwrap_or(&"it panicked").to_string(),
-    };
-    catch_unwind(AssertUnwindSafe(|| check(bytes))).map_err(said)
+fn targets() -> Targets {
+    Targets {
+        of: "ringmaster",
+        fuzz: Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz"),
+        is_own: |name| !name.starts_with("http1_"),
+        checks: &CHECKS,
+    }
 }
 
 #[test]
 fn each_target_has_a_check_and_a_corpus() {
-    let checks: BTreeSet<String> = CHECKS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(names_in("fuzz_targets"), checks);
-    assert_eq!(names_in("corpus"), checks);
-    let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
-    for (name, _) in CHECKS {
-        let path = fuzz().join("fuzz_targets").join(name).with_extension("rs");
-        assert!(fs::read_to_string(path).unwrap().contains(&format!("fuzzing::{name}(")));
-        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in the manifest");
-    }
+    targets().each_has_a_check_and_a_corpus();
 }
 
 #[test]
 fn every_seed_holds() {
-    for (target, check) in CHECKS {
-        for (name, bytes) in seeds(target) {
-            holds(check, &bytes).unwrap_or_else(|why| panic!("{target}/{name}: {why}"));
-        }
-    }
+    targets().every_seed_holds();
 }
 
 #[test]
 fn what_is_like_a_seed_holds_too() {
-    for (target, check) in CHECKS {
-        let seeds = seeds(target);
-        let mut rng = StdRng::seed_from_u64(0x7269_6e67);
-        let began = Instant::now();
-        for _ in 0..MUTATIONS {
-            if began.elapsed() > TIME_EACH {
-                break;
-            }
-            let bytes = mutated(&seeds, &mut rng);
-            let said = holds(check, &bytes);
-            said.unwrap_or_else(|why| panic!("{target}: {why}: {}", bytes.escape_ascii()));
-        }
-    }
-}
-
-/// A seed with a few changes: bytes flipped, removed, repeated, or taken from another seed.
-fn mutated(seeds: &[(String, Vec<u8>)], rng: &mut StdRng) -> Vec<u8> {
-    const TELLING: &[u8] = b"\0\t\n\r \"%+,-./09:;=?A[\\]{}~\x7f\x80\xff";
-    let (_, bytes) = &seeds[rng.random_range(0..seeds.len())];
-    let mut bytes = bytes.clone();
-    for _ in 0..rng.random_range(1..5) {
-        let at = rng.random_range(0..=bytes.len());
-        let end = (at + rng.random_range(0..9)).min(bytes.len());
-        match rng.random_range(0..6) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << rng.random_range(0..8),
-            1 if at < bytes.len() => bytes[at] = TELLING[rng.random_range(0..TELLING.len())],
-            2 => bytes.insert(at, TELLING[rng.random_range(0..TELLING.len())]),
-            3 => drop(bytes.drain(at..end)),
-            4 => {
-                let again = bytes[at..end].to_vec();
-                drop(bytes.splice(at..at, again));
-            }
-            _ => {
-                let (_, other) = &seeds[rng.random_range(0..seeds.len())];
-                let from = rng.random_range(0..=other.len());
-                let until = (from + rng.random_range(0..64)).min(other.len());
-                drop(bytes.splice(at..end, other[from..until].iter().copied()));
-            }
-        }
-    }
-    bytes
+    targets().what_is_like_a_seed_holds_too();
 }

@@ -77,6 +77,11 @@ fn check_request(sent: &[u8]) {
         let (seen, length) = kawa_reads::request(&written);
         assert_eq!((&seen, length), (&expected, message), "{}", written.escape_ascii());
     }
+    let target = expected.start.split(' ').nth(1).unwrap();
+    if target.parse::<hyper::Uri>().is_err() {
+        // Its type for targets does not know some bytes, such as quotes in a query.
+        return;
+    }
     let seen = hyper_reads::requests(&written);
     assert_eq!(seen[0], expected, "{}", written.escape_ascii());
     let behind: Vec<&str> = seen[1..].iter().map(|seen| &seen.start[..]).collect();
@@ -128,7 +133,7 @@ fn responses_are_read_alike() {
 }
 
 proptest! {
-    #![proptest_config(at_least(600))]
+    #![proptest_config(at_least(1500))]
 
     #[test]
     fn what_goes_on_of_any_request_is_read_alike(message in requests(), damages in damages()) {
