@@ -32,6 +32,7 @@
 //! | [`control`] | the shell: owns the supervisor, carries out its actions | sees HTTP servers or the data plane |
 //! | [`store`] | effects: where the committed state is kept | decides |
 //! | [`proxy`] | the data plane: workers, forwarding, pools, retries | sees the supervisor or a driver |
+//! | `crates/http1` | pure: HTTP/1.1 on bytes; the proxy still stands on hyper | knows of a socket or a clock |
 //! | [`api`] | parse → command → wire | sees the supervisor or a driver |
 //! | [`config`], [`cli`], [`client`], [`serve`], [`logging`] | parse, wire the parts, wait | hold logic |
 //!

@@ -156,9 +156,26 @@ fn folds_to(name: &[u8], known: &str) -> bool {
     name.len() == known.len() && name.iter().map(fold).eq(known.bytes())
 }
 
+/// For each byte whether it may be part of a token.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] |= byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
 /// Whether a byte may be part of a token (RFC 9110, 5.6.2).
 pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
 
 /// Whether these bytes are a token.
@@ -231,6 +248,14 @@ mod tests {
         }
         for other in ["", "x", "x-forwardedfor", "x-forward", "x-real-ips", "host", "cookie"] {
             assert!(!FieldId::of(other.as_bytes()).is_claim(), "{other}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_of_visible_ascii_without_delimiters() {
+        for byte in 0..=u8::MAX {
+            let is_delimiter = b"\"(),/:;<=>?@[\\]{}".contains(&byte);
+            assert_eq!(is_token_byte(byte), byte.is_ascii_graphic() && !is_delimiter, "{byte}");
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Scanner {
     /// Where the start line begins, behind empty lines.
     start: usize,
     has_begun: bool,
+    /// Whether it is HTTP/1, as far as the first bytes tell.
+    is_http1: bool,
     /// Where the target begins; 0 while that is not known.
     target: usize,
     target_fits: bool,
@@ -69,7 +71,8 @@ impl Scanner {
 
     fn of(kind: Kind) -> Self {
         let (start, line, lines, seen, target) = (0, 0, 0, 0, 0);
-        Scanner { kind, start, has_begun: false, target, target_fits: false, line, lines, seen }
+        let (has_begun, is_http1, target_fits) = (false, false, false);
+        Scanner { kind, start, has_begun, is_http1, target, target_fits, line, lines, seen }
     }
 
     /// Whether there is a start line or a part of it; empty lines before it are none.
@@ -97,19 +100,11 @@ impl Scanner {
     /// Skips empty lines before a request, and looks whether what follows can be a start line at
     /// all. `None` when it can.
     fn begin(&mut self, view: &[u8]) -> Result<Option<Found>, Fault> {
-        if self.has_begun {
+        if self.is_http1 {
             return Ok(None);
         }
         if self.kind == Kind::Response {
-            let version = &b"HTTP/1."[..view.len().min(7)];
-            return match view.get(..7) {
-                Some(begin) if begin == version => {
-                    self.has_begun = true;
-                    Ok(None)
-                }
-                None if view == version => Ok(Some(Found::More)),
-                _ => Err(Fault::StartLine),
-            };
+            return self.begin_response(view);
         }
         while let [b'\n', ..] | [b'\r', b'\n', ..] = view[self.start..] {
             self.start += if view[self.start] == b'\n' { 1 } else { 2 };
@@ -122,15 +117,27 @@ impl Scanner {
         }
     }
 
+    fn begin_response(&mut self, view: &[u8]) -> Result<Option<Found>, Fault> {
+        const VERSION: &[u8] = b"HTTP/1.";
+        self.has_begun = !view.is_empty();
+        self.is_http1 = view.starts_with(VERSION);
+        match self.is_http1 {
+            true => Ok(None),
+            false if VERSION.starts_with(view) => Ok(Some(Found::More)),
+            false => Err(Fault::StartLine),
+        }
+    }
+
     /// Waits while it could still be HTTP/2, whose preface looks like a head with its first 18 bytes.
     fn begin_request(&mut self, view: &[u8]) -> Option<Found> {
+        self.has_begun = true;
         if view.starts_with(PREFACE) {
             return Some(Found::Preface);
         }
         if PREFACE.starts_with(view) {
             return Some(Found::More);
         }
-        self.has_begun = true;
+        self.is_http1 = true;
         None
     }
 

@@ -319,6 +319,18 @@ fn the_preface_of_http_2_is_told_from_a_request() {
 }
 
 #[test]
+fn empty_lines_begin_nothing() {
+    let mut head = Head::new();
+    for (sent, expected) in
+        [("", false), ("\r", false), ("\r\n\n", false), ("\r\nP", true), ("P", true), ("GE", true)]
+    {
+        let mut scanner = Scanner::request();
+        let read = request::read(&mut head, &mut scanner, sent.as_bytes(), &Limits::default());
+        assert_eq!((read, scanner.has_begun()), (Ok(request::Read::More), expected), "{sent:?}");
+    }
+}
+
+#[test]
 fn the_next_request_is_left_alone() {
     let one = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
     let two = "GET /next HTTP/1.1\r\nHost: h\r\n\r\n";
