@@ -26,6 +26,25 @@
 //! - Reading and writing a head allocates nothing once its [`Head`] and the output are warm.
 //! - Nothing here panics, whatever comes from outside.
 
+//!
+//! # A request on its way
+//!
+//! ```
+//! use ringmaster_http1::{Head, Limits, Scanner, request, write};
+//!
+//! let received = b"GET http://example.test HTTP/1.1\r\nHost: h\r\nX-A:1\r\nConnection: x-a\r\n\r\n";
+//! let mut head = Head::new();
+//! let mut scanner = Scanner::request();
+//! let read = request::read(&mut head, &mut scanner, received, &Limits::default())?;
+//! assert_eq!(read, request::Read::Head(received.len()));
+//! head.add(b"via", &[b"1.1 ringmaster"]).expect("there is room for it");
+//! let mut written = Vec::new();
+//! let request = head.over(received);
+//! write::request(request, &write::ToReplica::as_read(request), &mut written);
+//! assert_eq!(written, b"GET / HTTP/1.1\r\nHost: example.test\r\nvia: 1.1 ringmaster\r\n\r\n");
+//! # Ok::<(), ringmaster_http1::Fault>(())
+//! ```
+
 #![forbid(unsafe_code)]
 
 pub mod body;

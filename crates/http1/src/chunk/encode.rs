@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use super::trailers::Trailers;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// Bytes that are kept free before data for the line of its chunk.
 pub const HEAD_SPACE: usize = 18;
 /// Bytes that are kept free behind data for the line end of its chunk.
@@ -24,10 +26,27 @@ pub fn enclose(buffer: &mut [u8], data: Range<usize>) -> Option<Range<usize>> {
     let mut size = data.len();
     while 0 < size {
         start -= 1;
-        buffer[start] = b"0123456789abcdef"[size & 15];
+        buffer[start] = HEX[size & 15];
         size >>= 4;
     }
     Some(start..end)
+}
+
+/// Appends data as a chunk: for what is small enough to go with the head. Of no data nothing, for an
+/// empty chunk would end the body.
+pub fn push(data: &[u8], out: &mut Vec<u8>) {
+    if data.is_empty() {
+        return;
+    }
+    push_hex(data.len(), out);
+    for part in [b"\r\n", data, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn push_hex(size: usize, out: &mut Vec<u8>) {
+    let digits = size.checked_ilog(16).map_or(1, |last| last + 1);
+    out.extend((0..digits).rev().map(|digit| HEX[size >> (4 * digit) & 15]));
 }
 
 /// Appends the last chunk, with the trailers that go on.
@@ -40,6 +59,19 @@ pub fn push_last(trailers: Option<&Trailers>, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_data_is_copied_into_a_chunk() {
+        for length in [1, 9, 15, 16, 17, 255, 256, 4095, 4096, 70_000] {
+            let mut out = Vec::new();
+            push(&vec![b'x'; length], &mut out);
+            let expected = format!("{length:x}\r\n{}\r\n", "x".repeat(length));
+            assert_eq!(out, expected.into_bytes());
+        }
+        let mut out = Vec::new();
+        push(b"", &mut out);
+        assert!(out.is_empty(), "it would be the last");
+    }
 
     #[test]
     fn data_becomes_a_chunk_where_it_lies() {

@@ -6,7 +6,7 @@ mod trailers;
 
 use std::ops::Range;
 
-pub use encode::{HEAD_SPACE, TAIL_SPACE, enclose, push_last};
+pub use encode::{HEAD_SPACE, TAIL_SPACE, enclose, push, push_last};
 pub use trailers::Trailers;
 
 use crate::{fault::Fault, field::is_token_byte, field::is_value_byte};

@@ -3,7 +3,7 @@
 
 use std::{error, fmt};
 
-use super::{Head, Line, Span, State};
+use super::{Field, Head, Line, Span, State};
 use crate::{
     field::{FieldId, is_token, is_value_byte, trimmed},
     host,
@@ -53,6 +53,18 @@ impl Head {
             [&mut known.host, &mut known.request_id, &mut known.forwarded_for, &mut known.upgrade]
         {
             kept.take_if(|kept| *kept == line);
+        }
+    }
+
+    /// Lets all fields not go on that are not to be kept. The bytes are those that the head was read
+    /// from.
+    pub fn retain(&mut self, bytes: &[u8], mut keeps: impl FnMut(Field<'_>) -> bool) {
+        let mut line = 0;
+        while let Some(state) = self.lines.get(usize::from(line)).map(|line| line.state) {
+            if state != State::Dropped && !self.over(bytes).field(line).is_some_and(&mut keeps) {
+                self.drop_line(line);
+            }
+            line += 1;
         }
     }
 

@@ -99,15 +99,16 @@ impl<'a> HeadRef<'a> {
         &from[line.value.range()]
     }
 
+    /// The field on a line, if it goes on.
+    pub fn field(self, line: u16) -> Option<Field<'a>> {
+        let found = self.head.lines.get(usize::from(line))?;
+        let (name, value) = (self.name_of(found), self.value_of(found));
+        (found.state != State::Dropped).then_some(Field { line, id: found.field, name, value })
+    }
+
     /// The fields that go on, in their order; what only the writer says is not among them.
     pub fn fields(self) -> impl Iterator<Item = Field<'a>> {
-        let lines = (0..).zip(&self.head.lines);
-        lines.filter(|(_, line)| line.state != State::Dropped).map(move |(index, line)| Field {
-            line: index,
-            id: line.field,
-            name: self.name_of(line),
-            value: self.value_of(line),
-        })
+        (0..).zip(&self.head.lines).filter_map(move |(line, _)| self.field(line))
     }
 
     /// The first field of this name, in any case, that goes on.
@@ -117,8 +118,7 @@ impl<'a> HeadRef<'a> {
 
     /// The value of a line that [`Known`] names, or that a [`Field`] is on.
     pub fn value(self, line: Option<u16>) -> Option<&'a [u8]> {
-        let line = self.head.lines.get(usize::from(line?))?;
-        (line.state != State::Dropped).then(|| self.value_of(line))
+        self.field(line?).map(|field| field.value)
     }
 
     /// The host and port that the request is for.

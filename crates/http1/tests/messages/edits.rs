@@ -1,7 +1,7 @@
 //! What a proxy changes in a head.
 
 use ringmaster_http1::{
-    EditError, Head, Limits, Scanner, request,
+    EditError, FieldId, Head, Limits, Scanner, request,
     write::{self, ToReplica},
 };
 
@@ -51,6 +51,23 @@ fn lines_are_dropped_replaced_and_added() {
         written(&head),
         "GET /a HTTP/1.1\r\nHost: h\r\nX-B: 3\r\nX-C: c\r\nvia: 1.0 s\r\n\r\n"
     );
+}
+
+#[test]
+fn what_is_not_to_go_on_is_dropped_at_once() {
+    let mut head = head();
+    head.add(b"x-forwarded-for", &[b"a"]).unwrap();
+    head.add(b"x-a", &[b"b"]).unwrap();
+    let mut seen = Vec::new();
+    head.retain(SENT, |field| {
+        seen.push(String::from_utf8(field.name.to_vec()).unwrap());
+        !field.id.is_claim() && !field.name.eq_ignore_ascii_case(b"X-A")
+    });
+    assert_eq!(seen, ["Host", "X-A", "X-B", "X-C", "x-forwarded-for", "x-a"]);
+    assert_eq!(written(&head), "GET /a HTTP/1.1\r\nHost: h\r\nX-B: b\r\nX-C: c\r\n\r\n");
+    assert_eq!(head.known().forwarded_for, None);
+    head.retain(SENT, |field| field.id != FieldId::Host);
+    assert_eq!(head.over(SENT).host(), None);
 }
 
 #[test]
