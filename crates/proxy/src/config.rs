@@ -10,6 +10,17 @@ use super::{
     queue::Concurrency, trusted::TrustedProxies,
 };
 
+/// What carries exchanges.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// hyper, on both sides.
+    #[default]
+    Hyper,
+    /// Our own codec; what it does not serve yet is left to the other one.
+    Own,
+}
+
 /// How the data plane behaves. The defaults are the product's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProxyConfig {
@@ -106,6 +117,9 @@ pub struct ProxyConfig {
     pub splice_min: u64,
     /// The largest body that is kept so that an idempotent request can be repeated with it.
     pub kept_body_max: usize,
+    /// What carries exchanges; a switch for tests, as long as there are two.
+    #[doc(hidden)]
+    pub engine: Engine,
 }
 
 impl Default for ProxyConfig {
@@ -155,6 +169,7 @@ impl Default for ProxyConfig {
             buffer_max: 64 * 1024,
             splice_min: 64 * 1024,
             kept_body_max: 64 * 1024,
+            engine: Engine::Hyper,
         }
     }
 }

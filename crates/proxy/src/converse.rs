@@ -41,8 +41,14 @@ enum End {
 }
 
 /// Serves one client connection.
-pub(crate) async fn converse(worker: &Rc<Worker>, stream: TcpStream, downstream: &Rc<Downstream>) {
-    let mut wire = Wire { stream, downstream: Rc::clone(downstream), read: Bytes::new() };
+/// `read` is what was already read of it.
+pub(crate) async fn converse(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    read: Bytes,
+    downstream: &Rc<Downstream>,
+) {
+    let mut wire = Wire { stream, downstream: Rc::clone(downstream), read };
     loop {
         wire = match http1(worker, wire, downstream).await {
             End::Over => return,
