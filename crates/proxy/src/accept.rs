@@ -125,7 +125,8 @@ async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     }
     let (id, downstream) =
         worker.registry.open(peer, &worker.config.trusted_proxies, &worker.clock);
-    converse::converse(worker, left.0, left.1, &downstream).await;
+    // In a box: it is large, and most connections are not served like this where the other codec is.
+    Box::pin(converse::converse(worker, left.0, left.1, &downstream)).await;
     worker.registry.close(id);
 }
 

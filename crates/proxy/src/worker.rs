@@ -365,14 +365,19 @@ impl Worker {
 
     /// A new identity for a request that came without one: 16 hexadecimal digits.
     pub(crate) fn request_id(&self) -> HeaderValue {
+        let digits = self.request_id_digits();
+        // Digits are always a valid value.
+        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+
+    pub(crate) fn request_id_digits(&self) -> [u8; 16] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let drawn: u64 = self.rng.borrow_mut().random();
         let mut text = [0; 16];
         for (place, byte) in text.iter_mut().enumerate() {
             *byte = DIGITS[(drawn >> (60 - 4 * place)) as usize & 15];
         }
-        // Digits are always a valid value.
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+        text
     }
 
     pub(crate) fn is_mounted(&self, path: &str) -> bool {

@@ -253,12 +253,11 @@ fn prepare(
         (HttpMethod::from_bytes(view.method_name()).unwrap_or_default(), path)
     });
     let reads_body = matches!(key, Key::InBody(_));
-    let id = worker.request_id();
     let caller = Caller {
         watch: &client.watch,
         config,
         fallback_host: &worker.fallback_host,
-        request_id: id.as_bytes(),
+        request_id: &|| worker.request_id_digits(),
         asks_for_body: reads_body,
     };
     edit::to_replica(heads, bytes, &caller).map_err(|_| Fault::HeadTooLarge)?;

@@ -13,7 +13,7 @@ pub(super) struct Caller<'a> {
     /// For a request without a host.
     pub(super) fallback_host: &'a str,
     /// For a request without an identity.
-    pub(super) request_id: &'a [u8],
+    pub(super) request_id: &'a dyn Fn() -> [u8; 16],
     /// Whether it is we who ask for its body.
     pub(super) asks_for_body: bool,
 }
@@ -87,7 +87,7 @@ pub(super) fn to_replica(
         head.add(b"host", &[host.as_bytes()])?;
     }
     if head.known().request_id.is_none() {
-        head.add(b"x-request-id", &[caller.request_id])?;
+        head.add(b"x-request-id", &[&(caller.request_id)()])?;
     }
     head.add(b"via", &[via(head.version())])
 }

@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ringmaster_http1::{
-    FieldId, Framing, Scanner, connection,
+    FieldId, Framing, HeadRef, Scanner, connection,
     framing::Asked,
     interim::{self, Verdict as Passes},
     response,
@@ -75,7 +75,11 @@ impl Exchange<'_> {
             };
             self.scanner = Scanner::response();
             let head = at..at + length;
-            if !interim::is_interim(heads.response.over(&scratch[head.clone()])) {
+            let view = heads.response.over(&scratch[head.clone()]);
+            if !interim::is_interim(view) {
+                if self.is_late_close(view) {
+                    return Err(AttemptError::lost(self.progress()).into());
+                }
                 self.take_head(pool, &mut heads, scratch, (head, part.end))?;
                 return Ok(true);
             }
@@ -83,6 +87,12 @@ impl Exchange<'_> {
             at += length;
         }
         Ok(false)
+    }
+
+    /// Whether this says only that the connection has rested for too long: it has crossed our request.
+    fn is_late_close(&self, view: HeadRef<'_>) -> bool {
+        let at = self.progress();
+        view.status() == 408 && view.known().close && at.is_reused && at.is_repeatable
     }
 
     fn pass_interim(&mut self, heads: &Heads, bytes: &[u8]) -> Result<(), AttemptError> {

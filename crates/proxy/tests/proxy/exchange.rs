@@ -193,3 +193,24 @@ fn a_replica_cannot_hint_for_ever() {
     }
     assert_eq!(client.reply().status(), 502);
 }
+
+/// Some servers say so when a connection has rested for too long, and that may cross a request.
+#[test]
+fn a_timeout_on_a_connection_that_has_rested_is_no_answer() {
+    let late = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let replica = Replica::start(move |mut conversation, number| {
+        conversation.message().unwrap();
+        conversation.answer(&number.to_string());
+        if conversation.message().is_some() {
+            conversation.send(late);
+        }
+    });
+    let proxy = own(&replica, |_| {});
+    let mut client = proxy.client();
+    for number in ["0", "1", "2"] {
+        assert_eq!(client.get("/").text(), number);
+    }
+    assert_eq!(proxy.workers.metrics().stale, 2);
+    // What may not be done twice is not: the client is told.
+    assert_eq!(client.post("POST", "/", "once").status(), 408);
+}
