@@ -98,7 +98,7 @@ fn poll_next(
         let count = match client.socket.poll_read(cx, &mut scratch[READ]) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Begun::Ended),
             Poll::Ready(Ok(count)) => count,
-            Poll::Pending if client.watch.is_last() && client.input.is_empty() => {
+            Poll::Pending if client.watch.is_last() && !scanner.has_begun() => {
                 return Poll::Ready(Begun::Ended);
             }
             Poll::Pending => return Poll::Pending,
@@ -132,12 +132,16 @@ fn look(
     scanner: &mut Scanner,
     bytes: &[u8],
 ) -> (Option<Begun>, usize) {
-    if matches!(client.watch.phase(), Phase::Fresh | Phase::Idle) {
-        client.watch.enter(Phase::Head);
-    }
     let mut heads = worker.buffers.heads();
     match codec::read(&mut heads.request, scanner, bytes, &limits(&worker.config)) {
-        Ok(codec::Read::More) => (None, 0),
+        Ok(codec::Read::More) => {
+            // Empty lines are no beginning of a request.
+            let is_first = matches!(client.watch.phase(), Phase::Fresh | Phase::Idle);
+            if is_first && scanner.has_begun() {
+                client.watch.enter(Phase::Head);
+            }
+            (None, 0)
+        }
         Ok(codec::Read::Preface) => (Some(Begun::Other), 0),
         Ok(codec::Read::Head(length)) => {
             let begun = begin(worker, client, &mut heads, &bytes[..length]);

@@ -214,3 +214,57 @@ fn a_timeout_on_a_connection_that_has_rested_is_no_answer() {
     // What may not be done twice is not: the client is told.
     assert_eq!(client.post("POST", "/", "once").status(), 408);
 }
+
+#[test]
+fn empty_lines_are_no_beginning_of_a_request() {
+    let replica = Replica::echo("a");
+    let proxy = own(&replica, |config| {
+        config.header_read = Duration::from_millis(300);
+        config.client_idle = Duration::from_millis(600);
+    });
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status(), 200);
+    client.send("\r\n");
+    assert!(client.0.is_closed(), "nothing is said to it");
+    assert_eq!(proxy.workers.metrics().header_timeouts, 0);
+}
+
+/// What is not served here goes on at the other place with every byte that was read.
+#[test]
+fn a_connection_with_http_2_is_handed_over_whole() {
+    let replica = Replica::answering(|request| {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{:05}", request.body.len())
+    });
+    let proxy = own(&replica, |_| {});
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // POST / on http://h, of the static table, as far as it has them.
+    let head = [&[0x83, 0x86, 0x84, 0x01, 1], &b"h"[..]].concat();
+    let data = vec![b'x'; 16_000];
+    let mut client = proxy.client();
+    // In one write, more of it than hyper reads at first.
+    client.send(
+        [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(4, 0, 0, &[]),
+            frame(1, 4, 1, &head),
+            frame(0, 0, 1, &data),
+            frame(0, 0, 1, &data),
+            frame(0, 1, 1, &data),
+        ]
+        .concat(),
+    );
+    loop {
+        let mut head = [0; 9];
+        client.0.reader.read_exact(&mut head).expect("an answer");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        client.0.reader.read_exact(&mut payload).unwrap();
+        if head[3] == 0 {
+            assert_eq!(payload, b"48000");
+            return;
+        }
+    }
+}
