@@ -1,13 +1,14 @@
 //! A connection's socket, of whichever kind: what both sides of the proxy read and write.
 
 use std::{
+    future::Future as _,
     io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
@@ -62,6 +63,15 @@ impl Socket {
         let written =
             ready!(on_stream!(self, stream => Pin::new(stream).poll_write_vectored(cx, &both)))?;
         Poll::Ready(at_least_one(written, first.len() + second.len()))
+    }
+
+    /// Whether the other side is known to have closed its half, read to there or not.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        let mut unheard = Context::from_waker(Waker::noop());
+        let polled = on_stream!(self, stream => {
+            pin!(stream.ready(Interest::READABLE)).poll(&mut unheard)
+        });
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Says that nothing more will be written.

@@ -56,6 +56,11 @@ impl Client {
         self.half_closed.is_some()
     }
 
+    /// Whether no other request can come: it has closed its half, and nothing waits.
+    pub(super) fn has_finished(&self) -> bool {
+        self.is_half_closed() && self.input.is_empty()
+    }
+
     /// Whether it has taken a byte too long ago since it closed its half.
     pub(super) fn is_gone(&self) -> bool {
         let Some(until) = self.half_closed else { return false };
@@ -100,6 +105,13 @@ impl Client {
                     self.input.push(came, &worker.buffers);
                 }
                 Poll::Ready(Err(_)) => return Err(Gone),
+            }
+        }
+        if self.half_closed.is_none() && self.input.len() >= most {
+            // There is no room to read up to its end: that is looked for at each sweep.
+            self.watch.set_alarm(0);
+            if self.socket.is_read_closed() {
+                self.half_close();
             }
         }
         if self.is_gone() { Err(Gone) } else { Ok(()) }

@@ -120,7 +120,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, asked: Reque
     let mut nowhere = Vec::new();
     let is_broken = upload.take_here(worker, client, &mut nowhere).is_err();
     let closes =
-        is_broken || !upload.has_ended() || client.watch.is_last() || client.is_half_closed();
+        is_broken || !upload.has_ended() || client.watch.is_last() || client.has_finished();
     let to = To { version, known, is_head, closes };
     respond(worker, client, response, to).await
 }

@@ -168,7 +168,7 @@ impl Exchange<'_> {
         let view = heads.response.over(bytes);
         let Request { version, known, upload, message, .. } = &*self.request;
         let watch = &self.client.watch;
-        let closes = watch.is_last() || self.client.is_half_closed() || !upload.is_done(message);
+        let closes = watch.is_last() || self.client.has_finished() || !upload.is_done(message);
         let mut to = ToClient::as_read(view, *version, Persistence::Keep);
         to.connection = connection::toward_client(*version, known, to.framing, closes);
         write::response(view, &to, self.client.output.end(&self.worker.buffers));

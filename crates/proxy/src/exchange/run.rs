@@ -111,7 +111,7 @@ impl Exchange<'_> {
             || is_broken
             || !upload.has_ended()
             || self.client.watch.is_last()
-            || self.client.is_half_closed();
+            || self.client.has_finished();
         let framing = Framing::Length(0);
         let connection = connection::toward_client(*version, known, framing, closes);
         let audience = Audience {

@@ -62,6 +62,33 @@ fn a_client_that_has_only_closed_its_half_gets_its_answer() {
 }
 
 #[test]
+fn what_was_sent_before_a_half_was_closed_is_answered() {
+    let (replica, has_request, answer) = told();
+    let proxy = own(&replica, |_| {});
+    (0..4).for_each(|_| answer.send(()).unwrap());
+    assert_eq!(proxy.get("/").text(), "late");
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(3));
+    client.0.reader.get_ref().shutdown(Shutdown::Write).unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.reply().text(), "late");
+    }
+    assert!(client.0.is_closed());
+    assert_eq!(has_request.try_iter().count(), 4);
+}
+
+#[test]
+fn that_a_client_goes_is_noticed_behind_all_that_it_has_pipelined() {
+    let (replica, has_request, _answer) = told();
+    let proxy = own(&replica, |config| config.header_bytes_max = 1_024);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1_000));
+    has_request.recv_timeout(PATIENCE).unwrap();
+    drop(client);
+    eventually("it is given up", || in_flight(&proxy) == 0);
+}
+
+#[test]
 fn a_client_that_goes_is_given_up_and_counted() {
     let (replica, has_request, _answer) = told();
     let proxy = own(&replica, |_| {});
