@@ -79,6 +79,15 @@ impl Socket {
         on_stream!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 
+    /// Lets its end be a reset, which cannot be taken for the end of a message.
+    pub(crate) fn end_in_reset(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_zero_linger(),
+            // It has no such end, and its only reader is ourselves.
+            Socket::Unix(_) => Ok(()),
+        }
+    }
+
     /// The stream, where it is one of TCP.
     pub(crate) fn into_tcp(self) -> Option<TcpStream> {
         match self {

@@ -24,6 +24,8 @@ pub(super) struct Download {
     pub(super) connection: Persistence,
     /// Whether it would become an error by breaking off.
     pub(super) can_fail: bool,
+    /// Whether only the end of the connection tells the client where it ends.
+    pub(super) is_open_ended: bool,
     /// Bytes of the body so far.
     pub(super) bytes: u64,
     /// Whether it ends before its end.
@@ -43,6 +45,7 @@ impl Download {
             is_reusable: true,
             connection,
             can_fail: !is_error,
+            is_open_ended: onward == Framing::UntilClose,
             bytes: 0,
             is_broken: false,
         })

@@ -85,10 +85,22 @@ impl Exchange<'_> {
         let Some(download) = &mut self.download else {
             if matches!(stop, Stop::Gone) {
                 record::status(self.worker, &mut self.request, 499);
+                if let Some(entry) = &mut self.request.entry {
+                    entry.is_complete = false;
+                }
             }
             return;
         };
-        let is_the_clients = matches!(stop, Stop::Gone) || self.client.is_half_closed();
+        if download.is_open_ended
+            && let Err(error) = self.client.socket.end_in_reset()
+        {
+            tracing::debug!(%error, "a client cannot tell that its response has broken off");
+        }
+        let is_the_clients = match stop {
+            Stop::Gone => true,
+            Stop::Cut => false,
+            Stop::Closed | Stop::Failure(_) => self.client.is_half_closed(),
+        };
         let is_error = mem::take(&mut download.can_fail) && !is_the_clients;
         if let Some(in_flight) = self.in_flight.as_ref().filter(|_| is_error) {
             in_flight.pool().counters.served.break_off();

@@ -295,3 +295,26 @@ fn a_connection_with_http_2_is_handed_over_whole() {
         }
     }
 }
+
+/// Nothing else tells a client of HTTP/1.0 that there should have been more.
+#[test]
+fn a_response_that_ends_with_its_connection_breaks_off_with_a_reset() {
+    let (cut, told) = mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let replica = Replica::start(move |mut conversation, _| {
+        conversation.message().unwrap();
+        conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+        told.lock().unwrap().recv().unwrap();
+    });
+    let proxy = own(&replica, |_| {});
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    client.0.head().unwrap();
+    let mut body = [0; 4];
+    client.0.reader.read_exact(&mut body).unwrap();
+    assert_eq!(&body, b"half");
+    cut.send(()).unwrap();
+    let error = client.0.reader.read(&mut body).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(proxy.workers.metrics().cut_short, 1);
+}
