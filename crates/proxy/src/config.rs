@@ -175,11 +175,48 @@ impl Default for ProxyConfig {
 }
 
 impl ProxyConfig {
+    /// Whether our own codec carries connections. What it does not serve at all is said in this one
+    /// place; of a connection that it does serve, HTTP/2 and requests for another protocol go back to
+    /// hyper's.
+    pub(crate) fn uses_own_codec(&self) -> bool {
+        let fits_heads = self.header_bytes_max <= usize::from(u16::MAX)
+            && self.uri_max <= usize::from(u16::MAX)
+            && self.headers_max <= usize::from(u8::MAX);
+        self.engine == Engine::Own
+            && fits_heads
+            && self.upstream_protocol == UpstreamProtocol::H1
+            && self.hedge_percent.is_none()
+            && self.concurrency.is_none()
+    }
+
     /// The number of workers that this configuration means.
     pub fn worker_count(&self) -> usize {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_our_own_codec_does_not_serve_is_left_to_the_other() {
+        let own = || ProxyConfig { engine: Engine::Own, ..ProxyConfig::default() };
+        assert!(own().uses_own_codec() && !ProxyConfig::default().uses_own_codec());
+        let limit = Concurrency { in_flight_max: 1, waiting_max: 1, deadline: Duration::ZERO };
+        for other in [
+            ProxyConfig { hedge_percent: Some(1), ..own() },
+            ProxyConfig { concurrency: Some(limit), ..own() },
+            ProxyConfig { upstream_protocol: UpstreamProtocol::H2c, ..own() },
+            ProxyConfig { upstream_protocol: UpstreamProtocol::Auto, ..own() },
+            ProxyConfig { header_bytes_max: 65_536, ..own() },
+            ProxyConfig { uri_max: 65_536, ..own() },
+            ProxyConfig { headers_max: 256, ..own() },
+        ] {
+            assert!(!other.uses_own_codec(), "{other:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use http::Method as HttpMethod;
 use ringmaster_http1::{
-    Fault, Framing, HeadRef, Limits, Method, Scanner, Version, chunk, request as codec,
+    Fault, Framing, HeadRef, Method, Scanner, Version, request as codec,
     write::{self, ToReplica},
 };
 
@@ -25,6 +25,7 @@ use super::{
     client::Client,
     control,
     edit::{self, Caller},
+    limits::{body_limits, limits},
     request::{Key, Request},
     upload::Upload,
 };
@@ -43,25 +44,6 @@ pub(super) enum Begun {
     TooSlow,
     /// The end of the connection.
     Ended,
-}
-
-/// What a head may have.
-pub(super) fn limits(config: &ProxyConfig) -> Limits {
-    Limits {
-        head_bytes_max: u16::try_from(config.header_bytes_max).unwrap_or(u16::MAX),
-        fields_max: u8::try_from(config.headers_max).unwrap_or(u8::MAX),
-        target_bytes_max: u16::try_from(config.uri_max).unwrap_or(u16::MAX),
-    }
-}
-
-/// What a body may have.
-pub(super) fn body_limits(config: &ProxyConfig, body_max: Option<u64>) -> chunk::Limits {
-    let Limits { head_bytes_max, fields_max, .. } = limits(config);
-    chunk::Limits {
-        body_max: body_max.unwrap_or(u64::MAX),
-        trailer_bytes_max: head_bytes_max,
-        trailers_max: fields_max,
-    }
 }
 
 /// Waits for the next request. An idle connection is here, and holds nothing but its socket.

@@ -24,8 +24,8 @@ use super::{
         worker::Worker,
     },
     answer::{self, How},
-    begin,
     client::Client,
+    limits,
     state::Next,
     upload::{Stop, Upload},
 };
@@ -89,7 +89,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, asked: Reque
     client.watch.enter(Phase::Control);
     worker.counters.control_requests.bump();
     let Request { request, version, known, is_head } = asked;
-    let Ok(mut upload) = Upload::new(known.framing, begin::body_limits(&worker.config, None))
+    let Ok(mut upload) = Upload::new(known.framing, limits::body_limits(&worker.config, None))
     else {
         return Next::Close;
     };

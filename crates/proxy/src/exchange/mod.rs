@@ -11,7 +11,7 @@
 //! attempt        what failed, and whether it may be tried again
 //! record         what is counted, reported and logged
 //! upload         a request on its way up; download: its response on its way down
-//! transfer       the one loop over a body's bytes
+//! transfer       the one loop over a body's bytes; limits: what messages may have
 //! edit           what is changed in a head; answer: what we say ourselves
 //! client         the client's socket, and what waits on it
 //! ```
@@ -27,6 +27,7 @@ mod control;
 mod conversation;
 mod download;
 mod edit;
+mod limits;
 mod own;
 mod receive;
 mod record;
@@ -39,23 +40,7 @@ mod state;
 mod transfer;
 mod upload;
 
-use super::{config::ProxyConfig, h2::UpstreamProtocol};
-
 pub(crate) use self::{
     conversation::converse,
     own::{OwnFault, exchange_own},
 };
-use crate::config::Engine;
-
-/// Whether connections are served here. What is not served here at all is said in this one place; of
-/// a connection that is, HTTP/2 and requests for another protocol go back to hyper's.
-pub(crate) fn serves(config: &ProxyConfig) -> bool {
-    let fits_head = config.header_bytes_max <= usize::from(u16::MAX)
-        && config.uri_max <= usize::from(u16::MAX)
-        && config.headers_max <= usize::from(u8::MAX);
-    config.engine == Engine::Own
-        && fits_head
-        && config.upstream_protocol == UpstreamProtocol::H1
-        && config.hedge_percent.is_none()
-        && config.concurrency.is_none()
-}

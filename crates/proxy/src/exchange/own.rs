@@ -17,9 +17,8 @@ use tokio::{
 
 use super::{
     super::{socket::Socket, worker::Worker},
-    begin,
     client::Client,
-    conversation,
+    conversation, limits,
 };
 
 /// Why a request of our own has no response.
@@ -72,7 +71,7 @@ async fn read(
     ours: &mut UnixStream,
     body_max: usize,
 ) -> Result<Response<Bytes>, OwnFault> {
-    let limits = begin::limits(&worker.config);
+    let limits = limits::limits(&worker.config);
     let (mut head, mut bytes) = (Head::new(), Vec::new());
     let asked = Asked::by(Method::Get);
     let mut scanner = Scanner::response();
@@ -120,7 +119,7 @@ async fn read_body(
     (head, mut bytes): (&Head, Vec<u8>),
     body_max: usize,
 ) -> Result<Bytes, OwnFault> {
-    let limits = begin::body_limits(&worker.config, None);
+    let limits = limits::body_limits(&worker.config, None);
     let framing = head.known().framing;
     let mut body = Body::new(framing, &limits).map_err(|_| OwnFault::BrokeOff)?;
     let (mut data, mut trailers) = (Vec::new(), Trailers::new());

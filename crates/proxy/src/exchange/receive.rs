@@ -23,10 +23,9 @@ use super::{
         worker::Worker,
     },
     attempt::AttemptError,
-    begin,
     download::Download,
     edit::{self, Told},
-    record,
+    limits, record,
     request::Request,
     state::{Exchange, Miss, count_down},
 };
@@ -57,7 +56,7 @@ impl Exchange<'_> {
     fn look(&mut self, pool: &Pool, scratch: &mut [u8], part: Range<usize>) -> Result<bool, Miss> {
         let worker = self.worker;
         let asked = Asked::by(self.request.method);
-        let limits = begin::limits(&worker.config);
+        let limits = limits::limits(&worker.config);
         let mut heads = worker.buffers.heads();
         let mut at = part.start;
         while at < part.end {

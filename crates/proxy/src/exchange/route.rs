@@ -8,7 +8,7 @@ use ringmaster_http1::{Framing, Scanner, interim, request as codec};
 
 use super::{
     super::{errors::Failure, key, watch::Order},
-    begin,
+    begin, limits,
     request::{Key, Request},
     state::Exchange,
     upload::Stop,
@@ -45,7 +45,7 @@ impl Exchange<'_> {
     /// The slot of a request whose head is read once more.
     fn slot_in(&self, head: &[u8], body: key::Body<'_>) -> Slot {
         let mut heads = self.worker.buffers.heads();
-        let limits = begin::limits(&self.worker.config);
+        let limits = limits::limits(&self.worker.config);
         let read = codec::read(&mut heads.request, &mut Scanner::request(), head, &limits);
         // It was one before.
         if !matches!(read, Ok(codec::Read::Head(_))) {
