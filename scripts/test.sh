@@ -18,3 +18,5 @@ else
     say "SKIPPED: the tests with Docker, for no engine answers ($no_engine)"
 fi
 cargo test --locked --workspace --no-fail-fast
+# The tests of the data plane once more, on its own codec.
+RINGMASTER_PROXY_ENGINE=own cargo test --locked --workspace --test proxy

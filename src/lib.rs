@@ -27,7 +27,8 @@
 //! |---|---|---|
 //! | [`ringmaster_core`] | pure: [`ring`](ringmaster_core::ring) (who owns a key), [`balance`](ringmaster_core::balance) (who gets a request), [`fleet`](ringmaster_core::fleet) (desired, observed, plan, supervisor, table), [`roles`](ringmaster_core::roles) (several processes of one fleet) | hash functions |
 //! | `ringmaster-sim` | pure: the simulated world around the core; only its own tests and `analysis` use it | core |
-//! | [`ringmaster_proxy`] | the data plane: workers, forwarding, pools, retries | core |
+//! | `ringmaster-http1` | pure: HTTP/1.1 on bytes, for the proxy | `httparse`, `memchr` |
+//! | [`ringmaster_proxy`] | the data plane: workers, forwarding, pools, retries | core, http1 |
 //! | `ringmaster` | this one: everything around them | core, proxy |
 //! | `ringmaster-server` | the companion server, our example replica | none of them |
 //! | `analysis` | load, experiments, benchmarks beside peers | all |

@@ -1,7 +1,7 @@
 //! The data plane alone, in front of fixed addresses: to measure it, and to look at it.
 //!
-//! `static_proxy LISTEN WORKERS UPSTREAM...`, for example
-//! `cargo run --release -p ringmaster-proxy --example static_proxy 127.0.0.1:8080 1 127.0.0.1:9000`.
+//! `static_proxy LISTEN WORKERS ENGINE UPSTREAM...`, where the engine is `hyper` or `own`, for example
+//! `cargo run --release -p ringmaster-proxy --example static_proxy 127.0.0.1:8080 1 own 127.0.0.1:9000`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,15 +13,20 @@ use ringmaster_core::{
     },
     ring::{Ring, RingSettings, membership},
 };
-use ringmaster_proxy::{ProxyConfig, Routes, Workers};
+use ringmaster_proxy::{Engine, ProxyConfig, Routes, Workers};
 use tokio::sync::mpsc;
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
-    let usage = "usage: static_proxy LISTEN WORKERS UPSTREAM...";
+    let usage = "usage: static_proxy LISTEN WORKERS hyper|own UPSTREAM...";
     let config = ProxyConfig {
         listen: args.next().context(usage)?.parse()?,
         workers: args.next().context(usage)?.parse()?,
+        engine: match args.next().context(usage)?.as_str() {
+            "hyper" => Engine::Hyper,
+            "own" => Engine::Own,
+            _ => anyhow::bail!(usage),
+        },
         ..ProxyConfig::default()
     };
     let upstreams = args.map(|address| address.parse()).collect::<Result<Vec<_>, _>>()?;

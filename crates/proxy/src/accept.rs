@@ -12,12 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::spawn_local,
 };
 
-use super::{converse, descriptors::Held, errors::SHED, proxy_protocol, worker::Worker};
+use super::{converse, descriptors::Held, errors::SHED, exchange, proxy_protocol, worker::Worker};
 
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -106,13 +107,27 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
             worker.counters.connections_closed.bump();
             return;
         };
-        let (id, downstream) =
-            worker.registry.open(peer, &worker.config.trusted_proxies, &worker.clock);
-        converse::converse(&worker, stream, &downstream).await;
-        worker.registry.close(id);
+        serve(&worker, stream, peer).await;
         worker.counters.connections_closed.bump();
         drop(open);
     });
+}
+
+/// Serves a connection with the codec that the configuration names, and what that one leaves with the
+/// other.
+async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let mut left = (stream, Bytes::new());
+    if worker.is_own {
+        match exchange::converse(worker, left.0, peer).await {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+    let (id, downstream) =
+        worker.registry.open(peer, &worker.config.trusted_proxies, &worker.clock);
+    // In a box: it is large, and most connections are not served like this where the other codec is.
+    Box::pin(converse::converse(worker, left.0, left.1, &downstream)).await;
+    worker.registry.close(id);
 }
 
 /// A place in the process's number of open connections.

@@ -148,15 +148,26 @@ impl Entry {
         request: &Request<B>,
     ) -> Box<Self> {
         let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
+        let asked = (request.method().clone(), target, request.version());
+        Self::begin_with(log, counters, client, asked)
+    }
+
+    /// The same of a request whose method, target and version are given.
+    pub(crate) fn begin_with(
+        log: Arc<AccessLog>,
+        counters: Arc<CachePadded<Counters>>,
+        client: HeaderValue,
+        (method, target, version): (Method, &str, Version),
+    ) -> Box<Self> {
         Box::new(Self {
             log,
             counters,
             at: SystemTime::now(),
             began: Instant::now(),
             client,
-            method: request.method().clone(),
+            method,
             target: printable(target),
-            version: request.version(),
+            version,
             status: StatusCode::OK,
             route: None,
             bytes: 0,

@@ -10,6 +10,17 @@ use super::{
     queue::Concurrency, trusted::TrustedProxies,
 };
 
+/// What carries exchanges.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// hyper, on both sides.
+    #[default]
+    Hyper,
+    /// Our own codec; what it does not serve yet is left to the other one.
+    Own,
+}
+
 /// How the data plane behaves. The defaults are the product's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProxyConfig {
@@ -106,6 +117,9 @@ pub struct ProxyConfig {
     pub splice_min: u64,
     /// The largest body that is kept so that an idempotent request can be repeated with it.
     pub kept_body_max: usize,
+    /// What carries exchanges; a switch for tests, as long as there are two.
+    #[doc(hidden)]
+    pub engine: Engine,
 }
 
 impl Default for ProxyConfig {
@@ -155,16 +169,54 @@ impl Default for ProxyConfig {
             buffer_max: 64 * 1024,
             splice_min: 64 * 1024,
             kept_body_max: 64 * 1024,
+            engine: Engine::Hyper,
         }
     }
 }
 
 impl ProxyConfig {
+    /// Whether our own codec carries connections. What it does not serve at all is said in this one
+    /// place; of a connection that it does serve, HTTP/2 and requests for another protocol go back to
+    /// hyper's.
+    pub(crate) fn uses_own_codec(&self) -> bool {
+        let fits_heads = self.header_bytes_max <= usize::from(u16::MAX)
+            && self.uri_max <= usize::from(u16::MAX)
+            && self.headers_max <= usize::from(u8::MAX);
+        self.engine == Engine::Own
+            && fits_heads
+            && self.upstream_protocol == UpstreamProtocol::H1
+            && self.hedge_percent.is_none()
+            && self.concurrency.is_none()
+    }
+
     /// The number of workers that this configuration means.
     pub fn worker_count(&self) -> usize {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_our_own_codec_does_not_serve_is_left_to_the_other() {
+        let own = || ProxyConfig { engine: Engine::Own, ..ProxyConfig::default() };
+        assert!(own().uses_own_codec() && !ProxyConfig::default().uses_own_codec());
+        let limit = Concurrency { in_flight_max: 1, waiting_max: 1, deadline: Duration::ZERO };
+        for other in [
+            ProxyConfig { hedge_percent: Some(1), ..own() },
+            ProxyConfig { concurrency: Some(limit), ..own() },
+            ProxyConfig { upstream_protocol: UpstreamProtocol::H2c, ..own() },
+            ProxyConfig { upstream_protocol: UpstreamProtocol::Auto, ..own() },
+            ProxyConfig { header_bytes_max: 65_536, ..own() },
+            ProxyConfig { uri_max: 65_536, ..own() },
+            ProxyConfig { headers_max: 256, ..own() },
+        ] {
+            assert!(!other.uses_own_codec(), "{other:?}");
         }
     }
 }

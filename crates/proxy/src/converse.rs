@@ -41,8 +41,14 @@ enum End {
 }
 
 /// Serves one client connection.
-pub(crate) async fn converse(worker: &Rc<Worker>, stream: TcpStream, downstream: &Rc<Downstream>) {
-    let mut wire = Wire { stream, downstream: Rc::clone(downstream), read: Bytes::new() };
+/// `read` is what was already read of it.
+pub(crate) async fn converse(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    read: Bytes,
+    downstream: &Rc<Downstream>,
+) {
+    let mut wire = Wire { stream, downstream: Rc::clone(downstream), read };
     loop {
         wire = match http1(worker, wire, downstream).await {
             End::Over => return,
@@ -110,8 +116,12 @@ async fn http1(worker: &Rc<Worker>, wire: Wire, downstream: &Rc<Downstream>) -> 
     if downstream.is_closed() {
         return End::Over;
     }
-    // What hyper has read and not understood is for whoever goes on.
-    let wire = Wire { read: parts.read_buf, ..parts.io.into_inner() };
+    // What hyper has read and not understood is for whoever goes on, and what it has not read yet.
+    let mut wire = parts.io.into_inner();
+    wire.read = match wire.read.is_empty() {
+        true => parts.read_buf,
+        false => [parts.read_buf, wire.read].concat().into(),
+    };
     if is_too_slow {
         worker.counters.header_timeouts.bump();
         let _ = wire.stream.try_write(TOO_SLOW);

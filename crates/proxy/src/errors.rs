@@ -60,7 +60,7 @@ impl Failure {
     }
 
     /// Whether what the client sends next could be misunderstood.
-    fn closes(&self) -> bool {
+    pub(crate) fn closes(&self) -> bool {
         matches!(
             self,
             Failure::Ambiguous(_)
@@ -96,22 +96,32 @@ impl Failure {
         }
     }
 
-    /// The answer of ours. `no_replica_text`: what it says, as plain text, where no replica is in
-    /// service.
-    pub(crate) fn into_response(self, no_replica_text: Option<&str>) -> Response<Answer> {
-        let text = no_replica_text.filter(|_| self == Failure::NoReplica);
-        let (body, kind) = match text {
+    /// Whether it may be over in a second.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Failure::NoReplica | Failure::Overloaded | Failure::Exhausted)
+    }
+
+    /// What is said, and what kind of text that is. `no_replica_text`: what it says, as plain text,
+    /// where no replica is in service.
+    pub(crate) fn body(&self, no_replica_text: Option<&str>) -> (String, &'static str) {
+        match no_replica_text.filter(|_| *self == Failure::NoReplica) {
             Some(text) => (text.to_owned(), "text/plain; charset=utf-8"),
             None => {
                 let json = serde_json::json!({ "message": self.message(), "status": "failure" });
                 (json.to_string(), "application/json")
             }
-        };
+        }
+    }
+
+    /// The answer of ours. `no_replica_text`: what it says, as plain text, where no replica is in
+    /// service.
+    pub(crate) fn into_response(self, no_replica_text: Option<&str>) -> Response<Answer> {
+        let (body, kind) = self.body(no_replica_text);
         let mut response = Response::new(Answer::Full(Some(Bytes::from(body))));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        if matches!(self, Failure::NoReplica | Failure::Overloaded | Failure::Exhausted) {
+        if self.passes() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self == Failure::Tunnel {

@@ -20,11 +20,16 @@
 //! `h2`; `queue` is where it waits if the replica has enough to do; `hedge` says
 //! when one that is slow is worth a second try, and `race` makes it. `mounts` says which paths are ours
 //! and not for replicas, and `own` puts requests of our own through the same exchange.
+//!
+//! A second way through is being built beside this one: `exchange`, on the codec of `ringmaster-http1`
+//! and not on hyper, over the connections of `upstream`; `watch` is there what `Downstream` is here.
+//! Which of the two carries connections is a switch that only tests use so far (`Engine`).
 
 mod accept;
 mod access_log;
 mod body;
 mod budget;
+mod buffers;
 mod call;
 mod claims;
 mod config;
@@ -34,6 +39,7 @@ mod descriptors;
 mod dial;
 mod downstream;
 mod errors;
+mod exchange;
 mod forward;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -56,16 +62,19 @@ mod proxy_protocol;
 mod queue;
 mod race;
 mod routes;
+mod socket;
 mod splice;
 mod trusted;
 mod tunnel;
 mod upload;
+mod upstream;
+mod watch;
 mod worker;
 mod workers;
 
 pub use self::{
     access_log::{AccessLogSettings, FormatError, LogFormat},
-    config::ProxyConfig,
+    config::{Engine, ProxyConfig},
     h2::{ProtocolError, UpstreamProtocol},
     histogram::{BOUNDS_MICROS, HistogramTotals},
     key::{KeyError, KeySources},

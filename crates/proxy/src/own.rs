@@ -28,6 +28,7 @@ use tokio::{
 
 use super::{
     downstream::{Downstream, Order},
+    exchange::{OwnFault, exchange_own},
     forward,
     trusted::TrustedProxies,
     worker::Worker,
@@ -141,6 +142,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut asks: mpsc::Receiver<Ask>) {
 }
 
 async fn serve_one(worker: Rc<Worker>, ask: Ask) {
+    if worker.is_own {
+        return serve_own(worker, ask).await;
+    }
     let Ask { request, key, peer, mut answer } = ask;
     let trusted = TrustedProxies::default();
     let (id, downstream) = worker.registry.open(peer, &trusted, &worker.clock);
@@ -159,6 +163,25 @@ async fn serve_one(worker: Rc<Worker>, ask: Ask) {
         // Its receiver may have gone in this moment.
         let _ = answer.send(got);
     }
+}
+
+/// The same, carried by our own codec.
+async fn serve_own(worker: Rc<Worker>, ask: Ask) {
+    let Ask { request, key, peer, mut answer } = ask;
+    let deadline = worker.config.request_timeout.map_or(DEADLINE, |most| most.min(DEADLINE));
+    let exchange = exchange_own(&worker, peer, (request, key), BODY_MAX);
+    let got = tokio::select! {
+        got = tokio::time::timeout(deadline, exchange) => got,
+        () = answer.closed() => return,
+    };
+    let got = match got {
+        Err(_) => Err(OwnError::TimedOut),
+        Ok(Err(OwnFault::TooLarge)) => Err(OwnError::TooLarge),
+        Ok(Err(OwnFault::BrokeOff)) => Err(OwnError::BrokeOff),
+        Ok(Ok(response)) => Ok(response),
+    };
+    // Its receiver may have gone in this moment.
+    let _ = answer.send(got);
 }
 
 async fn exchange(

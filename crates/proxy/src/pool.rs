@@ -15,7 +15,13 @@ use ringmaster_core::{
 };
 
 use super::{
-    downstream::Clock, h2, link::Link, metrics::InstanceCounters, queue::Queue, routes::Upstream,
+    downstream::Clock,
+    h2,
+    link::Link,
+    metrics::InstanceCounters,
+    queue::Queue,
+    routes::Upstream,
+    upstream::{Connection, Idle},
 };
 
 /// The connections of one worker to one instance.
@@ -28,6 +34,8 @@ pub(crate) struct Pool {
     #[allow(clippy::vec_box, reason = "they come and go as boxes: a move is a pointer's")]
     /// Oldest first. Taken from the end, so that the number adapts to what is needed.
     idle: RefCell<Vec<Box<Link>>>,
+    /// Those of our own codec that rest.
+    raw: Idle,
     idle_max: usize,
     idle_millis: u64,
     clock: Rc<Clock>,
@@ -57,6 +65,7 @@ impl Pool {
             name,
             is_target: Cell::new(true),
             idle: RefCell::default(),
+            raw: Idle::default(),
             idle_max: limits.0,
             idle_millis: u64::try_from(limits.1.as_millis()).unwrap_or(u64::MAX),
             clock,
@@ -151,12 +160,25 @@ impl Pool {
         }
     }
 
+    /// An open connection of our own codec that has not rested for too long.
+    pub(crate) fn take_raw(&self) -> Option<Box<Connection>> {
+        self.raw.take(self.clock.now().saturating_sub(self.idle_millis))
+    }
+
+    /// Takes one back that both sides are done with.
+    pub(crate) fn put_raw(&self, connection: Box<Connection>) {
+        if self.is_target.get() {
+            self.raw.put(connection, self.clock.now(), self.idle_max);
+        }
+    }
+
     /// Closes connections that have rested for too long.
     pub(crate) fn cull(&self) {
         let oldest = self.clock.now().saturating_sub(self.idle_millis);
         let mut idle = self.idle.borrow_mut();
         let old = idle.partition_point(|link| link.idle_since() < oldest);
         idle.drain(..old);
+        self.raw.cull(oldest);
         self.h2.cull(oldest);
         self.queue.wake_first();
     }
@@ -164,6 +186,7 @@ impl Pool {
     /// Closes connections that rest.
     pub(crate) fn release_idle(&self) {
         self.idle.borrow_mut().clear();
+        self.raw.clear();
         self.h2.cull(u64::MAX);
     }
 
@@ -171,6 +194,7 @@ impl Pool {
     pub(crate) fn retire(&self) {
         self.is_target.set(false);
         self.idle.borrow_mut().clear();
+        self.raw.clear();
         self.h2.retire();
         self.queue.wake_all();
     }
@@ -196,6 +220,10 @@ impl InFlight {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.0
+    }
+
+    pub(crate) fn shared(&self) -> Rc<Pool> {
+        Rc::clone(&self.0)
     }
 }
 

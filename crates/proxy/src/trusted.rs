@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use ipnet::{IpNet, Ipv4Net};
 
 /// The addresses of all proxies that a request came through, as they tell it.
@@ -40,10 +40,11 @@ impl TrustedProxies {
     /// The client that a trusted peer speaks for: the last of its list that is not trusted itself,
     /// since everything before that one is only that one's claim. Where all are trusted it is the
     /// first, and where something is no address, the one after it.
-    pub(crate) fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    ///
+    /// The lines are those of [`FORWARDED_FOR`].
+    pub(crate) fn client_of(&self, peer: IpAddr, lines: &[&[u8]]) -> IpAddr {
         let mut client = peer.to_canonical();
-        let lines = headers.get_all(FORWARDED_FOR).iter().rev();
-        let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        let entries = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
         for entry in entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()) {
             let Some(address) = address(entry) else { break };
             client = address;
@@ -121,11 +122,8 @@ mod tests {
     fn the_client_is_the_last_who_is_not_trusted() {
         let proxies = trusted(&["10.0.0.0/8"]);
         let client = |lines: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(FORWARDED_FOR, line.parse().unwrap());
-            }
-            proxies.client_of(IpAddr::from([10, 0, 0, 1]), &headers).to_string()
+            let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+            proxies.client_of(IpAddr::from([10, 0, 0, 1]), &lines).to_string()
         };
         assert_eq!(client(&[]), "10.0.0.1");
         assert_eq!(client(&["1.1.1.1"]), "1.1.1.1");

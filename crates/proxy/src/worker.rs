@@ -30,6 +30,7 @@ use super::{
     access_log::{AccessLog, Entry},
     body::Streamed,
     budget::RetryBudget,
+    buffers::Buffers,
     config::ProxyConfig,
     converse::LocalExecutor,
     descriptors::Descriptors,
@@ -37,13 +38,14 @@ use super::{
     errors::Failure,
     h2::BesideExecutor,
     hedge::Hedging,
-    key::{self, Asked, Peer},
+    key::{self, Asked, Lines, Peer},
     metrics::Counters,
     own::{self, Ask},
     pick::{Picker, View},
     pool::Pool,
     routes::{Reader, Table},
     splice::Pipes,
+    watch::{Deadlines as OwnDeadlines, Watches},
 };
 
 /// How often a worker that shuts down looks whether it is done.
@@ -90,6 +92,11 @@ pub(crate) struct Worker {
     failures: mpsc::Sender<(InstanceId, FailureKind)>,
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) registry: Registry,
+    /// Connections that our own codec carries.
+    pub(crate) watches: Watches,
+    pub(crate) buffers: Buffers,
+    /// Whether it carries any.
+    pub(crate) is_own: bool,
     rng: RefCell<StdRng>,
     pub(crate) view: RefCell<Rc<View>>,
     reader: Reader,
@@ -117,10 +124,13 @@ pub(crate) async fn run(
     if let Err(error) = accept::empty_queue(&worker, listener) {
         tracing::warn!(%error, "connections that waited to be accepted were lost");
     }
-    while !worker.registry.is_empty() && Instant::now() < deadline {
+    let is_done = |worker: &Worker| worker.registry.is_empty() && worker.watches.is_empty();
+    while !is_done(&worker) && Instant::now() < deadline {
         // Slept first: what idle connections have already sent is read before they are closed.
         tokio::time::sleep(SHUTDOWN_STEP).await;
-        worker.registry.finish(worker.clock.advance());
+        let now = worker.clock.advance();
+        worker.registry.finish(now);
+        worker.watches.finish(now);
     }
 }
 
@@ -148,6 +158,7 @@ async fn follow(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<Table>>) {
 /// Looks after deadlines.
 async fn sweep(worker: Rc<Worker>) {
     let deadlines = Deadlines::new(&worker.config);
+    let own_deadlines = OwnDeadlines::new(&worker.config);
     let mut missed = worker.descriptors.missed();
     for turn in 1_u64.. {
         tokio::time::sleep(SWEEP).await;
@@ -161,7 +172,8 @@ async fn sweep(worker: Rc<Worker>) {
             worker.descriptors.recount();
         }
         let overdue = worker.registry.sweep(now, &deadlines);
-        worker.counters.whole_timeouts.add(overdue);
+        let own_overdue = worker.watches.sweep(now, &own_deadlines);
+        worker.counters.whole_timeouts.add(overdue + own_overdue);
         for pool in worker.view().pools.iter().flatten() {
             pool.cull();
         }
@@ -220,6 +232,9 @@ impl Worker {
             failures: parts.failures,
             open: parts.open,
             registry: Registry::default(),
+            watches: Watches::default(),
+            buffers: Buffers::default(),
+            is_own: config.uses_own_codec(),
             rng: RefCell::new(StdRng::seed_from_u64(seed())),
             view: RefCell::new(Rc::new(View::new(Arc::clone(&table), Vec::new()))),
             tables: RefCell::new(tables),
@@ -274,10 +289,12 @@ impl Worker {
                 pool.retire();
             }
         }
-        self.registry.eject_others(|instance| {
+        let may_finish = |instance| {
             let is_target = pools.iter().flatten().any(|p| p.instance() == instance);
             is_target || table.routing.finishing.contains(&instance)
-        });
+        };
+        self.registry.eject_others(may_finish);
+        self.watches.eject_others(may_finish);
         self.picker.follow(&table);
         let version = table.version;
         *self.view.borrow_mut() = Rc::new(View::new(table, pools));
@@ -314,7 +331,8 @@ impl Worker {
             text: &downstream.forwarded_for,
             trusted: downstream.is_trusted.then_some(&self.config.trusted_proxies),
         };
-        Asked { uri: &parts.uri, headers: &parts.headers, peer, body }
+        let head = Lines::Map { uri: &parts.uri, headers: &parts.headers };
+        Asked { head, peer, body }
     }
 
     /// The slot of a key that is given.
@@ -344,12 +362,17 @@ impl Worker {
         request: &http::Request<B>,
         downstream: &Downstream,
     ) -> Option<Box<Entry>> {
-        let log = self.log.as_ref()?;
-        let is_drawn = log.sample >= 1.0 || self.rng.borrow_mut().random::<f64>() < log.sample;
-        is_drawn.then(|| {
+        self.draws_log().map(|log| {
             let client = downstream.forwarded_for.clone();
             Entry::begin(Arc::clone(log), Arc::clone(&self.counters), client, request)
         })
+    }
+
+    /// Whether a request is one that is logged.
+    pub(crate) fn draws_log(&self) -> Option<&Arc<AccessLog>> {
+        let log = self.log.as_ref()?;
+        let is_drawn = log.sample >= 1.0 || self.rng.borrow_mut().random::<f64>() < log.sample;
+        is_drawn.then_some(log)
     }
 
     /// Counts a request of a connection, which may be its last.
@@ -361,14 +384,19 @@ impl Worker {
 
     /// A new identity for a request that came without one: 16 hexadecimal digits.
     pub(crate) fn request_id(&self) -> HeaderValue {
+        let digits = self.request_id_digits();
+        // Digits are always a valid value.
+        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+
+    pub(crate) fn request_id_digits(&self) -> [u8; 16] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let drawn: u64 = self.rng.borrow_mut().random();
         let mut text = [0; 16];
         for (place, byte) in text.iter_mut().enumerate() {
             *byte = DIGITS[(drawn >> (60 - 4 * place)) as usize & 15];
         }
-        // Digits are always a valid value.
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+        text
     }
 
     pub(crate) fn is_mounted(&self, path: &str) -> bool {

@@ -22,11 +22,12 @@ use std::{
 use http::HeaderValue;
 use ringmaster_core::fleet::ids::InstanceId;
 
+use self::http2::Http2;
+pub(crate) use self::pace::Pace;
 pub(crate) use self::{
     clock::Clock,
     registry::{Deadlines, Registry},
 };
-use self::{http2::Http2, pace::Pace};
 use super::{
     interim::{self, Gate},
     splice::Splice,

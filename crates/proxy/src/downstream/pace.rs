@@ -7,7 +7,7 @@ const WINDOW: u64 = 5_000;
 /// The pace of one body. Only the time counts in which the client is waited for: one that we, or the
 /// replica, hold up is not slow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     waited: u64,
     /// Bytes that had come when the window began.
     before: u64,
@@ -16,7 +16,7 @@ pub(super) struct Pace {
 impl Pace {
     /// After so many milliseconds more of waiting, with so many bytes in all. Returns whether fewer
     /// than `least` bytes per second have come.
-    pub(super) fn waited(&mut self, millis: u64, bytes: u64, least: u64) -> bool {
+    pub(crate) fn waited(&mut self, millis: u64, bytes: u64, least: u64) -> bool {
         self.waited += millis;
         if self.waited < WINDOW {
             return false;

@@ -100,18 +100,25 @@ pub fn forwarded_for(data: &[u8]) {
         header_map(&fields.iter().map(Vec::as_slice).collect::<Vec<_>>())
     };
     let headers = claim(None);
-    let client = trusted.client_of(peer, &headers);
+    let values: Vec<&[u8]> = lines_of(&headers);
+    let client = trusted.client_of(peer, &values);
     assert_eq!(client, client.to_canonical());
-    let values: Vec<&[u8]> =
-        headers.get_all(FORWARDED_FOR).iter().map(http::HeaderValue::as_bytes).collect();
     let joined = values.join(&b',');
     let list: Vec<&[u8]> = joined.split(|byte| *byte == b',').collect();
     assert_eq!(client, walked(&trusted, peer, &list));
     if !trusted.contains(client) && client != peer.to_canonical() {
         for claimed in [&b"6.6.6.6"[..], b"10.0.0.1, ::1", b"unknown", b","] {
-            assert_eq!(trusted.client_of(peer, &claim(Some(claimed))), client, "its own claim");
+            assert_eq!(
+                trusted.client_of(peer, &lines_of(&claim(Some(claimed)))),
+                client,
+                "its own claim"
+            );
         }
     }
+}
+
+fn lines_of(headers: &http::HeaderMap) -> Vec<&[u8]> {
+    headers.get_all(FORWARDED_FOR).iter().map(http::HeaderValue::as_bytes).collect()
 }
 
 /// From the last entry on, as long as each is an address and trusted.

@@ -7,7 +7,7 @@ use rand::SeedableRng as _;
 
 use super::{header_map, lines_and_rest};
 use crate::{
-    key::{Asked, Body, KEY_MAX, Key, KeySources, Peer},
+    key::{Asked, Body, KEY_MAX, Key, KeySources, Lines, Peer},
     metrics::Counters,
 };
 
@@ -23,14 +23,15 @@ pub fn key(data: &[u8]) {
     let headers = header_map(fields);
     let client = HeaderValue::from_static("10.0.0.9");
     let peer = Peer { address: IpAddr::from([10, 0, 0, 9]), text: &client, trusted: None };
-    let asked = Asked { uri: &uri, headers: &headers, peer, body: Body::Whole(document) };
+    let head = Lines::Map { uri: &uri, headers: &headers };
+    let asked = Asked { head, peer, body: Body::Whole(document) };
     let counters = Counters::default();
     let mut rng = rand::rngs::StdRng::seed_from_u64(1);
     let found = sources.find(&asked, &mut rng, &counters);
     let is_random = matches!(found, Key::Random(_));
     assert_eq!(counters.keys_random.get(), u64::from(is_random));
     assert!((1..=KEY_MAX).contains(&found.as_bytes().len()));
-    match expected(&text, &asked, document) {
+    match expected(&text, (&uri, &headers), document) {
         Slow::Found(key) => assert_eq!(found, Key::Found(key.into()), "{text}"),
         Slow::Nothing => assert!(is_random, "{text}: {found:?}"),
         Slow::Unknown => {}
@@ -58,14 +59,14 @@ enum Slow {
     Unknown,
 }
 
-fn expected(sources: &str, asked: &Asked<'_>, document: &[u8]) -> Slow {
+fn expected(sources: &str, (uri, headers): (&Uri, &HeaderMap), document: &[u8]) -> Slow {
     for source in sources.split(',') {
         let (kind, name) = source.split_once(':').unwrap_or((source, ""));
-        let path = asked.uri.path();
+        let path = uri.path();
         let found = match kind {
-            "header" => asked.headers.get(name).map(|value| value.as_bytes().to_vec()),
-            "cookie" => cookie(asked.headers, name),
-            "query" => asked.uri.query().and_then(|query| parameter(query, name)),
+            "header" => headers.get(name).map(|value| value.as_bytes().to_vec()),
+            "cookie" => cookie(headers, name),
+            "query" => uri.query().and_then(|query| parameter(query, name)),
             "path" if name.is_empty() => Some(path.as_bytes().to_vec()),
             "path" => segment(path, name.parse().expect("it was parsed before")),
             "client_ip" => Some(b"10.0.0.9".to_vec()),

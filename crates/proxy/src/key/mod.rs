@@ -1,15 +1,20 @@
 //! Where the key of a request comes from.
 
+mod lines;
 mod pointer;
 mod text;
 
 use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, header::COOKIE};
 use rand::RngExt;
 
+pub(crate) use self::lines::Lines;
 use self::pointer::Pointer;
-use super::{metrics::Counters, trusted::TrustedProxies};
+use super::{
+    metrics::Counters,
+    trusted::{FORWARDED_FOR, TrustedProxies},
+};
 
 /// Longer keys are not used: a key is an identity, not a document.
 pub(crate) const KEY_MAX: usize = 1024;
@@ -105,8 +110,7 @@ impl fmt::Display for KeySources {
 /// What keys are looked for in.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
-    pub(crate) uri: &'a Uri,
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) head: Lines<'a>,
     pub(crate) peer: Peer<'a>,
     pub(crate) body: Body<'a>,
 }
@@ -154,13 +158,13 @@ impl Source {
 
     fn find<'a>(&self, asked: &Asked<'a>) -> Option<Cow<'a, [u8]>> {
         match self {
-            Source::Header(name) => asked.headers.get(name).map(|value| value.as_bytes().into()),
-            Source::Cookie(name) => text::cookie(asked.headers, name),
-            Source::Query(name) => asked.uri.query().and_then(|q| text::parameter(q, name)),
-            Source::Path => Some(asked.uri.path().as_bytes().into()),
-            Source::Segment(number) => text::segment(asked.uri.path(), *number),
-            Source::Host => text::host(asked.uri, asked.headers),
-            Source::ClientIp => Some(asked.peer.client(asked.headers)),
+            Source::Header(name) => asked.head.all(name).next().map(Into::into),
+            Source::Cookie(name) => text::cookie(asked.head.all(&COOKIE), name),
+            Source::Query(name) => asked.head.query().and_then(|q| text::parameter(q, name)),
+            Source::Path => Some(asked.head.path().as_bytes().into()),
+            Source::Segment(number) => text::segment(asked.head.path(), *number),
+            Source::Host => asked.head.host().map(text::lowercase),
+            Source::ClientIp => Some(asked.peer.client(asked.head)),
             Source::Body(pointer) => match asked.body {
                 Body::None | Body::TooLarge => None,
                 Body::Whole(document) => pointer.find(document),
@@ -172,10 +176,12 @@ impl Source {
 
 impl<'a> Peer<'a> {
     /// The address of the client, as far as those on the way are believed.
-    fn client(&self, headers: &HeaderMap) -> Cow<'a, [u8]> {
+    fn client(&self, head: Lines<'_>) -> Cow<'a, [u8]> {
         match self.trusted {
             Some(trusted) => {
-                trusted.client_of(self.address, headers).to_string().into_bytes().into()
+                let name = FORWARDED_FOR;
+                let lines: Vec<&[u8]> = head.all(&name).collect();
+                trusted.client_of(self.address, &lines).to_string().into_bytes().into()
             }
             None => self.text.as_bytes().into(),
         }
@@ -241,8 +247,10 @@ fn six_digits(rng: &mut impl rand::Rng) -> [u8; 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::{HeaderMap, Uri};
     use rand::SeedableRng;
+
+    use super::*;
 
     /// A request with header lines and a body, from 10.0.0.9.
     fn find_in(
@@ -260,7 +268,8 @@ mod tests {
         let address = IpAddr::from([10, 0, 0, 9]);
         let text = HeaderValue::from_static("10.0.0.9");
         let peer = Peer { address, text: &text, trusted: None };
-        let asked = Asked { uri: &uri, headers: &headers, peer, body };
+        let head = Lines::Map { uri: &uri, headers: &headers };
+        let asked = Asked { head, peer, body };
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         let counters = Counters::default();
         let key = match sources.find(&asked, &mut rng, &counters) {
@@ -344,7 +353,8 @@ mod tests {
             let text = HeaderValue::from_static("::1");
             let peer = Peer { address: IpAddr::from([10, 0, 0, 9]), text: &text, trusted: None };
             let (uri, headers) = (Uri::from_static(uri), HeaderMap::new());
-            let asked = Asked { uri: &uri, headers: &headers, peer, body: Body::None };
+            let head = Lines::Map { uri: &uri, headers: &headers };
+            let asked = Asked { head, peer, body: Body::None };
             sources.parse::<KeySources>().unwrap().look_into_body(&asked)
         };
         assert!(looks("query:id,body:/a", "/"));

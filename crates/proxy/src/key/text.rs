@@ -2,11 +2,6 @@
 
 use std::borrow::Cow;
 
-use http::{
-    HeaderMap, Uri,
-    header::{COOKIE, HOST},
-};
-
 /// The first non-empty value of a query parameter, percent-decoded.
 pub(super) fn parameter<'a>(query: &'a str, wanted: &str) -> Option<Cow<'a, [u8]>> {
     query.split('&').find_map(|pair| {
@@ -17,16 +12,18 @@ pub(super) fn parameter<'a>(query: &'a str, wanted: &str) -> Option<Cow<'a, [u8]
 }
 
 /// The first non-empty value of a cookie, as it stands there: cookies have no encoding of their own.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<Cow<'a, [u8]>> {
-    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(is(b';')));
+pub(super) fn cookie<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    wanted: &str,
+) -> Option<Cow<'a, [u8]>> {
+    let mut pairs = lines.flat_map(|line| line.split(is(b';')));
     pairs
-        .filter_map(|pair| {
+        .find_map(|pair| {
             let equals = pair.iter().position(|byte| *byte == b'=')?;
             let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
             (name == wanted.as_bytes() && !value.is_empty()).then_some(value)
         })
         .map(Cow::Borrowed)
-        .next()
 }
 
 /// A part of the path between two slashes, from 1, percent-decoded.
@@ -35,17 +32,13 @@ pub(super) fn segment(path: &str, number: usize) -> Option<Cow<'_, [u8]>> {
     inner.split('/').nth(number.checked_sub(1)?).map(|segment| decoded(segment, false))
 }
 
-/// Whom the request is for, in lower case and without port. The target of an absolute form beats
-/// the Host header (RFC 9112, 3.2.2).
-pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<Cow<'a, [u8]>> {
-    let name = match uri.host() {
-        Some(host) => host.as_bytes(),
-        None => without_port(headers.get(HOST)?.as_bytes()),
-    };
-    Some(match name.iter().any(u8::is_ascii_uppercase) {
+/// Whom a request is for, in lower case and without port.
+pub(super) fn lowercase(host: &[u8]) -> Cow<'_, [u8]> {
+    let name = without_port(host);
+    match name.iter().any(u8::is_ascii_uppercase) {
         true => name.to_ascii_lowercase().into(),
         false => name.into(),
-    })
+    }
 }
 
 fn without_port(host: &[u8]) -> &[u8] {
@@ -96,12 +89,11 @@ mod tests {
 
     #[test]
     fn cookies_are_found_in_all_lines_by_their_exact_name() {
-        let mut headers = HeaderMap::new();
-        headers.append(COOKIE, "sid2=x; SID=upper; sid=".parse().unwrap());
-        headers.append(COOKIE, "a=b;sid=c=d ;sid=e".parse().unwrap());
-        assert_eq!(cookie(&headers, "sid").as_deref(), Some(b"c=d".as_slice()));
-        assert_eq!(cookie(&headers, "SID").as_deref(), Some(b"upper".as_slice()));
-        assert_eq!(cookie(&headers, "id"), None);
+        let lines = [&b"sid2=x; SID=upper; sid="[..], b"a=b;sid=c=d ;sid=e"];
+        let cookie = |name| cookie(lines.into_iter(), name);
+        assert_eq!(cookie("sid").as_deref(), Some(b"c=d".as_slice()));
+        assert_eq!(cookie("SID").as_deref(), Some(b"upper".as_slice()));
+        assert_eq!(cookie("id"), None);
     }
 
     #[test]
@@ -121,17 +113,13 @@ mod tests {
 
     #[test]
     fn hosts_lose_case_and_port() {
-        let of = |uri: &str, line: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, line.parse().unwrap());
-            let host = host(&uri.parse().unwrap(), &headers).unwrap().into_owned();
-            String::from_utf8(host).unwrap()
-        };
-        assert_eq!(of("/", "Example.COM:8080"), "example.com");
-        assert_eq!(of("/", "example"), "example");
-        assert_eq!(of("/", "[::A]:80"), "[::a]");
-        assert_eq!(of("/", "[::a]"), "[::a]");
-        assert_eq!(of("http://me@Real:81/a", "claimed"), "real");
-        assert_eq!(host(&Uri::from_static("/"), &HeaderMap::new()), None);
+        for (host, expected) in [
+            ("Example.COM:8080", "example.com"),
+            ("example", "example"),
+            ("[::A]:80", "[::a]"),
+            ("[::a]", "[::a]"),
+        ] {
+            assert_eq!(*lowercase(host.as_bytes()), *expected.as_bytes());
+        }
     }
 }

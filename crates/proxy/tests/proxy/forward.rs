@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Client, Message, PATIENCE, Proxy, Replica, eventually, refusing};
-use ringmaster_proxy::ProxyConfig;
+use crate::support::{
+    Client, Message, PATIENCE, Proxy, Replica, engine, eventually, refusing, small,
+};
+use ringmaster_proxy::{Engine, ProxyConfig};
 
 #[test]
 fn connections_live_on_and_pipelined_requests_are_answered_in_order() {
@@ -63,13 +65,15 @@ fn heads_are_cleaned_in_both_directions() {
     assert_eq!(reply.field("via"), ["1.0 inner", "1.1 ringmaster"]);
     assert_eq!(reply.field("x-stays"), ["a", "b"]);
     assert_eq!(reply.field("content-length"), ["2"]);
-    assert_eq!(reply.field("date").len(), 1);
+    // A response without a date gets one from hyper, and from us only where it is our own.
+    assert_eq!(reply.field("date").len(), usize::from(engine() == Engine::Hyper));
     for gone in ["connection", "x-hop", "keep-alive"] {
         assert!(reply.field(gone).is_empty(), "{}", reply.head);
     }
     let head = heads.recv_timeout(PATIENCE).unwrap();
-    let mut lines: Vec<_> = head.trim_end().split("\r\n").collect();
-    assert_eq!(lines.remove(0), "PATCH /a/b?c=%20d HTTP/1.1");
+    assert!(head.starts_with("PATCH /a/b?c=%20d HTTP/1.1\r\n"), "{head}");
+    let head = small([&head]).remove(0);
+    let mut lines: Vec<_> = head.trim_end().split("\r\n").skip(1).collect();
     lines.sort_unstable();
     // It had none, so it got one.
     let made = lines.pop().and_then(|line| line.strip_prefix("x-request-id: ")).unwrap();
@@ -86,7 +90,7 @@ fn heads_are_cleaned_in_both_directions() {
     // An upgrade that was not granted leaves an ordinary connection.
     let given = client.request("GET", "/again", "X-Request-ID: mine\r\n\r\n");
     assert_eq!(given.text(), "ok");
-    let head = heads.recv_timeout(PATIENCE).unwrap();
+    let head = small([&heads.recv_timeout(PATIENCE).unwrap()]).remove(0);
     assert_eq!(head.matches("x-request-id: mine\r\n").count(), 1, "{head}");
 }
 
@@ -109,7 +113,7 @@ fn trailers_pass_in_both_directions() {
          3\r\nabc\r\n0\r\nX-Up: 1\r\n\r\n",
     );
     assert_eq!(reply.text(), "ok");
-    assert_eq!(reply.trailers, ["x-sum: abc x-up: 1"]);
+    assert_eq!(small(&reply.trailers), ["x-sum: abc x-up: 1"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Client, Proxy, Replica, eventually, refusing};
+use crate::support::{Client, Proxy, Replica, eventually, refusing, small};
 use ringmaster_proxy::{ProxyConfig, TrustedProxies};
 
 /// A proxy with key sources before replicas that answer with their number and what they got.
@@ -55,7 +55,7 @@ impl Keyed {
 fn mirror(number: usize) -> Replica {
     Replica::start(move |mut conversation, _| {
         while let Some(request) = conversation.message() {
-            let trailers = request.trailers.join("\n");
+            let trailers = small(&request.trailers).join("\n");
             let head = format!(
                 "HTTP/1.1 200 OK\r\nX-Served-By: {number}\r\nX-Trailers: {trailers}\r\n\
                  X-Framing: {}{}\r\nX-Forwarded-Seen: {}\r\nContent-Length: {}\r\n\r\n",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod announced;
+mod exchange;
 mod failures;
 mod forward;
 mod h2;

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use ringmaster_proxy::{ProxyConfig, TrustedProxies};
+use ringmaster_proxy::{Engine, ProxyConfig, TrustedProxies};
 
 use super::over_http2;
-use crate::support::{Proxy, Replica};
+use crate::support::{Proxy, Replica, engine};
 
 const CLAIMS: [&str; 16] = [
     "x-real-ip",
@@ -91,7 +91,15 @@ fn a_trusted_proxy_speaks_for_its_client() {
     let seen = seen.lock().unwrap();
     for name in CLAIMS {
         let line = format!("\r\n{name}: {CLAIM}\r\n");
-        assert_eq!(seen[0].matches(&line).count(), 1, "in the head only, {name}: {}", seen[0]);
+        // Our own codec drops what CGI cannot tell from a claim, whoever sends it.
+        let is_dropped = name.contains('_') && engine() == Engine::Own;
+        let expected = usize::from(!is_dropped);
+        assert_eq!(
+            seen[0].matches(&line).count(),
+            expected,
+            "in the head only, {name}: {}",
+            seen[0]
+        );
     }
     let added = format!("\r\nx-forwarded-for: {CLAIM}, 127.0.0.1\r\n");
     assert!(seen[0].contains(&added), "{}", seen[0]);

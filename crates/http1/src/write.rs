@@ -1,0 +1,194 @@
+//! Writes a head as it goes on. Framing and `Connection` are said from what was decided; no line of
+//! them is ever copied.
+
+use crate::{
+    framing::Framing,
+    head::{Head, HeadRef, Line, State},
+    message::Version,
+    number::push_decimal,
+};
+
+/// How a request goes to a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToReplica {
+    /// How its body is framed. What has no known end goes in chunks.
+    pub framing: Framing,
+    /// Whether trailers are asked for.
+    pub te_trailers: bool,
+    /// Whether the connection serves no other request.
+    pub closes: bool,
+}
+
+impl ToReplica {
+    /// As the request came.
+    pub fn as_read(head: HeadRef<'_>) -> Self {
+        let known = head.known();
+        let (framing, te_trailers) = (known.framing, known.te_trailers);
+        ToReplica { framing, te_trailers, closes: false }
+    }
+}
+
+/// What a response says of the client's connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// It serves another request: said to HTTP/1.0, which expects the contrary.
+    #[default]
+    Keep,
+    /// It ends with this response.
+    Close,
+}
+
+/// How a response goes to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToClient {
+    /// The client's version.
+    pub version: Version,
+    /// How the body is framed, for this version.
+    pub framing: Framing,
+    /// The length that is told of a body that does not follow.
+    pub told: Option<u64>,
+    /// What becomes of the connection.
+    pub connection: Connection,
+}
+
+impl ToClient {
+    /// As the response came, to a client of this version. Where only the end of the connection ends
+    /// the body, it closes.
+    pub fn as_read(head: HeadRef<'_>, version: Version, connection: Connection) -> Self {
+        let known = head.known();
+        let framing = known.framing.toward(version);
+        let closes = framing == Framing::UntilClose;
+        let connection = if closes { Connection::Close } else { connection };
+        ToClient { version, framing, told: known.told, connection }
+    }
+}
+
+/// Appends the head of a request, in HTTP/1.1.
+pub fn request(head: HeadRef<'_>, how: &ToReplica, out: &mut Vec<u8>) {
+    let mut run = Run::default();
+    if head.head().is_start_exact {
+        run.add(head.head().start_line.range(), head.bytes(), out);
+    } else {
+        let parts = [head.method_name(), b" ", head.target(), b" HTTP/1.1\r\n"];
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+    }
+    lines(head, run, out);
+    match how.framing {
+        Framing::None => {}
+        Framing::Length(length) => content_length(length, out),
+        Framing::Chunked | Framing::UntilClose => out.extend_from_slice(CHUNKED),
+    }
+    if how.te_trailers {
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
+    let options: [(&[u8], bool); 3] = [
+        (b"close", how.closes),
+        (b"te", how.te_trailers),
+        (b"upgrade", head.known().upgrade.is_some()),
+    ];
+    connection(&options, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head of a response, an interim one too, in the version of its client.
+pub fn response(head: HeadRef<'_>, how: &ToClient, out: &mut Vec<u8>) {
+    let mut run = Run::default();
+    if head.head().is_start_exact && how.version == Version::Http11 {
+        run.add(head.head().start_line.range(), head.bytes(), out);
+    } else {
+        out.extend_from_slice(version(how.version));
+        out.push(b' ');
+        push_decimal(head.status().into(), out);
+        out.push(b' ');
+        out.extend_from_slice(head.reason());
+        out.extend_from_slice(b"\r\n");
+    }
+    lines(head, run, out);
+    let is_interim = head.status() < 200;
+    match how.framing {
+        _ if is_interim => {}
+        Framing::Length(length) => content_length(length, out),
+        Framing::Chunked => out.extend_from_slice(CHUNKED),
+        Framing::None => how.told.into_iter().for_each(|length| content_length(length, out)),
+        Framing::UntilClose => {}
+    }
+    let keeps = how.connection == Connection::Keep && how.version == Version::Http10;
+    let options: [(&[u8], bool); 3] = [
+        (b"close", how.connection == Connection::Close && !is_interim),
+        (b"keep-alive", keeps && !is_interim),
+        (b"upgrade", head.known().upgrade.is_some()),
+    ];
+    connection(&options, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
+
+pub(crate) fn version(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"HTTP/1.0",
+        Version::Http11 => b"HTTP/1.1",
+    }
+}
+
+pub(crate) fn content_length(length: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"content-length: ");
+    push_decimal(length, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `Connection` with the options that are meant, if any is.
+fn connection(options: &[(&[u8], bool)], out: &mut Vec<u8>) {
+    let mut separator: &[u8] = b"connection: ";
+    for (option, _) in options.iter().filter(|(_, is_meant)| *is_meant) {
+        out.extend_from_slice(separator);
+        out.extend_from_slice(option);
+        separator = b", ";
+    }
+    if separator == b", " {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The lines that go on.
+fn lines(head: HeadRef<'_>, mut run: Run, out: &mut Vec<u8>) {
+    let Head { lines, .. } = head.head();
+    for line in lines.iter().filter(|line| line.state != State::Dropped) {
+        if line.exact && line.state == State::Kept {
+            run.add(line.name.range().start..line.value.range().end + 2, head.bytes(), out);
+        } else {
+            run.end(head.bytes(), out);
+            rewritten(head, line, out);
+        }
+    }
+    run.end(head.bytes(), out);
+}
+
+fn rewritten(head: HeadRef<'_>, line: &Line, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.name_of(line));
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(head.value_of(line));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Lines that stand side by side and are copied as one piece.
+#[derive(Debug, Default)]
+struct Run {
+    start: usize,
+    end: usize,
+}
+
+impl Run {
+    fn add(&mut self, line: std::ops::Range<usize>, bytes: &[u8], out: &mut Vec<u8>) {
+        if line.start != self.end {
+            self.end(bytes, out);
+            self.start = line.start;
+        }
+        self.end = line.end;
+    }
+
+    fn end(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&bytes[self.start..self.end]);
+        self.start = self.end;
+    }
+}

@@ -1,0 +1,156 @@
+//! What is written here, read by others: hyper and kawa see the same messages in it, no more and no
+//! fewer. We may accept less than they do, and never frame it differently.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+#[allow(dead_code, reason = "what becomes of them is told elsewhere")]
+#[path = "../../../proxy/tests/proxy/strict/cases.rs"]
+mod cases;
+mod hyper_reads;
+mod kawa_reads;
+#[path = "../support/mod.rs"]
+mod support;
+
+use proptest::prelude::*;
+use ringmaster_http1::{Framing, Limits, Method, framing::Asked};
+use support::{
+    End, Passed,
+    grammar::{at_least, damaged, damages, requests, responses},
+    pass_request, pass_response,
+};
+
+/// A message as another reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Method and target, or the status.
+    pub(crate) start: String,
+    /// Fields in the order of their names, without those that frame the message.
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A message as we have written it.
+fn ours(passed: &Passed) -> Seen {
+    let text = passed.head.strip_suffix(b"\r\n\r\n").unwrap();
+    let mut lines = text.split(|byte| *byte == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+    let start = lines.next().unwrap();
+    let mut words = start.split(|byte| *byte == b' ').map(String::from_utf8_lossy);
+    let (first, second) = (words.next().unwrap(), words.next().unwrap());
+    let start =
+        if first.starts_with("HTTP/") { second.into() } else { format!("{first} {second}") };
+    let mut fields: Vec<(String, Vec<u8>)> = lines
+        .map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':').unwrap();
+            let name = String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase();
+            (name, line[colon + 2..].to_vec())
+        })
+        .collect();
+    settle(&mut fields);
+    Seen { start, fields, body: passed.body.clone() }
+}
+
+/// Brings fields into the order that is compared, without what frames the message.
+pub(crate) fn settle(fields: &mut Vec<(String, Vec<u8>)>) {
+    fields.retain(|(name, _)| {
+        !["connection", "content-length", "transfer-encoding", "te", "date"].contains(&&name[..])
+    });
+    fields.sort_by(|one, other| one.0.cmp(&other.0));
+}
+
+/// Whether hyper and kawa have the same rules as we, so that they must see the message.
+fn is_plain(passed: &Passed) -> bool {
+    // kawa has targets and reasons of ASCII only, and splits cookies.
+    passed.head.iter().all(u8::is_ascii) && !passed.lines().iter().any(|l| l.starts_with("cookie"))
+}
+
+/// A request behind which another one stands: both are seen, and nothing else. Returns whether there
+/// was something to see.
+fn check_request(sent: &[u8]) -> bool {
+    let passed = pass_request(sent, &[], &Limits::default());
+    let has_host = passed.lines().iter().any(|line| line.starts_with("host:"));
+    if passed.end != End::Done || !has_host {
+        return false;
+    }
+    let mut written = passed.written();
+    let message = written.len();
+    written.extend_from_slice(b"GET /behind HTTP/1.1\r\nHost: h\r\n\r\n");
+    let expected = ours(&passed);
+    if is_plain(&passed) {
+        let (seen, length) = kawa_reads::request(&written);
+        assert_eq!((&seen, length), (&expected, message), "{}", written.escape_ascii());
+    }
+    let target = expected.start.split(' ').nth(1).unwrap();
+    if target.parse::<hyper::Uri>().is_err() {
+        // Its type for targets does not know some bytes, such as quotes in a query.
+        return false;
+    }
+    let seen = hyper_reads::requests(&written);
+    assert_eq!(seen[0], expected, "{}", written.escape_ascii());
+    let behind: Vec<&str> = seen[1..].iter().map(|seen| &seen.start[..]).collect();
+    assert_eq!(behind, ["GET /behind"], "{}", written.escape_ascii());
+    true
+}
+
+fn check_response(sent: &[u8], method: Method) {
+    let passed = pass_response(sent, &[], &Asked::by(method), &Limits::default());
+    let status = passed.lines().first().and_then(|line| line.get(9..12)?.parse::<u16>().ok());
+    if passed.end != End::Done || status.is_none_or(|status| status < 200) {
+        return;
+    }
+    let mut written = passed.written();
+    let message = written.len();
+    let expected = ours(&passed);
+    assert_eq!(hyper_reads::response(&written, method), expected, "{}", written.escape_ascii());
+    // kawa does not know what was asked for.
+    let has_body = matches!(passed.framing, Framing::Chunked | Framing::Length(1..));
+    if has_body && is_plain(&passed) {
+        written.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n");
+        let (seen, length) = kawa_reads::response(&written);
+        // It takes Host away from responses, too.
+        let mut expected = expected;
+        expected.fields.retain(|(name, _)| name != "host");
+        assert_eq!((&seen, length), (&expected, message), "{}", written.escape_ascii());
+    }
+}
+
+#[test]
+fn the_strict_cases_are_read_alike() {
+    for (name, sent, fate) in cases::CASES {
+        let goes_on = matches!(fate, cases::Fate::GoesOn { .. });
+        assert_eq!(check_request(sent.as_bytes()), goes_on, "{name}");
+    }
+}
+
+#[test]
+fn responses_are_read_alike() {
+    for sent in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 003\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+        "HTTP/1.0 404\r\nX: a\r\n\r\nuntil the end",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n",
+    ] {
+        check_response(sent.as_bytes(), Method::Get);
+    }
+    check_response(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", Method::Head);
+    check_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Method::Head);
+}
+
+proptest! {
+    #![proptest_config(at_least(1500))]
+
+    #[test]
+    fn what_goes_on_of_any_request_is_read_alike(message in requests(), damages in damages()) {
+        check_request(&damaged(&message, &damages));
+    }
+
+    #[test]
+    fn what_goes_on_of_any_response_is_read_alike(
+        message in responses(),
+        damages in damages(),
+        asks_head in any::<bool>(),
+    ) {
+        let method = if asks_head { Method::Head } else { Method::Get };
+        check_response(&damaged(&message, &damages), method);
+    }
+}

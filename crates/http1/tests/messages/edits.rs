@@ -1,0 +1,135 @@
+//! What a proxy changes in a head.
+
+use ringmaster_http1::{
+    EditError, FieldId, Head, Limits, Scanner, request,
+    write::{self, ToReplica},
+};
+
+const SENT: &[u8] =
+    b"GET /a HTTP/1.1\r\nHost: h\r\nX-A: a\r\nX-B: b\r\nConnection: close\r\nX-C: c\r\n\r\n";
+
+fn head() -> Head {
+    let mut head = Head::new();
+    let read = request::read(&mut head, &mut Scanner::request(), SENT, &Limits::default());
+    assert_eq!(read, Ok(request::Read::Head(SENT.len())));
+    head
+}
+
+fn written(head: &Head) -> String {
+    let mut out = Vec::new();
+    let seen = head.over(SENT);
+    write::request(seen, &ToReplica::as_read(seen), &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn line_of(head: &Head, name: &str) -> u16 {
+    head.over(SENT).find(name.as_bytes()).unwrap().line
+}
+
+#[test]
+fn lines_are_dropped_replaced_and_added() {
+    let mut head = head();
+    head.drop_line(line_of(&head, "x-a"));
+    head.set(line_of(&head, "x-b"), &[b"1", b", ", b"2 "]).unwrap();
+    head.add(b"via", &[b"1.1 r"]).unwrap();
+    head.add(b"x-empty", &[b" \t"]).unwrap();
+    assert_eq!(
+        written(&head),
+        "GET /a HTTP/1.1\r\nHost: h\r\nX-B: 1, 2\r\nX-C: c\r\nvia: 1.1 r\r\nx-empty: \r\n\r\n"
+    );
+    // Again, and what was added.
+    head.append(SENT, line_of(&head, "x-b"), &[b",", b" 3"]).unwrap();
+    head.append(SENT, line_of(&head, "x-c"), &[b", d"]).unwrap();
+    head.append(SENT, line_of(&head, "x-c"), &[b", e"]).unwrap();
+    assert!(written(&head).contains("\r\nX-B: 1, 2, 3\r\nX-C: c, d, e\r\n"));
+    head.set(line_of(&head, "x-c"), &[b"c"]).unwrap();
+    head.set(line_of(&head, "x-b"), &[b"3"]).unwrap();
+    let via = line_of(&head, "via");
+    head.set(via, &[b"1.0 s"]).unwrap();
+    head.drop_line(line_of(&head, "x-empty"));
+    assert_eq!(
+        written(&head),
+        "GET /a HTTP/1.1\r\nHost: h\r\nX-B: 3\r\nX-C: c\r\nvia: 1.0 s\r\n\r\n"
+    );
+}
+
+#[test]
+fn what_is_not_to_go_on_is_dropped_at_once() {
+    let mut head = head();
+    head.add(b"x-forwarded-for", &[b"a"]).unwrap();
+    head.add(b"x-a", &[b"b"]).unwrap();
+    let mut seen = Vec::new();
+    head.retain(SENT, |field| {
+        seen.push(String::from_utf8(field.name.to_vec()).unwrap());
+        !field.id.is_claim() && !field.name.eq_ignore_ascii_case(b"X-A")
+    });
+    assert_eq!(seen, ["Host", "X-A", "X-B", "X-C", "x-forwarded-for", "x-a"]);
+    assert_eq!(written(&head), "GET /a HTTP/1.1\r\nHost: h\r\nX-B: b\r\nX-C: c\r\n\r\n");
+    assert_eq!(head.known().forwarded_for, None);
+    head.retain(SENT, |field| field.id != FieldId::Host);
+    assert_eq!(head.over(SENT).host(), None);
+}
+
+#[test]
+fn there_is_one_host() {
+    let mut head = head();
+    head.add(b"HOST", &[b"other:80"]).unwrap();
+    assert_eq!(head.over(SENT).host(), Some(&b"other:80"[..]));
+    assert!(written(&head).contains("\r\nHost: other:80\r\n"));
+    head.drop_line(line_of(&head, "host"));
+    assert_eq!(head.over(SENT).host(), None);
+    head.add(b"host", &[b"third"]).unwrap();
+    assert_eq!(head.over(SENT).host(), Some(&b"third"[..]));
+    assert_eq!(head.add(b"host", &[b"a b"]), Err(EditError::Value));
+    assert_eq!(head.over(SENT).host(), Some(&b"third"[..]));
+}
+
+#[test]
+fn nothing_ends_a_line_that_is_added() {
+    let mut head = head();
+    let before = written(&head);
+    let line = line_of(&head, "x-a");
+    for value in ["a\r\nb: c", "a\n", "\ra", "a\0", "a\x7f", "a\x1b"] {
+        assert_eq!(head.add(b"x", &[b"a", value.as_bytes()]), Err(EditError::Value), "{value:?}");
+        assert_eq!(head.set(line, &[value.as_bytes()]), Err(EditError::Value), "{value:?}");
+        let appended = head.append(SENT, line, &[b"a", value.as_bytes()]);
+        assert_eq!(appended, Err(EditError::Value), "{value:?}");
+    }
+    for name in ["", "a b", "a:", "a\r\n", "\u{e4}"] {
+        assert_eq!(head.add(name.as_bytes(), &[b"a"]), Err(EditError::Name), "{name:?}");
+    }
+    for name in ["Content-Length", "transfer-encoding", "Connection", "TE", "upgrade", "keep-alive"]
+    {
+        assert_eq!(head.add(name.as_bytes(), &[b"1"]), Err(EditError::Reserved), "{name:?}");
+    }
+    assert_eq!(head.set(3, &[b"close"]), Err(EditError::Reserved), "the line of Connection");
+    assert_eq!(head.set(99, &[b"a"]), Err(EditError::Line));
+    let large = vec![b'a'; usize::from(u16::MAX) + 1];
+    assert_eq!(head.add(b"x", &[&large]), Err(EditError::TooLarge));
+    assert_eq!(head.set(line, &[&large]), Err(EditError::TooLarge));
+    head.drop_line(99);
+    assert_eq!(written(&head), before, "a refused edit changes nothing");
+    head.drop_line(line);
+    assert_eq!(head.set(line, &[b"a"]), Err(EditError::Line), "it does not come back");
+}
+
+#[test]
+fn there_is_an_end_of_adding() {
+    let mut head = head();
+    let added = (0..1000).take_while(|_| head.add(b"x", &[b"a"]).is_ok()).count();
+    assert!((64..400).contains(&added), "{added}");
+    assert_eq!(head.add(b"x", &[b"a"]), Err(EditError::TooLarge));
+    assert_eq!(written(&head).matches("\r\nx: a").count(), added);
+}
+
+#[test]
+fn a_head_is_used_again_without_what_it_held() {
+    let mut head = head();
+    head.add(b"via", &[b"1.1 r"]).unwrap();
+    let sent = b"GET /b HTTP/1.1\r\nHost: i\r\n\r\n";
+    let read = request::read(&mut head, &mut Scanner::request(), sent, &Limits::default());
+    assert_eq!(read, Ok(request::Read::Head(sent.len())));
+    let mut out = Vec::new();
+    write::request(head.over(sent), &ToReplica { closes: true, ..ToReplica::default() }, &mut out);
+    assert_eq!(out, b"GET /b HTTP/1.1\r\nHost: i\r\nconnection: close\r\n\r\n");
+}
