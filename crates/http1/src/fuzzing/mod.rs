@@ -106,7 +106,7 @@ fn written_lines(written: &[u8]) -> Vec<(&[u8], &[u8])> {
     fields
 }
 
-/// What no head that goes on has, whoever reads it.
+/// What no head that goes on may have.
 fn assert_unambiguous(fields: &[(&[u8], &[u8])]) {
     let count = |id| fields.iter().filter(|(name, _)| FieldId::of(name) == id).count();
     let (coding, length) = (count(FieldId::TransferEncoding), count(FieldId::ContentLength));

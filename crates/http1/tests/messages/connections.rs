@@ -42,7 +42,7 @@ fn a_connection_is_reusable_when_both_messages_are_done() {
 }
 
 #[test]
-fn whoever_closes_is_believed() {
+fn each_reason_to_close_counts() {
     let closing = |framing| Event::Request { framing, persists: false };
     let none = Framing::None;
     let done = [request(none), response(none)];
