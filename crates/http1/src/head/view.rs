@@ -88,22 +88,27 @@ impl<'a> HeadRef<'a> {
         }
     }
 
+    /// The name on a line that goes on.
     pub(crate) fn name_of(self, line: &Line) -> &'a [u8] {
         let from = if line.state == State::Added { &self.head.added[..] } else { self.bytes };
         &from[line.name.range()]
     }
 
+    /// The value on a line that goes on.
     pub(crate) fn value_of(self, line: &Line) -> &'a [u8] {
-        let is_received = matches!(line.state, State::Kept | State::Dropped);
-        let from = if is_received { self.bytes } else { &self.head.added[..] };
+        let from = if line.state == State::Kept { self.bytes } else { &self.head.added[..] };
         &from[line.value.range()]
     }
 
     /// The field on a line, if it goes on.
     pub fn field(self, line: u16) -> Option<Field<'a>> {
         let found = self.head.lines.get(usize::from(line))?;
+        // Of a line that was dropped it is not known any more where its bytes are.
+        if found.state == State::Dropped {
+            return None;
+        }
         let (name, value) = (self.name_of(found), self.value_of(found));
-        (found.state != State::Dropped).then_some(Field { line, id: found.field, name, value })
+        Some(Field { line, id: found.field, name, value })
     }
 
     /// The fields that go on, in their order; what only the writer says is not among them.

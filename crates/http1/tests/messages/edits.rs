@@ -54,6 +54,19 @@ fn lines_are_dropped_replaced_and_added() {
 }
 
 #[test]
+fn what_was_added_and_dropped_leaves_nothing() {
+    let mut head = head();
+    // Its place among what was added lies behind the end of what was received.
+    head.add(b"x-long", &[&[b'a'; 1000]]).unwrap();
+    head.add(b"x-d", &[b"d"]).unwrap();
+    let line = line_of(&head, "x-d");
+    head.drop_line(line);
+    assert!(head.over(SENT).find(b"x-d").is_none() && head.over(SENT).value(Some(line)).is_none());
+    head.retain(SENT, |field| field.name != b"x-long");
+    assert!(written(&head).ends_with("X-C: c\r\n\r\n"));
+}
+
+#[test]
 fn what_is_not_to_go_on_is_dropped_at_once() {
     let mut head = head();
     head.add(b"x-forwarded-for", &[b"a"]).unwrap();
