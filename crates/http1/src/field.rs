@@ -101,7 +101,8 @@ const CLAIM_PREFIX: &str = "x-forwarded";
 
 impl FieldId {
     /// The field of this name in any case. An underscore counts as a hyphen, for CGI and its
-    /// descendants cannot tell `X_Real_IP` from `X-Real-IP`: see [`is_twin`].
+    /// descendants cannot tell `X_Real_IP` from `X-Real-IP`; in a head such a twin has no identity,
+    /// and does not go on in a request.
     pub fn of(name: &[u8]) -> FieldId {
         let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return Unknown };
         let candidates = candidates(name.len(), first);
