@@ -27,18 +27,19 @@ pub enum Read {
 
 /// Reads a head from all bytes since the last message, with the scanner that saw the first of them.
 ///
-/// After [`Read::Head`] the head can be looked at over these bytes, and the scanner is done.
+/// After [`Read::Head`] the head can be looked at over these bytes, and the scanner is done. After a
+/// fault the head is empty.
 pub fn read(
     head: &mut Head,
     scanner: &mut Scanner,
     bytes: &[u8],
     limits: &Limits,
 ) -> Result<Read, Fault> {
-    match scanner.scan(bytes, limits)? {
+    match scanner.scan(bytes, limits).inspect_err(|_| head.clear())? {
         Found::More => Ok(Read::More),
         Found::Preface => Ok(Read::Preface),
         Found::Head { start, end } => {
-            parse(head, &bytes[..end], start)?;
+            parse(head, &bytes[..end], start).inspect_err(|_| head.clear())?;
             Ok(Read::Head(end))
         }
     }

@@ -149,6 +149,7 @@ impl Head {
 
     /// Forgets the last message, and keeps the memory.
     pub(crate) fn clear(&mut self) {
+        self.start = Start::Response { status: 0, reason: Span::default() };
         self.lines.clear();
         self.added.clear();
         self.known = Known::default();

@@ -1,7 +1,7 @@
 //! What a proxy changes in a head.
 
 use ringmaster_http1::{
-    EditError, FieldId, Head, Limits, Scanner, request,
+    EditError, Fault, FieldId, Head, Known, Limits, Scanner, request,
     write::{self, ToReplica},
 };
 
@@ -133,6 +133,19 @@ fn there_is_an_end_of_adding() {
     assert!((64..400).contains(&added), "{added}");
     assert_eq!(head.add(b"x", &[b"a"]), Err(EditError::TooLarge));
     assert_eq!(written(&head).matches("\r\nx: a").count(), added);
+}
+
+#[test]
+fn of_a_head_that_is_refused_nothing_is_left() {
+    let late = b"GET /b HTTP/1.1\r\nHost: i\r\nX: a\r\nContent-Length: x\r\n\r\n";
+    for (sent, fault) in [(&late[..], Fault::Length), (b"\0", Fault::StartLine)] {
+        let mut head = head();
+        let read = request::read(&mut head, &mut Scanner::request(), sent, &Limits::default());
+        assert_eq!(read, Err(fault));
+        let seen = head.over(sent);
+        assert!(head.is_empty() && seen.fields().next().is_none());
+        assert_eq!((seen.target(), seen.host(), *seen.known()), (&b""[..], None, Known::default()));
+    }
 }
 
 #[test]
