@@ -56,6 +56,9 @@ fn each_reason_to_close_counts() {
         // An early response: the rest of the request would be the next one.
         vec![request(LENGTH), response(none)],
         vec![request(LENGTH), response(none), Event::RequestFailed],
+        // Its head has said that it closes, also where the rest comes after all.
+        vec![request(LENGTH), response(none), Event::RequestEnd],
+        vec![request(LENGTH), response(LENGTH), Event::RequestEnd, Event::ResponseEnd],
         vec![request(none), response(Framing::UntilClose), Event::ResponseEof],
         vec![request(none), Event::ResponseFailed],
         // A refusal.
@@ -66,8 +69,8 @@ fn each_reason_to_close_counts() {
         let connection = after(&events);
         assert!(!connection.is_reusable(), "{events:?}: {connection:?}");
     }
-    let early = after(&[request(LENGTH), response(Framing::None), Event::RequestEnd]);
-    assert!(early.is_reusable(), "the rest came after all");
+    assert!(after(&[request(LENGTH), response(none)]).closes(), "the head must say it");
+    assert!(!after(&[request(LENGTH), Event::RequestEnd, response(none)]).closes());
     assert!(after(&[closing(none)]).closes());
 }
 
@@ -179,7 +182,15 @@ proptest! {
             });
             let whole = requests == 1 && responses == 1
                 && ends_up == usize::from(bodies_up) && ends_down == usize::from(bodies_down);
-            prop_assert_eq!(connection.is_reusable(), whole && !spoils, "{:?}", happened);
+            let place = |wanted: fn(&Event) -> bool| happened.iter().position(wanted);
+            // Where the request became complete: with its head, or with the end of its body.
+            let complete = if bodies_up {
+                place(|e| *e == Event::RequestEnd)
+            } else {
+                place(|e| matches!(e, Event::Request { .. }))
+            };
+            let is_in_turn = complete < place(|e| matches!(e, Event::Response { .. }));
+            prop_assert_eq!(connection.is_reusable(), whole && is_in_turn && !spoils, "{:?}", happened);
             prop_assert!(requests <= 1 && responses <= 1);
         }
     }
