@@ -36,7 +36,6 @@ struct Scratch {
 fn exchange(scratch: &mut Scratch) {
     let Scratch { head, out, trailers, body } = scratch;
     out.clear();
-    trailers.clear();
     let limits = Limits::default();
     let read = request::read(head, &mut Scanner::request(), REQUEST, &limits);
     assert_eq!(read, Ok(request::Read::Head(REQUEST.len())));
