@@ -26,8 +26,8 @@ pub enum Read {
 
 /// Reads a head from all bytes since the last message, with the scanner that saw the first of them.
 ///
-/// After [`Read::Head`] the head can be looked at over these bytes, and the scanner is done. After a
-/// fault the head is empty.
+/// After [`Read::Head`] the head can be looked at over these bytes; otherwise it is empty. The scanner
+/// is as new unless more bytes are needed.
 pub fn read(
     head: &mut Head,
     scanner: &mut Scanner,
@@ -35,7 +35,8 @@ pub fn read(
     asked: &Asked<'_>,
     limits: &Limits,
 ) -> Result<Read, Fault> {
-    match scanner.scan(bytes, limits).inspect_err(|_| head.clear())? {
+    head.clear();
+    match scanner.next(bytes, limits)? {
         Found::More => Ok(Read::More),
         Found::Preface => Err(Fault::StartLine),
         Found::Head { end, .. } => {
@@ -46,7 +47,6 @@ pub fn read(
 }
 
 fn parse(head: &mut Head, bytes: &[u8], asked: &Asked<'_>) -> Result<(), Fault> {
-    head.clear();
     let mut room = lines::room();
     let mut parsed = httparse::Response::new(&mut []);
     let tokenised =

@@ -38,7 +38,8 @@ pub(crate) enum Found {
     Head { start: usize, end: usize },
 }
 
-/// Looks for the end of one head in bytes that grow; to be begun anew for the next.
+/// Looks for the end of a head in bytes that grow. It begins anew by itself when there is nothing more
+/// to look for: behind a head, behind the preface of HTTP/2, and after a fault.
 #[derive(Clone, Debug)]
 pub struct Scanner {
     kind: Kind,
@@ -75,13 +76,26 @@ impl Scanner {
         Scanner { kind, start, has_begun, is_http1, target, target_fits, line, lines, seen }
     }
 
-    /// Whether there is a start line or a part of it; empty lines before it are none.
+    /// Whether more bytes are needed, of which there is a start line or a part of it; empty lines
+    /// before it are none.
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Looks at all bytes since the last message, more of them than the last time.
-    pub(crate) fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Found, Fault> {
+    /// Looks at all bytes since the last message, more of them than the last time; at fewer, it begins
+    /// anew, for these are others.
+    pub(crate) fn next(&mut self, bytes: &[u8], limits: &Limits) -> Result<Found, Fault> {
+        if bytes.len().min(limits.head_bytes_max.into()) < self.seen {
+            *self = Self::of(self.kind);
+        }
+        let found = self.scan(bytes, limits);
+        if found != Ok(Found::More) {
+            *self = Self::of(self.kind);
+        }
+        found
+    }
+
+    fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Found, Fault> {
         let bytes_max = usize::from(limits.head_bytes_max);
         let view = &bytes[..bytes.len().min(bytes_max)];
         let found = match self.begin(view)? {

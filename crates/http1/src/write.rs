@@ -188,7 +188,7 @@ impl Run {
     }
 
     fn end(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&bytes[self.start..self.end]);
+        out.extend_from_slice(bytes.get(self.start..self.end).unwrap_or_default());
         self.start = self.end;
     }
 }

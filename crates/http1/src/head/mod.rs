@@ -147,14 +147,13 @@ impl Head {
         Self::default()
     }
 
-    /// Forgets the last message, and keeps the memory.
+    /// Forgets the last message, and keeps the memory: the same as a new one.
     pub(crate) fn clear(&mut self) {
-        self.start = Start::Response { status: 0, reason: Span::default() };
-        self.lines.clear();
-        self.added.clear();
-        self.known = Known::default();
-        self.length = 0;
-        self.is_start_exact = false;
+        let (mut lines, mut added) =
+            (std::mem::take(&mut self.lines), std::mem::take(&mut self.added));
+        lines.clear();
+        added.clear();
+        *self = Head { lines, added, ..Head::default() };
     }
 
     /// What was found out about the message.

@@ -1,7 +1,9 @@
 //! What a proxy changes in a head.
 
 use ringmaster_http1::{
-    EditError, Fault, FieldId, Head, Known, Limits, Scanner, request,
+    EditError, Fault, FieldId, Head, Known, Limits, Method, Scanner,
+    framing::Asked,
+    request, response,
     write::{self, ToReplica},
 };
 
@@ -146,6 +148,76 @@ fn of_a_head_that_is_refused_nothing_is_left() {
         assert!(head.is_empty() && seen.fields().next().is_none());
         assert_eq!((seen.target(), seen.host(), *seen.known()), (&b""[..], None, Known::default()));
     }
+}
+
+/// All that can be asked of a head, over bytes that may not be those that it was read from.
+fn look_at_all(head: &Head, bytes: &[u8]) -> Vec<u8> {
+    let seen = head.over(bytes);
+    let mut all = [seen.method_name(), seen.target(), seen.reason()].concat();
+    seen.fields().for_each(|field| all.extend([field.name, field.value].concat()));
+    all.extend_from_slice(seen.host().unwrap_or_default());
+    all.extend_from_slice(seen.upgrade().unwrap_or_default());
+    all
+}
+
+#[test]
+fn a_head_over_other_bytes_is_never_more_than_they_are() {
+    let head = head();
+    assert!(!look_at_all(&head, SENT).is_empty());
+    for end in 0..SENT.len() {
+        assert!(look_at_all(&head, &SENT[..end]).len() <= 2 * end);
+        let mut out = Vec::new();
+        let seen = head.over(&SENT[..end]);
+        write::request(seen, &ToReplica::as_read(seen), &mut out);
+    }
+}
+
+#[test]
+fn there_is_no_head_before_it_is_whole() {
+    let limits = Limits::default();
+    let old = &b"GET http://target.test?a HTTP/1.1\r\nHost: h\r\n\r\n"[..];
+    for sent in [
+        &b""[..],
+        b"G",
+        b"GET / HTTP/1.1\r\nHost: i\r\n",
+        b"\0",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut head = Head::new();
+        let read = request::read(&mut head, &mut Scanner::request(), old, &limits);
+        assert_eq!(read, Ok(request::Read::Head(old.len())));
+        let read = request::read(&mut head, &mut Scanner::request(), sent, &limits);
+        assert!(!matches!(read, Ok(request::Read::Head(_))), "{sent:?}");
+        assert!(head.is_empty() && look_at_all(&head, sent).is_empty(), "{sent:?}");
+        assert!(look_at_all(&head, old).is_empty(), "{sent:?}");
+    }
+}
+
+#[test]
+fn a_scanner_begins_anew_by_itself() {
+    let limits = Limits::default();
+    let (mut head, mut scanner) = (Head::new(), Scanner::request());
+    let long: &[u8] = b"\r\nGET /a HTTP/1.1\r\nHost: a.long.name\r\nX-A: a\r\n\r\n";
+    let short: &[u8] = b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n";
+    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for _ in 0..2 {
+        for sent in [long, short, long, preface, short, b"\0", short, b"GET /a", b"G", short] {
+            let alone = request::read(&mut Head::new(), &mut Scanner::request(), sent, &limits);
+            assert_eq!(request::read(&mut head, &mut scanner, sent, &limits), alone, "{sent:?}");
+        }
+    }
+    // A limit that shrinks meanwhile counts at once.
+    let smaller = Limits { head_bytes_max: 10, ..limits };
+    let part = &long[..long.len() - 1];
+    assert_eq!(request::read(&mut head, &mut scanner, part, &limits), Ok(request::Read::More));
+    assert_eq!(request::read(&mut head, &mut scanner, long, &smaller), Err(Fault::HeadTooLarge));
+
+    let (asked, mut scanner) = (Asked::by(Method::Get), Scanner::response());
+    let sent = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let read = response::read(&mut head, &mut scanner, sent, &asked, &limits);
+    assert_eq!(read, Ok(response::Read::Head(28)));
+    let read = response::read(&mut head, &mut scanner, &sent[28..], &asked, &limits);
+    assert_eq!((read, head.over(&sent[28..]).status()), (Ok(response::Read::Head(38)), 200));
 }
 
 #[test]
