@@ -4,7 +4,7 @@ use httparse::ParserConfig;
 
 use crate::{
     fault::Fault,
-    field::trimmed,
+    field::{is_protocol, trimmed},
     framing::{self, Asked},
     head::{Head, Span, Start},
     lines::{self, Said},
@@ -92,17 +92,19 @@ fn settle(
 ) -> Result<(), Fault> {
     let decision = framing::response(asked, head.version, status, said.lengths)?;
     head.known.framing = decision.framing;
-    head.known.told = decision.told;
+    head.known.announced_length = decision.announced_length;
     head.settle_persistence(decision.keeps);
     if status != 101 {
         head.settle_upgrade(said, false);
         return Ok(());
     }
-    // Only its client can know what follows, so it must be what was asked for (RFC 9110, 7.8).
-    let line = head.known.upgrade.filter(|_| said.upgrade_lines == 1).ok_or(Fault::Switch)?;
+    // Only its client can know what follows, so it must be what was asked for, and said as only
+    // HTTP/1.1 says it (RFC 9110, 7.8).
+    let is_meant = head.version == Version::Http11 && said.upgrades && said.upgrade_lines == 1;
+    let line = head.known.upgrade.filter(|_| is_meant).ok_or(Fault::Switch)?;
     let line = &head.lines[usize::from(line)];
     let protocol = trimmed(&bytes[line.value.range()]);
-    if protocol.is_empty() || !asked.for_protocol(protocol) {
+    if !is_protocol(protocol) || !asked.for_protocol(protocol) {
         return Err(Fault::Switch);
     }
     Ok(())

@@ -86,6 +86,82 @@ fn what_is_not_to_go_on_is_dropped_at_once() {
 }
 
 #[test]
+fn what_is_known_is_said_of_the_lines_that_are_left() {
+    let sent = b"PUT / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: a\r\nX-Request-ID: 1\r\n\
+                 X_Forwarded_For: t\r\nX-Forwarded-For: b\r\nX-Request-ID: 2\r\nExpect: x\r\n\
+                 Expect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+    let read = || {
+        let mut head = Head::new();
+        let read = request::read(&mut head, &mut Scanner::request(), sent, &Limits::default());
+        assert_eq!(read, Ok(request::Read::Head(sent.len())));
+        head
+    };
+    let known = |head: &Head| {
+        let seen = head.over(sent);
+        let value = |line| seen.value(line).map(|value| value.escape_ascii().to_string());
+        (value(seen.known().forwarded_for), value(seen.known().request_id))
+    };
+    let some = |value: &str| Some(value.to_owned());
+    let mut head = read();
+    assert_eq!(known(&head), (some("a"), some("1")));
+    head.drop_line(head.known().forwarded_for.unwrap());
+    head.drop_line(head.known().request_id.unwrap());
+    assert_eq!(known(&head), (some("b"), some("2")));
+    head.drop_line(head.known().forwarded_for.unwrap());
+    assert_eq!(known(&head), (None, some("2")));
+    head.add(b"x-forwarded-for", &[b"c"]).unwrap();
+    head.add(b"x_request_id", &[b"3"]).unwrap();
+    head.drop_line(head.known().request_id.unwrap());
+    assert_eq!(known(&head), (some("c"), None), "a twin is none");
+
+    let mut head = read();
+    head.add(b"x-forwarded-for", &[b"c"]).unwrap();
+    head.drop_field(FieldId::XForwardedFor);
+    head.drop_field(FieldId::Unknown);
+    assert_eq!(known(&head), (None, some("1")));
+    let names: Vec<_> = head.over(sent).fields().map(|field| field.name).collect();
+    assert_eq!(names, [&b"Host"[..], b"X-Request-ID", b"X-Request-ID", b"Expect", b"Expect"]);
+    assert!(head.known().expects_100);
+    let expectation = head.over(sent).find(b"expect").unwrap().line;
+    head.drop_line(expectation);
+    assert!(head.known().expects_100, "the other line says it");
+    head.drop_field(FieldId::Expect);
+    assert!(!head.known().expects_100);
+}
+
+#[test]
+fn what_is_appended_to_is_checked_too() {
+    // The line of X-A, over bytes of another message.
+    let mut other = SENT.to_vec();
+    let at = SENT.windows(6).position(|part| part == b"X-A: a").unwrap() + 5;
+    other[at] = b'\n';
+    let mut head = head();
+    let line = line_of(&head, "x-a");
+    assert_eq!(head.append(&other, line, &[b", b"]), Err(EditError::Value));
+    assert_eq!(head.append(&SENT[..at], line, &[b", b"]), Err(EditError::Line));
+    head.append(SENT, line, &[b", b"]).unwrap();
+    assert!(written(&head).contains("\r\nX-A: a, b\r\n"));
+}
+
+#[test]
+fn a_request_without_a_host_gets_one() {
+    let mut head = head();
+    head.drop_field(FieldId::Host);
+    let seen = head.over(SENT);
+    let how = ToReplica::as_read(seen);
+    assert_eq!(how.with_host(b"a b"), Err(EditError::Value));
+    assert_eq!(how.with_host(b"a\r\nb: c"), Err(EditError::Value));
+    let mut out = Vec::new();
+    write::request(seen, &how.with_host(b"r:80").unwrap(), &mut out);
+    assert!(out.starts_with(b"GET /a HTTP/1.1\r\nhost: r:80\r\nX-A: a\r\n"));
+    assert!(written(&head).starts_with("GET /a HTTP/1.1\r\nhost: \r\nX-A: a\r\n"));
+    head.add(b"host", &[b"i"]).unwrap();
+    let (seen, mut out) = (head.over(SENT), Vec::new());
+    write::request(seen, &how.with_host(b"r:80").unwrap(), &mut out);
+    assert!(out.ends_with(b"X-C: c\r\nhost: i\r\n\r\n"), "its own is meant");
+}
+
+#[test]
 fn there_is_one_host() {
     let mut head = head();
     head.add(b"HOST", &[b"other:80"]).unwrap();
@@ -113,11 +189,25 @@ fn nothing_ends_a_line_that_is_added() {
     for name in ["", "a b", "a:", "a\r\n", "\u{e4}"] {
         assert_eq!(head.add(name.as_bytes(), &[b"a"]), Err(EditError::Name), "{name:?}");
     }
-    for name in ["Content-Length", "transfer-encoding", "Connection", "TE", "upgrade", "keep-alive"]
-    {
+    for name in [
+        "Content-Length",
+        "content_length",
+        "transfer-encoding",
+        "Connection",
+        "TE",
+        "upgrade",
+        "expect",
+        "keep-alive",
+    ] {
         assert_eq!(head.add(name.as_bytes(), &[b"1"]), Err(EditError::Reserved), "{name:?}");
     }
     assert_eq!(head.set(3, &[b"close"]), Err(EditError::Reserved), "the line of Connection");
+    let sent = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n";
+    let mut asking = Head::new();
+    request::read(&mut asking, &mut Scanner::request(), sent, &Limits::default()).unwrap();
+    let upgrade = asking.known().upgrade.unwrap();
+    assert_eq!(asking.set(upgrade, &[b"h2c"]), Err(EditError::Reserved));
+    assert_eq!(asking.append(sent, upgrade, &[b", h2c"]), Err(EditError::Reserved));
     assert_eq!(head.set(99, &[b"a"]), Err(EditError::Line));
     let large = vec![b'a'; usize::from(u16::MAX) + 1];
     assert_eq!(head.add(b"x", &[&large]), Err(EditError::TooLarge));
@@ -228,6 +318,6 @@ fn a_head_is_used_again_without_what_it_held() {
     let read = request::read(&mut head, &mut Scanner::request(), sent, &Limits::default());
     assert_eq!(read, Ok(request::Read::Head(sent.len())));
     let mut out = Vec::new();
-    write::request(head.over(sent), &ToReplica { closes: true, ..ToReplica::default() }, &mut out);
+    write::request(head.over(sent), &ToReplica::as_read(head.over(sent)).closing(), &mut out);
     assert_eq!(out, b"GET /b HTTP/1.1\r\nHost: i\r\nconnection: close\r\n\r\n");
 }
