@@ -25,7 +25,6 @@
 //!   for the same bytes, whole or one by one.
 //! - Reading and writing a head allocates nothing once its [`Head`] and the output are warm.
 //! - Nothing here panics, whatever comes from outside.
-
 //!
 //! # A request on its way
 //!
@@ -53,6 +52,7 @@ pub mod connection;
 mod fault;
 mod field;
 pub mod framing;
+#[doc(hidden)]
 pub mod fuzzing;
 mod head;
 mod host;

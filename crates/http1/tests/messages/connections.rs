@@ -116,6 +116,8 @@ fn http_1_0_is_promised_only_what_can_be_kept() {
     assert_eq!(said(Version::Http10, &asks, LENGTH), Keep);
     assert_eq!(said(Version::Http10, &asks, Framing::None), Keep);
     assert_eq!(said(Version::Http10, &asks, Framing::UntilClose), Close);
+    assert_eq!(said(Version::Http10, &asks, Framing::Chunked), Close, "it gets none");
+    assert_eq!(said(Version::Http11, &asks, Framing::UntilClose), Close);
     assert_eq!(said(Version::Http10, &silent, LENGTH), Close);
     assert_eq!(said(Version::Http11, &asks, Framing::Chunked), Keep);
     assert_eq!(said(Version::Http11, &silent, LENGTH), Close);

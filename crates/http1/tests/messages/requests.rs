@@ -421,16 +421,46 @@ fn a_refusal_is_the_json_of_all_failures() {
     let others = [Fault::TargetTooLong, Fault::TooManyFields, Fault::BodyTooLarge, Fault::ChunkEnd];
     for fault in faults.chain(others) {
         let mut written = Vec::new();
-        refusal::write(fault, Some(b"Thu, 01 Jan 1970 00:00:00 GMT"), &mut written);
+        refusal::write(fault, DATE, &mut written);
+        check_refusal(&written, fault.status(Kind::Request), fault.sentence());
+        let mut written = Vec::new();
+        refusal::write_for(fault, Kind::Response, DATE, &mut written);
+        check_refusal(&written, 502, fault.sentence());
+    }
+}
+
+const DATE: Option<&[u8]> = Some(b"Thu, 01 Jan 1970 00:00:00 GMT");
+
+fn check_refusal(written: &[u8], status: u16, sentence: &str) {
+    let text = str::from_utf8(written).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
+    assert!(head.contains("\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"), "{head}");
+    assert!(head.ends_with("\r\nconnection: close"), "{head}");
+    assert_eq!(head.contains("\r\nallow: GET, "), status == 405, "{head}");
+    let json: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(json["message"], format!("<Error> {sentence}"));
+    assert_eq!(json["status"], "failure");
+}
+
+#[test]
+fn each_status_of_our_own_has_its_reason() {
+    let codes = refusal::Status::ALL.map(refusal::Status::code);
+    assert_eq!(codes, [400, 405, 408, 413, 414, 431, 501, 502, 503, 504]);
+    for status in refusal::Status::ALL {
+        for sentence in ["It took too long", "a \"b\" \\ \u{1f}\r\n \u{e4}", ""] {
+            let mut written = Vec::new();
+            refusal::write_status(status, sentence, DATE, &mut written);
+            check_refusal(&written, status.code(), sentence);
+        }
+        let mut written = Vec::new();
+        refusal::write_status(status, "a", Some(b"1\r\nX: a"), &mut written);
         let text = String::from_utf8(written).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = fault.status(Kind::Request);
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
-        assert!(head.ends_with("\r\nconnection: close"), "{head}");
-        assert_eq!(head.contains("\r\nallow: GET"), status == 405, "{head}");
-        let json: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(json["message"], format!("<Error> {fault}"));
-        assert_eq!(json["status"], "failure");
+        assert!(!text.contains("X: a") && !text.contains("date"), "{text}");
+        // The same words as the library that the rest of the server has.
+        let known = hyper::StatusCode::from_u16(status.code()).unwrap();
+        let reason = known.canonical_reason().unwrap().replace("Payload", "Content");
+        assert!(text.starts_with(&format!("HTTP/1.1 {} {reason}\r\n", status.code())), "{text}");
     }
 }
