@@ -70,9 +70,7 @@ impl ToClient {
         let connection = if closes { Connection::Close } else { connection };
         ToClient { version, framing, announced_length: known.announced_length, connection }
     }
-}
 
-impl ToClient {
     /// How the body is framed in what is written.
     fn framing_of(&self, head: HeadRef<'_>) -> Framing {
         let framing = match self.framing {
