@@ -54,13 +54,17 @@ impl Body {
 
     /// Goes on to the next piece of the body in these bytes. Small chunks are moved together in
     /// them. Nothing behind the body is consumed, and a fault is final. The last piece may come with
-    /// the end: ask [`Body::is_done`] before waiting for more bytes.
+    /// the end: ask [`Body::is_done`] before waiting for more bytes. Only a body in chunks has
+    /// trailers; any other clears what is in them.
     pub fn next(
         &mut self,
         input: &mut [u8],
         trailers: &mut Trailers,
         limits: &Limits,
     ) -> Result<Step, Fault> {
+        if !matches!(self.state, State::Chunks(_)) {
+            trailers.clear();
+        }
         match &mut self.state {
             State::Chunks(decoder) => decoder.next_merged(input, trailers, limits),
             State::Left(0) => Ok(Step { consumed: 0, event: Event::End }),

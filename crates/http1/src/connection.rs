@@ -2,7 +2,8 @@
 //!
 //! Two messages make one exchange. The connection is reusable when both are done, none of the two
 //! said that it closes, the ends of both are known without closing it, and nothing came that belongs
-//! to neither.
+//! to neither. A response that begins before its request is complete closes it: the client is told so
+//! in that head, and a replica that answers early may stop reading at any byte.
 
 use std::{error, fmt};
 
@@ -38,7 +39,7 @@ pub enum Event {
     RequestEnd,
     /// An interim response was read or written.
     Interim,
-    /// The head of the final response was read or written.
+    /// The head of the final response was read, or is about to be written.
     Response {
         /// How its body ends.
         framing: Framing,
@@ -119,7 +120,8 @@ impl Connection {
         self.is_switched
     }
 
-    /// Whether it will be closed after this exchange: what the head of a response says.
+    /// Whether it will be closed after this exchange. Ask it between [`Event::Response`] and writing
+    /// that head, which says it.
     pub fn closes(&self) -> bool {
         !self.persists
     }
@@ -179,8 +181,10 @@ impl Connection {
         self.response = match (event, self.response) {
             (Event::Interim, Side::Idle) if is_asked => Side::Idle,
             (Event::Response { framing, persists }, Side::Idle) if self.may_respond() => {
-                // A request that could not be read hides where the next one begins.
-                self.persists &= persists && is_asked && framing != Framing::UntilClose;
+                // Before the request is complete its rest may never be read, and
+                // of one that could not be read it is unknown where the next one begins.
+                let is_in_turn = self.request == Side::Done;
+                self.persists &= persists && is_in_turn && framing != Framing::UntilClose;
                 self.ends_with_it = framing == Framing::UntilClose;
                 after_head(framing)
             }

@@ -2,7 +2,7 @@
 
 use std::{error, fmt};
 
-use crate::message::Kind;
+use crate::message::{Kind, Status};
 
 /// What is wrong with a message. None of them can be repaired: the connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,15 +68,42 @@ pub enum Fault {
 impl Fault {
     /// The status that the client gets when this is wrong with a message of this kind.
     pub fn status(self, of: Kind) -> u16 {
+        self.answer(of).code()
+    }
+
+    /// What the client is answered when this is wrong with a message of this kind.
+    pub fn answer(self, of: Kind) -> Status {
         if of == Kind::Response {
-            return 502;
+            return Status::BadGateway;
         }
         match self {
-            Fault::Connect => 405,
-            Fault::BodyTooLarge => 413,
-            Fault::TargetTooLong => 414,
-            Fault::HeadTooLarge | Fault::TooManyFields => 431,
-            _ => 400,
+            Fault::Connect => Status::MethodNotAllowed,
+            Fault::BodyTooLarge => Status::ContentTooLarge,
+            Fault::TargetTooLong => Status::UriTooLong,
+            Fault::HeadTooLarge | Fault::TooManyFields => Status::FieldsTooLarge,
+            Fault::StartLine
+            | Fault::Version
+            | Fault::Status
+            | Fault::Target
+            | Fault::FieldName
+            | Fault::FieldValue
+            | Fault::NoHost
+            | Fault::SeveralHosts
+            | Fault::BadHost
+            | Fault::Coding
+            | Fault::Length
+            | Fault::TwoLengths
+            | Fault::ConnectionOptions
+            | Fault::Switch
+            | Fault::Interims
+            | Fault::ChunkSize
+            | Fault::ChunkLine
+            | Fault::ChunkExtension
+            | Fault::ChunkExtensions
+            | Fault::ChunkEnd
+            | Fault::Trailer
+            | Fault::Trailers
+            | Fault::BodyCut => Status::BadRequest,
         }
     }
 

@@ -101,7 +101,8 @@ const CLAIM_PREFIX: &str = "x-forwarded";
 
 impl FieldId {
     /// The field of this name in any case. An underscore counts as a hyphen, for CGI and its
-    /// descendants cannot tell `X_Real_IP` from `X-Real-IP`: see [`is_twin`].
+    /// descendants cannot tell `X_Real_IP` from `X-Real-IP`; in a head such a twin has no identity,
+    /// and does not go on in a request.
     pub fn of(name: &[u8]) -> FieldId {
         let Some(first) = name.first().map(u8::to_ascii_lowercase) else { return Unknown };
         let candidates = candidates(name.len(), first);
@@ -119,7 +120,7 @@ impl FieldId {
 
     /// Whether only the writer says it, from what was decided: framing, and what belongs to one
     /// connection.
-    pub fn is_the_writers(self) -> bool {
+    pub fn is_set_by_writer(self) -> bool {
         matches!(
             self,
             Connection | ContentLength | KeepAlive | ProxyConnection | Te | TransferEncoding
@@ -190,9 +191,9 @@ pub(crate) fn is_value_byte(byte: u8) -> bool {
 
 /// A value without the white space around it (RFC 9110, 5.6.3).
 pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
-    let is_black = |byte: &u8| !matches!(*byte, b' ' | b'\t');
-    let start = value.iter().position(is_black).unwrap_or(value.len());
-    let end = value.iter().rposition(is_black).map_or(start, |last| last + 1);
+    let is_not_space = |byte: &u8| !matches!(*byte, b' ' | b'\t');
+    let start = value.iter().position(is_not_space).unwrap_or(value.len());
+    let end = value.iter().rposition(is_not_space).map_or(start, |last| last + 1);
     &value[start..end]
 }
 
@@ -212,6 +213,12 @@ pub(crate) fn without_parameters(element: &[u8]) -> &[u8] {
     trimmed(&element[..end])
 }
 
+/// Whether this is a protocol: a name, with or without a version (RFC 9110, 7.8).
+pub(crate) fn is_protocol(element: &[u8]) -> bool {
+    let mut parts = element.split(|byte| *byte == b'/');
+    parts.by_ref().take(2).all(is_token) && parts.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,7 +236,7 @@ mod tests {
                         assert_eq!(FieldId::of(spelling.as_bytes()), *id, "{spelling}");
                     }
                     assert_eq!(is_twin(*id, twin.as_bytes()), name.contains('-'), "{name}");
-                    assert!(!FieldId::of(format!("{name}s").as_bytes()).is_the_writers());
+                    assert!(!FieldId::of(format!("{name}s").as_bytes()).is_set_by_writer());
                     known += 1;
                 }
             }
@@ -263,6 +270,17 @@ mod tests {
     fn lists_have_elements_and_parameters() {
         let all = |list: &'static str| elements(list.as_bytes()).collect::<Vec<_>>();
         assert_eq!(all(" a ,, \tb;q=1 ,"), [&b"a"[..], b"b;q=1"]);
+        for (element, expected) in [
+            ("a", true),
+            ("a/1", true),
+            ("a/", false),
+            ("/1", false),
+            ("a/1/2", false),
+            ("a b", false),
+        ] {
+            assert_eq!(is_protocol(element.as_bytes()), expected, "{element}");
+        }
+        assert!(!is_protocol(b"") && !is_protocol(b"a;b=1"));
         assert!(names(b"x, Close ;a=b", b"close") && !names(b"xclose, close-x", b"close"));
         assert_eq!((trimmed(b" \t "), trimmed(b"\ta b ")), (&b""[..], &b"a b"[..]));
     }

@@ -95,15 +95,15 @@ impl Lengths {
 pub struct Decision {
     /// How its body ends.
     pub framing: Framing,
-    /// A length that is told of a body that does not follow: to HEAD, and with 304.
-    pub told: Option<u64>,
+    /// The length of a body that does not follow: to HEAD, and with 304.
+    pub announced_length: Option<u64>,
     /// Whether its framing leaves the connection fit for another message.
     pub keeps: bool,
 }
 
 /// How the body of a request ends.
 pub fn request(method: Method, version: Version, lengths: Lengths) -> Result<Decision, Fault> {
-    let decided = |framing, keeps| Ok(Decision { framing, told: None, keeps });
+    let decided = |framing, keeps| Ok(Decision { framing, announced_length: None, keeps });
     match (lengths.coding, lengths.length) {
         _ if method == Method::Connect => Err(Fault::Connect),
         (Coding::Chunked | Coding::Other, _) if version == Version::Http10 => Err(Fault::Coding),
@@ -145,7 +145,7 @@ pub fn response(
     status: u16,
     lengths: Lengths,
 ) -> Result<Decision, Fault> {
-    let decided = |framing, keeps| Ok(Decision { framing, told: None, keeps });
+    let decided = |framing, keeps| Ok(Decision { framing, announced_length: None, keeps });
     if status < 200 || status == 204 {
         if status == 101 && asked.upgrade.is_none() {
             return Err(Fault::Switch);
@@ -153,11 +153,11 @@ pub fn response(
         return decided(Framing::None, status != 101);
     }
     if asked.method == Method::Head || status == 304 {
-        let told = match lengths.length {
+        let announced_length = match lengths.length {
             Length::Number(length) => Some(length),
             _ => None,
         };
-        return Ok(Decision { framing: Framing::None, told, keeps: true });
+        return Ok(Decision { framing: Framing::None, announced_length, keeps: true });
     }
     match (lengths.coding, lengths.length) {
         (Coding::Chunked | Coding::Other, _) if version == Version::Http10 => Err(Fault::Coding),

@@ -24,8 +24,8 @@
 //! - How the bytes were cut on their way changes nothing: every reader here gives the same results
 //!   for the same bytes, whole or one by one.
 //! - Reading and writing a head allocates nothing once its [`Head`] and the output are warm.
-//! - Nothing here panics, whatever comes from outside.
-
+//! - Nothing here panics, whatever comes from outside. A writer that is given a head of the wrong
+//!   kind writes nothing; a build with assertions says so.
 //!
 //! # A request on its way
 //!
@@ -53,6 +53,7 @@ pub mod connection;
 mod fault;
 mod field;
 pub mod framing;
+#[doc(hidden)]
 pub mod fuzzing;
 mod head;
 mod host;

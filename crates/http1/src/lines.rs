@@ -18,9 +18,9 @@ pub(crate) const fn room<'b>() -> Room<'b> {
     [const { MaybeUninit::uninit() }; FIELDS_MOST]
 }
 
-/// The most names in all `Connection` lines of a head. Each is compared with each field, and more
-/// than a few are nothing but work.
-const OPTIONS_MAX: usize = 100;
+/// The most elements in all `Connection` lines of a head, empty ones among them. Each may be compared
+/// with each field, and more than a few are nothing but work.
+const OPTIONS_MAX: usize = 32;
 
 /// What the fields said, as far as a head does not remember it.
 #[derive(Debug, Default)]
@@ -33,7 +33,9 @@ pub(crate) struct Said {
     /// Lines of `Upgrade`.
     pub(crate) upgrade_lines: u16,
     /// Whether `Expect` asks to be asked for the body.
-    pub(crate) expects: bool,
+    expects: bool,
+    /// Elements of `Connection`.
+    options: usize,
     /// Whether `Connection` names other fields.
     names_fields: bool,
 }
@@ -61,8 +63,11 @@ pub(crate) fn read(
         }
         head.lines.push(line);
     }
+    if OPTIONS_MAX < said.options {
+        return Err(Fault::ConnectionOptions);
+    }
     if said.names_fields {
-        drop_named(head, bytes)?;
+        drop_named(head, bytes);
     }
     Ok(said)
 }
@@ -74,7 +79,14 @@ fn line_of(bytes: &[u8], name: &[u8], value: &[u8]) -> Option<Line> {
         && bytes.get(colon..start) == Some(b": ")
         && bytes[value_span.range().end..].starts_with(b"\r\n");
     let field = FieldId::of(name);
-    Some(Line { name: name_span, value: value_span, field, state: State::Kept, exact })
+    Some(Line {
+        name: name_span,
+        value: value_span,
+        field,
+        state: State::Kept,
+        exact,
+        expects_100: false,
+    })
 }
 
 /// Takes in a field that is known.
@@ -84,6 +96,7 @@ fn note(head: &mut Head, said: &mut Said, line: &mut Line, value: &[u8], index: 
         FieldId::ContentLength => said.lengths.add_length(value),
         FieldId::TransferEncoding => said.lengths.add_coding(value),
         FieldId::Connection => {
+            said.options += value.split(|byte| *byte == b',').count();
             for option in elements(value).map(without_parameters) {
                 if option.eq_ignore_ascii_case(b"close") {
                     known.close = true;
@@ -105,32 +118,34 @@ fn note(head: &mut Head, said: &mut Said, line: &mut Line, value: &[u8], index: 
             said.upgrade_lines += 1;
             known.upgrade = Some(index);
         }
-        FieldId::Expect => said.expects |= names(value, b"100-continue"),
+        FieldId::Expect => {
+            line.expects_100 = names(value, b"100-continue");
+            said.expects |= line.expects_100;
+        }
         FieldId::RequestId => known.request_id = known.request_id.or(Some(index)),
         FieldId::XForwardedFor => known.forwarded_for = known.forwarded_for.or(Some(index)),
         _ => {}
     }
-    if line.field.is_the_writers() {
+    if line.field.is_set_by_writer() {
         line.state = State::Dropped;
     }
 }
 
-/// Drops the fields that `Connection` names; never those that framing and routing stand on, and not
-/// what a trusted proxy says of the client, which its client could else make it unsay.
-fn drop_named(head: &mut Head, bytes: &[u8]) -> Result<(), Fault> {
-    let mut options = 0;
+/// Drops the fields that `Connection` names; never those that framing and routing stand on, not the
+/// question that decides when the body comes, and not what a trusted proxy says of the client, which
+/// its client could else make it unsay.
+fn drop_named(head: &mut Head, bytes: &[u8]) {
     for connection in 0..head.lines.len() {
         if head.lines[connection].field != FieldId::Connection {
             continue;
         }
         let value = head.lines[connection].value;
         for option in elements(&bytes[value.range()]).map(without_parameters) {
-            options += 1;
-            if OPTIONS_MAX < options {
-                return Err(Fault::ConnectionOptions);
-            }
             let field = FieldId::of(option);
-            let stays = matches!(field, FieldId::Host | FieldId::ContentLength | FieldId::Upgrade);
+            let stays = matches!(
+                field,
+                FieldId::Host | FieldId::ContentLength | FieldId::Expect | FieldId::Upgrade
+            );
             // No field has this name: it is reserved (RFC 9110, 18.4).
             let stays = stays || option.eq_ignore_ascii_case(b"close");
             if !stays && !field.is_claim() {
@@ -138,18 +153,15 @@ fn drop_named(head: &mut Head, bytes: &[u8]) -> Result<(), Fault> {
             }
         }
     }
-    Ok(())
 }
 
+/// Drops the lines of exactly this name, in any case.
 fn drop_lines(head: &mut Head, bytes: &[u8], name: &[u8]) {
-    for line in &mut head.lines {
-        let own = line.name.range();
+    for index in (0..).take(head.lines.len()) {
+        let own = head.lines[usize::from(index)].name.range();
         if own.len() == name.len() && bytes[own].eq_ignore_ascii_case(name) {
-            line.state = State::Dropped;
+            head.drop_line(index);
         }
-    }
-    if FieldId::of(name) == FieldId::RequestId {
-        head.known.request_id = None;
     }
 }
 
@@ -159,11 +171,11 @@ impl Head {
         if !said.expects {
             return;
         }
-        for line in self.lines.iter_mut().filter(|line| line.field == FieldId::Expect) {
-            if !is_meant {
+        self.known.expects_100 = is_meant;
+        if !is_meant {
+            self.lines.iter_mut().filter(|line| line.expects_100).for_each(|line| {
                 line.state = State::Dropped;
-            }
-            self.known.expects_100 |= line.state != State::Dropped;
+            });
         }
     }
 

@@ -4,7 +4,7 @@ use httparse::ParserConfig;
 
 use crate::{
     fault::Fault,
-    field::names,
+    field::{elements, is_protocol},
     framing,
     head::{Head, Line, Span, Start},
     host,
@@ -27,25 +27,26 @@ pub enum Read {
 
 /// Reads a head from all bytes since the last message, with the scanner that saw the first of them.
 ///
-/// After [`Read::Head`] the head can be looked at over these bytes, and the scanner is done.
+/// After [`Read::Head`] the head can be looked at over these bytes; otherwise it is empty. The scanner
+/// is as new unless more bytes are needed.
 pub fn read(
     head: &mut Head,
     scanner: &mut Scanner,
     bytes: &[u8],
     limits: &Limits,
 ) -> Result<Read, Fault> {
-    match scanner.scan(bytes, limits)? {
+    head.clear();
+    match scanner.next(bytes, limits)? {
         Found::More => Ok(Read::More),
         Found::Preface => Ok(Read::Preface),
         Found::Head { start, end } => {
-            parse(head, &bytes[..end], start)?;
+            parse(head, &bytes[..end], start).inspect_err(|_| head.clear())?;
             Ok(Read::Head(end))
         }
     }
 }
 
 fn parse(head: &mut Head, bytes: &[u8], start: usize) -> Result<(), Fault> {
-    head.clear();
     let mut room = lines::room();
     let mut parsed = httparse::Request::new(&mut []);
     let tokenised = ParserConfig::default().parse_request_with_uninit_headers(
@@ -86,10 +87,10 @@ fn start_line<'b>(
     // A space, and a version of eight bytes.
     let end = whole.range().end + 9;
     head.start_line = Span::new(name.range().start..end + 2).ok_or(too_large)?;
-    let (span, is_target_added) = if target.lacks.is_empty() {
+    let (span, is_target_added) = if target.missing_start.is_empty() {
         (Span::of(target.path, bytes).ok_or(too_large)?, false)
     } else {
-        head.added.extend_from_slice(target.lacks);
+        head.added.extend_from_slice(target.missing_start);
         head.added.extend_from_slice(target.path);
         (Span::new(0..head.added.len()).ok_or(too_large)?, true)
     };
@@ -143,16 +144,23 @@ fn settle(head: &mut Head, bytes: &[u8], said: &Said) -> Result<(), Fault> {
     let is_new = head.version == Version::Http11;
     let has_body = !decision.framing.is_empty();
     head.known.te_trailers &= is_new;
-    let is_h2c = asks_for_h2c(head, bytes);
-    head.settle_upgrade(said, is_new && !has_body && !is_h2c);
+    let is_fit = asks_for_protocols(head, bytes);
+    head.settle_upgrade(said, is_new && !has_body && is_fit);
     // HTTP/1.0 knows no such question.
     head.settle_expect(said, is_new && has_body);
     Ok(())
 }
 
-/// Whether one of the protocols is HTTP/2: a replica that switched to it would take requests that
-/// are not looked at here.
-fn asks_for_h2c(head: &Head, bytes: &[u8]) -> bool {
-    let line = head.known.upgrade.map(|line| head.lines[usize::from(line)]);
-    line.is_some_and(|line| names(&bytes[line.value.range()], b"h2c"))
+/// Whether `Upgrade` names protocols and nothing else, and none of them is HTTP/2: a replica that
+/// switched to it would take requests that are not looked at here.
+fn asks_for_protocols(head: &Head, bytes: &[u8]) -> bool {
+    let Some(line) = head.known.upgrade.map(|line| head.lines[usize::from(line)]) else {
+        return false;
+    };
+    let list = &bytes[line.value.range()];
+    let is_h2c = |name: &[u8]| name.eq_ignore_ascii_case(b"h2c");
+    elements(list).next().is_some()
+        && elements(list).all(|protocol| {
+            is_protocol(protocol) && !protocol.split(|byte| *byte == b'/').any(is_h2c)
+        })
 }

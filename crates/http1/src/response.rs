@@ -4,7 +4,7 @@ use httparse::ParserConfig;
 
 use crate::{
     fault::Fault,
-    field::trimmed,
+    field::{is_protocol, trimmed},
     framing::{self, Asked},
     head::{Head, Span, Start},
     lines::{self, Said},
@@ -26,7 +26,8 @@ pub enum Read {
 
 /// Reads a head from all bytes since the last message, with the scanner that saw the first of them.
 ///
-/// After [`Read::Head`] the head can be looked at over these bytes, and the scanner is done.
+/// After [`Read::Head`] the head can be looked at over these bytes; otherwise it is empty. The scanner
+/// is as new unless more bytes are needed.
 pub fn read(
     head: &mut Head,
     scanner: &mut Scanner,
@@ -34,18 +35,18 @@ pub fn read(
     asked: &Asked<'_>,
     limits: &Limits,
 ) -> Result<Read, Fault> {
-    match scanner.scan(bytes, limits)? {
+    head.clear();
+    match scanner.next(bytes, limits)? {
         Found::More => Ok(Read::More),
         Found::Preface => Err(Fault::StartLine),
         Found::Head { end, .. } => {
-            parse(head, &bytes[..end], asked)?;
+            parse(head, &bytes[..end], asked).inspect_err(|_| head.clear())?;
             Ok(Read::Head(end))
         }
     }
 }
 
 fn parse(head: &mut Head, bytes: &[u8], asked: &Asked<'_>) -> Result<(), Fault> {
-    head.clear();
     let mut room = lines::room();
     let mut parsed = httparse::Response::new(&mut []);
     let tokenised =
@@ -91,17 +92,19 @@ fn settle(
 ) -> Result<(), Fault> {
     let decision = framing::response(asked, head.version, status, said.lengths)?;
     head.known.framing = decision.framing;
-    head.known.told = decision.told;
+    head.known.announced_length = decision.announced_length;
     head.settle_persistence(decision.keeps);
     if status != 101 {
         head.settle_upgrade(said, false);
         return Ok(());
     }
-    // Only its client can know what follows, so it must be what was asked for (RFC 9110, 7.8).
-    let line = head.known.upgrade.filter(|_| said.upgrade_lines == 1).ok_or(Fault::Switch)?;
+    // Only its client can know what follows, so it must be what was asked for, and said as only
+    // HTTP/1.1 says it (RFC 9110, 7.8).
+    let is_meant = head.version == Version::Http11 && said.upgrades && said.upgrade_lines == 1;
+    let line = head.known.upgrade.filter(|_| is_meant).ok_or(Fault::Switch)?;
     let line = &head.lines[usize::from(line)];
     let protocol = trimmed(&bytes[line.value.range()]);
-    if protocol.is_empty() || !asked.for_protocol(protocol) {
+    if !is_protocol(protocol) || !asked.for_protocol(protocol) {
         return Err(Fault::Switch);
     }
     Ok(())

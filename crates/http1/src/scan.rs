@@ -38,7 +38,8 @@ pub(crate) enum Found {
     Head { start: usize, end: usize },
 }
 
-/// Looks for the end of one head in bytes that grow; to be begun anew for the next.
+/// Looks for the end of a head in bytes that grow. It begins anew by itself when there is nothing more
+/// to look for: behind a head, behind the preface of HTTP/2, and after a fault.
 #[derive(Clone, Debug)]
 pub struct Scanner {
     kind: Kind,
@@ -56,6 +57,9 @@ pub struct Scanner {
     lines: usize,
     /// Bytes that need no second look.
     seen: usize,
+    /// Bytes that were looked at, each time again.
+    #[cfg(test)]
+    looks: usize,
 }
 
 impl Scanner {
@@ -72,16 +76,41 @@ impl Scanner {
     fn of(kind: Kind) -> Self {
         let (start, line, lines, seen, target) = (0, 0, 0, 0, 0);
         let (has_begun, is_http1, target_fits) = (false, false, false);
-        Scanner { kind, start, has_begun, is_http1, target, target_fits, line, lines, seen }
+        Scanner {
+            kind,
+            start,
+            has_begun,
+            is_http1,
+            target,
+            target_fits,
+            line,
+            lines,
+            seen,
+            #[cfg(test)]
+            looks: 0,
+        }
     }
 
-    /// Whether there is a start line or a part of it; empty lines before it are none.
+    /// Whether more bytes are needed, of which there is a start line or a part of it; empty lines
+    /// before it are none.
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Looks at all bytes since the last message, more of them than the last time.
-    pub(crate) fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Found, Fault> {
+    /// Looks at all bytes since the last message, more of them than the last time; at fewer, it begins
+    /// anew, for these are others.
+    pub(crate) fn next(&mut self, bytes: &[u8], limits: &Limits) -> Result<Found, Fault> {
+        if bytes.len().min(limits.head_bytes_max.into()) < self.seen {
+            *self = Self::of(self.kind);
+        }
+        let found = self.scan(bytes, limits);
+        if found != Ok(Found::More) {
+            *self = Self::of(self.kind);
+        }
+        found
+    }
+
+    fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Found, Fault> {
         let bytes_max = usize::from(limits.head_bytes_max);
         let view = &bytes[..bytes.len().min(bytes_max)];
         let found = match self.begin(view)? {
@@ -148,8 +177,7 @@ impl Scanner {
             return Ok(());
         }
         if self.target == 0 {
-            let from = self.seen;
-            match memchr2(b' ', b'\n', &view[from..]).map(|at| from + at) {
+            match self.word_end(view, self.seen) {
                 Some(at) if view[at] == b' ' => self.target = at + 1,
                 // A line without a target is for the parser to refuse.
                 Some(_) => self.target_fits = true,
@@ -160,7 +188,7 @@ impl Scanner {
             }
         }
         let from = self.seen.max(self.target);
-        let end = memchr2(b' ', b'\n', &view[from..]).map(|at| from + at);
+        let end = self.word_end(view, from);
         if end.unwrap_or(view.len()) - self.target > target_max {
             return Err(Fault::TargetTooLong);
         }
@@ -168,8 +196,23 @@ impl Scanner {
         Ok(())
     }
 
+    /// The first space or line feed from here on.
+    fn word_end(&mut self, view: &[u8], from: usize) -> Option<usize> {
+        self.count_looks(view.len() - from);
+        memchr2(b' ', b'\n', &view[from..]).map(|at| from + at)
+    }
+
+    #[cfg(test)]
+    fn count_looks(&mut self, bytes: usize) {
+        self.looks += bytes;
+    }
+
+    #[cfg(not(test))]
+    fn count_looks(&mut self, _: usize) {}
+
     fn find_end(&mut self, view: &[u8], limits: &Limits) -> Result<Found, Fault> {
         let from = self.seen;
+        self.count_looks(view.len() - from);
         for offset in memchr_iter(b'\n', &view[from..]) {
             let end = from + offset;
             let is_empty = matches!(view[self.line..end], [] | [b'\r']);
@@ -184,5 +227,33 @@ impl Scanner {
         }
         self.seen = view.len();
         Ok(Found::More)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows a scanner one byte more each time. Returns how many it looked at.
+    fn looks(mut scanner: Scanner, bytes: &[u8]) -> usize {
+        let limits =
+            Limits { head_bytes_max: u16::MAX, target_bytes_max: u16::MAX, ..Limits::default() };
+        for end in 1..=bytes.len() {
+            assert_eq!(scanner.next(&bytes[..end], &limits), Ok(Found::More), "{end}");
+        }
+        scanner.looks
+    }
+
+    #[test]
+    fn bytes_that_trickle_in_are_looked_at_a_few_times_each() {
+        let long = "a".repeat(20_000);
+        for begin in ["GET /", "", "GET / HTTP/1.1\r\nX: ", "GET / ", "\r\n\r\nGET /"] {
+            let sent = format!("{begin}{long}");
+            let looks = looks(Scanner::request(), sent.as_bytes());
+            assert!(looks <= 3 * sent.len(), "{begin:?}: {looks}");
+        }
+        let sent = format!("HTTP/1.1 200 {long}");
+        let looks = looks(Scanner::response(), sent.as_bytes());
+        assert!((long.len()..=3 * sent.len()).contains(&looks), "{looks}");
     }
 }

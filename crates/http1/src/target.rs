@@ -9,8 +9,8 @@ use crate::{fault::Fault, host, message::Method};
 pub(crate) struct Target<'a> {
     /// The host and port of a target in absolute form.
     pub(crate) authority: Option<&'a [u8]>,
-    /// What the path lacks at its begin, which only a target in absolute form may.
-    pub(crate) lacks: &'static [u8],
+    /// What is put before the path; only a target in absolute form may leave it out.
+    pub(crate) missing_start: &'static [u8],
     /// The path and the query.
     pub(crate) path: &'a [u8],
 }
@@ -21,12 +21,12 @@ pub(crate) fn read(method: Method, target: &[u8]) -> Result<Target<'_>, Fault> {
         return Err(Fault::Connect);
     }
     if target == b"*" && method == Method::Options {
-        return Ok(Target { authority: None, lacks: b"", path: target });
+        return Ok(Target { authority: None, missing_start: b"", path: target });
     }
     // A fragment is for the client alone.
     let target = &target[..memchr(b'#', target).unwrap_or(target.len())];
     if target.starts_with(b"/") {
-        return Ok(Target { authority: None, lacks: b"", path: target });
+        return Ok(Target { authority: None, missing_start: b"", path: target });
     }
     let rest = match target.split_at_checked(7) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"http://") => rest,
@@ -37,13 +37,13 @@ pub(crate) fn read(method: Method, target: &[u8]) -> Result<Target<'_>, Fault> {
     if !host::is_authority(authority) {
         return Err(Fault::Target);
     }
-    let lacks: &[u8] = match path {
+    let missing_start: &[u8] = match path {
         // It asks the server itself (RFC 9112, 3.2.4).
         [] if method == Method::Options => b"*",
         [] | [b'?', ..] => b"/",
         _ => b"",
     };
-    Ok(Target { authority: Some(authority), lacks, path })
+    Ok(Target { authority: Some(authority), missing_start, path })
 }
 
 #[cfg(test)]
@@ -53,7 +53,10 @@ mod tests {
     fn path(method: Method, target: &'static str) -> Option<(Option<&'static str>, String)> {
         let target = read(method, target.as_bytes()).ok()?;
         let text = |bytes| str::from_utf8(bytes).unwrap();
-        Some((target.authority.map(text), format!("{}{}", text(target.lacks), text(target.path))))
+        Some((
+            target.authority.map(text),
+            format!("{}{}", text(target.missing_start), text(target.path)),
+        ))
     }
 
     #[test]

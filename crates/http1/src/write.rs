@@ -3,28 +3,36 @@
 
 use crate::{
     framing::Framing,
-    head::{Head, HeadRef, Line, State},
+    head::{EditError, Head, HeadRef, Line, Start, State},
+    host::is_host,
     message::Version,
     number::push_decimal,
 };
 
-/// How a request goes to a replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ToReplica {
-    /// How its body is framed. What has no known end goes in chunks.
-    pub framing: Framing,
-    /// Whether trailers are asked for.
-    pub te_trailers: bool,
-    /// Whether the connection serves no other request.
-    pub closes: bool,
+/// How a request goes to a replica. How its body is framed is no choice: that is what was decided
+/// when its head was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToReplica<'a> {
+    te_trailers: bool,
+    closes: bool,
+    host: &'a [u8],
 }
 
-impl ToReplica {
-    /// As the request came.
+impl<'a> ToReplica<'a> {
+    /// As the request came. HTTP/1.1 has a Host always: where the request has none, which HTTP/1.0
+    /// may, it gets an empty one (RFC 9112, 3.2).
     pub fn as_read(head: HeadRef<'_>) -> Self {
-        let known = head.known();
-        let (framing, te_trailers) = (known.framing, known.te_trailers);
-        ToReplica { framing, te_trailers, closes: false }
+        ToReplica { te_trailers: head.known().te_trailers, closes: false, host: b"" }
+    }
+
+    /// Says that the connection serves no other request.
+    pub fn closing(self) -> Self {
+        ToReplica { closes: true, ..self }
+    }
+
+    /// With this host where the request has none.
+    pub fn with_host(self, host: &'a [u8]) -> Result<Self, EditError> {
+        if is_host(host) { Ok(ToReplica { host, ..self }) } else { Err(EditError::Value) }
     }
 }
 
@@ -38,15 +46,16 @@ pub enum Connection {
     Close,
 }
 
-/// How a response goes to a client.
+/// How a response goes to a client. What of this would contradict itself is not written: a body that
+/// ends with the connection closes it, HTTP/1.0 gets no chunks, and a body that follows has an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToClient {
     /// The client's version.
     pub version: Version,
     /// How the body is framed, for this version.
     pub framing: Framing,
-    /// The length that is told of a body that does not follow.
-    pub told: Option<u64>,
+    /// The length of a body that does not follow: to HEAD, and with 304.
+    pub announced_length: Option<u64>,
     /// What becomes of the connection.
     pub connection: Connection,
 }
@@ -59,12 +68,31 @@ impl ToClient {
         let framing = known.framing.toward(version);
         let closes = framing == Framing::UntilClose;
         let connection = if closes { Connection::Close } else { connection };
-        ToClient { version, framing, told: known.told, connection }
+        ToClient { version, framing, announced_length: known.announced_length, connection }
+    }
+
+    /// How the body is framed in what is written.
+    fn framing_of(&self, head: HeadRef<'_>) -> Framing {
+        let framing = match self.framing {
+            // A client would wait for the next response, and get this body as one.
+            Framing::None => head.known().framing,
+            framing => framing,
+        };
+        match (framing, self.version) {
+            (Framing::Chunked, Version::Http10) => Framing::UntilClose,
+            (framing, _) => framing,
+        }
     }
 }
 
-/// Appends the head of a request, in HTTP/1.1.
-pub fn request(head: HeadRef<'_>, how: &ToReplica, out: &mut Vec<u8>) {
+/// Appends the head of a request, in HTTP/1.1. A head that is not one of a request is a mistake of the
+/// caller: of it nothing is written.
+pub fn request(head: HeadRef<'_>, how: &ToReplica<'_>, out: &mut Vec<u8>) {
+    let is_request = matches!(head.head().start, Start::Request { .. });
+    debug_assert!(is_request, "only a request goes to a replica");
+    if !is_request {
+        return;
+    }
     let mut run = Run::default();
     if head.head().is_start_exact {
         run.add(head.head().start_line.range(), head.bytes(), out);
@@ -72,8 +100,14 @@ pub fn request(head: HeadRef<'_>, how: &ToReplica, out: &mut Vec<u8>) {
         let parts = [head.method_name(), b" ", head.target(), b" HTTP/1.1\r\n"];
         parts.iter().for_each(|part| out.extend_from_slice(part));
     }
+    if head.host().is_none() {
+        run.end(head.bytes(), out);
+        for part in [b"host: ", how.host, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
     lines(head, run, out);
-    match how.framing {
+    match head.known().framing {
         Framing::None => {}
         Framing::Length(length) => content_length(length, out),
         Framing::Chunked | Framing::UntilClose => out.extend_from_slice(CHUNKED),
@@ -90,8 +124,14 @@ pub fn request(head: HeadRef<'_>, how: &ToReplica, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the head of a response, an interim one too, in the version of its client.
+/// Appends the head of a response, an interim one too, in the version of its client. A head that is not
+/// one of a response is a mistake of the caller: of it nothing is written.
 pub fn response(head: HeadRef<'_>, how: &ToClient, out: &mut Vec<u8>) {
+    let is_response = head.status() != 0;
+    debug_assert!(is_response, "only a response goes to a client");
+    if !is_response {
+        return;
+    }
     let mut run = Run::default();
     if head.head().is_start_exact && how.version == Version::Http11 {
         run.add(head.head().start_line.range(), head.bytes(), out);
@@ -105,17 +145,20 @@ pub fn response(head: HeadRef<'_>, how: &ToClient, out: &mut Vec<u8>) {
     }
     lines(head, run, out);
     let is_interim = head.status() < 200;
-    match how.framing {
-        _ if is_interim => {}
+    let framing = how.framing_of(head);
+    match framing {
+        _ if is_interim || head.status() == 204 => {}
         Framing::Length(length) => content_length(length, out),
         Framing::Chunked => out.extend_from_slice(CHUNKED),
-        Framing::None => how.told.into_iter().for_each(|length| content_length(length, out)),
+        Framing::None => {
+            how.announced_length.into_iter().for_each(|length| content_length(length, out))
+        }
         Framing::UntilClose => {}
     }
-    let keeps = how.connection == Connection::Keep && how.version == Version::Http10;
+    let closes = how.connection == Connection::Close || framing == Framing::UntilClose;
     let options: [(&[u8], bool); 3] = [
-        (b"close", how.connection == Connection::Close && !is_interim),
-        (b"keep-alive", keeps && !is_interim),
+        (b"close", closes && !is_interim),
+        (b"keep-alive", !closes && how.version == Version::Http10 && !is_interim),
         (b"upgrade", head.known().upgrade.is_some()),
     ];
     connection(&options, out);
@@ -188,7 +231,7 @@ impl Run {
     }
 
     fn end(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&bytes[self.start..self.end]);
+        out.extend_from_slice(bytes.get(self.start..self.end).unwrap_or_default());
         self.start = self.end;
     }
 }

@@ -14,6 +14,9 @@ pub const TAIL_SPACE: usize = 2;
 /// Makes a chunk of data that lies in a buffer, with [`HEAD_SPACE`] free before it and
 /// [`TAIL_SPACE`] behind it. Returns where the chunk lies; `None` where there is no room, and of no
 /// data, for an empty chunk would end the body.
+///
+/// What lies in these spaces is overwritten. Where bytes that are still to be read follow the data,
+/// give it the buffer up to the first of them: it then refuses rather than overwriting them.
 pub fn enclose(buffer: &mut [u8], data: Range<usize>) -> Option<Range<usize>> {
     let end = data.end.checked_add(TAIL_SPACE)?;
     if data.start < HEAD_SPACE || data.is_empty() || buffer.len() < end {
@@ -84,6 +87,12 @@ mod tests {
         assert_eq!(buffer[chunk], expected);
         let one = enclose(&mut buffer, 50..51).unwrap();
         assert_eq!(buffer[one], *b"1\r\nx\r\n");
+        // Bytes that follow, of which only the first is read.
+        let mut shared = [&[b'-'; HEAD_SPACE][..], b"abc", b"\rXY"].concat();
+        let (three, untouched) = (HEAD_SPACE..HEAD_SPACE + 3, shared.clone());
+        assert_eq!(enclose(&mut shared[..three.end + 1], three.clone()), None);
+        assert_eq!(shared, untouched);
+        assert!(enclose(&mut shared[..three.end + 2], three).is_some());
         assert_eq!(enclose(&mut buffer, 50..50), None, "it would be the last");
         assert_eq!(enclose(&mut buffer, HEAD_SPACE - 1..30), None, "no room before it");
         assert_eq!(enclose(&mut buffer, data.start..data.end + 1), None, "no room behind it");

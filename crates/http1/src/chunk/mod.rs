@@ -109,14 +109,17 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Goes on to the next piece of the body in these bytes, or to its end. Trailers are complete
-    /// when the body is. A fault is final.
+    /// Goes on to the next piece of the body in these bytes, or to its end. Trailers are those of this
+    /// body, and complete when it is: what another body left in them is cleared. A fault is final.
     pub fn next(
         &mut self,
         input: &[u8],
         trailers: &mut Trailers,
         limits: &Limits,
     ) -> Result<Step, Fault> {
+        if !self.has_last_chunk() {
+            trailers.clear();
+        }
         let begun = self.advance(input, trailers, limits)?;
         Ok(match self.take_data(begun, input.len()) {
             Some(data) => Step { consumed: data.end, event: Event::Data(data) },
@@ -151,6 +154,12 @@ impl Decoder {
             data.end = end;
         }
         Ok(Step { consumed, event: Event::Data(data) })
+    }
+
+    /// Whether the last chunk was read, behind which trailers stand.
+    fn has_last_chunk(&self) -> bool {
+        use State::{Done, EndLf, InTrailer, Trailer, TrailerLf};
+        matches!(self.state, Trailer | InTrailer | TrailerLf | EndLf | Done)
     }
 
     /// Bytes of the current chunk among those that are here.

@@ -5,7 +5,8 @@ use memchr::memchr;
 
 use crate::{fault::Fault, field::FieldId, scan::FIELDS_MOST};
 
-/// The trailers of one body; scratch that is used again.
+/// The trailers of one body; scratch that is used again. Reading another body into it clears it, so
+/// that no message gets the trailers of another one.
 #[derive(Clone, Debug, Default)]
 pub struct Trailers {
     /// As they came, until they are complete.
@@ -20,7 +21,8 @@ impl Trailers {
         Self::default()
     }
 
-    /// Forgets those of the last body, and keeps the memory.
+    /// Forgets those of the last body, and keeps the memory. Only what is written without having been
+    /// read needs it: reading does this by itself.
     pub fn clear(&mut self) {
         self.received.clear();
         self.kept.clear();

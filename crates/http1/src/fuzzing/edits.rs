@@ -1,6 +1,8 @@
 //! Changes of a head.
 
-use super::{Outcome, assert_unambiguous, fields, read_request, written_lines};
+use super::{
+    Outcome, assert_known, assert_unambiguous, fields, fields_written, read_request, written_lines,
+};
 use crate::{
     FieldId,
     head::Head,
@@ -10,7 +12,7 @@ use crate::{
 
 /// A request's head up to a null byte, then edits: of each one byte that says what, one that says
 /// where, and up to the next null byte `name=value`. Whatever is asked for, what is written has the
-/// fields that the head says it has, and none besides.
+/// fields that the head says it has, and none besides, and what is known of them is right.
 pub fn http1_edits(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
     let (bytes, script) = data.split_at(end);
@@ -25,9 +27,17 @@ pub fn http1_edits(data: &[u8]) {
         let (name, value) = text.split_at(equals);
         let before = fields(head.over(bytes));
         let line = u16::from(*line);
-        let changed = match what % 4 {
-            0 => {
+        let changed = match what % 8 {
+            0 | 4 => {
                 head.drop_line(line);
+                Ok(())
+            }
+            5 => {
+                head.drop_field(FieldId::of(name));
+                Ok(())
+            }
+            6 | 7 => {
+                head.retain(bytes, |field| !field.name.eq_ignore_ascii_case(name));
                 Ok(())
             }
             1 => head.set(line, &[value, b"+", name]),
@@ -39,13 +49,14 @@ pub fn http1_edits(data: &[u8]) {
         }
     }
     let given = head.over(bytes);
+    assert_known(given);
     let mut written = Vec::new();
     write::request(given, &ToReplica::as_read(given), &mut written);
     let lines = written_lines(&written);
     assert_unambiguous(&lines);
-    let is_own = |name: &[u8]| FieldId::of(name).is_the_writers();
+    let is_own = |name: &[u8]| FieldId::of(name).is_set_by_writer();
     let goes_on: Vec<_> = lines.iter().filter(|(name, _)| !is_own(name)).collect();
-    let expected = fields(given);
+    let expected = fields_written(given);
     assert_eq!(goes_on.len(), expected.len());
     for ((name, value), (expected_name, expected_value)) in goes_on.into_iter().zip(&expected) {
         assert_eq!((*name, *value), (&expected_name[..], &expected_value[..]));

@@ -1,9 +1,13 @@
 //! Heads, and what is decided about them.
 
-use super::{Outcome, assert_unambiguous, fields, read_request, read_response, written_lines};
+use super::{
+    Outcome, assert_known, assert_unambiguous, fields, fields_written, id_of, read_request,
+    read_response, written_lines,
+};
 use crate::{
     FieldId,
     fault::Fault,
+    field::is_twin,
     framing::{self, Asked, Framing, Lengths},
     head::{Head, HeadRef},
     message::{Method, Version},
@@ -40,17 +44,17 @@ pub fn http1_request_head(data: &[u8]) {
     let Outcome::Head(length) = whole else { return };
     assert!(length <= data.len() && length <= usize::from(LIMITS.head_bytes_max));
     assert_ne!(head.known().framing, Framing::UntilClose, "of a request");
-    if head.over(data).host().is_none() {
-        assert_eq!(head.version(), Version::Http10);
-        head.add(b"host", &[b"h"]).expect("there is room for a host");
-    }
     let given = head.over(data);
+    assert!(given.host().is_some() || given.version() == Version::Http10);
+    assert_known(given);
     let mut written = Vec::new();
     write::request(given, &ToReplica::as_read(given), &mut written);
     let lines = written_lines(&written);
     assert_unambiguous(&lines);
-    let hosts = lines.iter().filter(|(name, _)| FieldId::of(name) == FieldId::Host);
+    let hosts = lines.iter().filter(|(name, _)| id_of(name) == FieldId::Host);
     assert_eq!(hosts.count(), 1);
+    // Not even something that CGI would take for a field that is known.
+    assert!(lines.iter().all(|(name, _)| !is_twin(FieldId::of(name), name)));
     assert!(given.target().starts_with(b"/") || given.target() == b"*");
 
     let most = Limits { head_bytes_max: u16::MAX, fields_max: u8::MAX, target_bytes_max: u16::MAX };
@@ -72,7 +76,7 @@ pub fn http1_request_head(data: &[u8]) {
 fn assert_same(given: HeadRef<'_>, back: HeadRef<'_>) {
     assert_eq!((back.method_name(), back.target()), (given.method_name(), given.target()));
     assert_eq!((back.status(), back.reason()), (given.status(), given.reason()));
-    assert_eq!(fields(back), fields(given));
+    assert_eq!(fields(back), fields_written(given));
 }
 
 /// A response's head behind a byte that says what it responds to: as for a request, and what a client
@@ -92,6 +96,8 @@ pub fn http1_response_head(data: &[u8]) {
         return;
     }
     let given = head.over(data);
+    // Only HTTP/1.1 asks for another protocol.
+    let version = if given.status() == 101 { Version::Http11 } else { version };
     let how = ToClient::as_read(given, version, Connection::Keep);
     if how.framing == Framing::UntilClose {
         assert_eq!((how.connection, version), (Connection::Close, Version::Http10));
@@ -101,7 +107,7 @@ pub fn http1_response_head(data: &[u8]) {
     let lines = written_lines(&written);
     assert_unambiguous(&lines);
     let is_sized = |id| id == FieldId::TransferEncoding || id == FieldId::ContentLength;
-    let has_size = lines.iter().any(|(name, _)| is_sized(FieldId::of(name)));
+    let has_size = lines.iter().any(|(name, _)| is_sized(id_of(name)));
     assert!(!has_size || (given.status() >= 200 && given.status() != 204));
 
     let most = Limits { head_bytes_max: u16::MAX, fields_max: u8::MAX, target_bytes_max: u16::MAX };
@@ -110,7 +116,10 @@ pub fn http1_response_head(data: &[u8]) {
     assert_eq!(outcome, Outcome::Head(written.len()));
     let back = read_back.over(&written);
     assert_same(given, back);
-    assert_eq!((back.known().framing, back.known().told), (how.framing, how.told));
+    assert_eq!(
+        (back.known().framing, back.known().announced_length),
+        (how.framing, how.announced_length)
+    );
     let mut twice = Vec::new();
     let again = ToClient::as_read(back, version, how.connection);
     write::response(back, &again, &mut twice);
@@ -136,11 +145,12 @@ pub fn http1_framing(data: &[u8]) {
     assert_eq!(lengths, reversed, "the order of lines says nothing");
 
     let codings: Vec<&[u8]> = of_kind(&lines, b't');
-    let told: Vec<Option<u64>> = of_kind(&lines, b'c').into_iter().map(decimal).collect();
+    let numbers: Vec<Option<u64>> = of_kind(&lines, b'c').into_iter().map(decimal).collect();
     let is_plain = matches!(&codings[..], [only] if only.eq_ignore_ascii_case(b"chunked"));
-    let number = told.first().copied().flatten().filter(|n| told.iter().all(|m| *m == Some(*n)));
+    let number =
+        numbers.first().copied().flatten().filter(|n| numbers.iter().all(|m| *m == Some(*n)));
     let is_bad = (!codings.is_empty() && (!is_plain || version == Version::Http10))
-        || (!told.is_empty() && number.is_none());
+        || (!numbers.is_empty() && number.is_none());
     let delimited = match (is_plain, number) {
         (true, _) => Some(Framing::Chunked),
         (false, Some(number)) => Some(Framing::Length(number)),
@@ -157,9 +167,10 @@ pub fn http1_framing(data: &[u8]) {
     }
     assert_ne!(decided.map(|decided| decided.framing), Ok(Framing::UntilClose));
 
-    let statuses = [100, 103, 200, 204, 206, 304, 404, 500];
-    let status = statuses[usize::from(status) % statuses.len()];
-    let decided = framing::response(&Asked::by(method), version, status, lengths);
+    let statuses = [100, 103, 200, 204, 206, 304, 404, 500, 101];
+    let asked = Asked { method, upgrade: (status & 16 == 16).then_some(&b"a"[..]) };
+    let status = statuses[usize::from(status & 15) % statuses.len()];
+    let decided = framing::response(&asked, version, status, lengths);
     let has_body = status >= 200 && status != 204 && status != 304 && method != Method::Head;
     match decided {
         Ok(decided) if has_body => {
@@ -170,8 +181,14 @@ pub fn http1_framing(data: &[u8]) {
         }
         Ok(decided) => {
             assert_eq!(decided.framing, Framing::None);
-            assert!(decided.told.is_none() || (decided.told == number && status >= 200));
+            assert_eq!(decided.keeps, status != 101, "behind a switch there is no HTTP");
+            assert!(status != 101 || asked.upgrade.is_some());
+            assert!(
+                decided.announced_length.is_none()
+                    || (decided.announced_length == number && status >= 200)
+            );
         }
+        Err(Fault::Switch) => assert!(status == 101 && asked.upgrade.is_none()),
         Err(Fault::TwoLengths) => assert!(has_body && is_plain && number.is_some()),
         Err(_) => assert!(has_body && is_bad),
     }

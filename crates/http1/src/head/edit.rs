@@ -5,7 +5,7 @@ use std::{error, fmt};
 
 use super::{Field, Head, Line, Span, State};
 use crate::{
-    field::{FieldId, is_token, is_value_byte, trimmed},
+    field::{FieldId, is_token, is_twin, is_value_byte, trimmed},
     host,
     scan::FIELDS_MOST,
 };
@@ -20,7 +20,7 @@ pub enum EditError {
     Name,
     /// The value has a control character.
     Value,
-    /// Only the writer says it.
+    /// Only the writer says it, or a decision stands on it: framing, `Connection`, `Expect`, `Upgrade`.
     Reserved,
     /// There is no such line.
     Line,
@@ -33,7 +33,7 @@ impl fmt::Display for EditError {
         f.write_str(match self {
             EditError::Name => "the name of a field is a token",
             EditError::Value => "the value of a field has no control characters",
-            EditError::Reserved => "what the message's framing says is not set by hand",
+            EditError::Reserved => "framing, Connection, Expect and Upgrade are not set by hand",
             EditError::Line => "there is no such line",
             EditError::TooLarge => "there is no room for another field",
         })
@@ -43,16 +43,47 @@ impl fmt::Display for EditError {
 impl error::Error for EditError {}
 
 impl Head {
-    /// Lets a line not go on.
+    /// Lets a line not go on. What [`Known`](super::Known) says of its field is said of the next line
+    /// of that field, if there is one.
     pub fn drop_line(&mut self, line: u16) {
         if let Some(line) = self.lines.get_mut(usize::from(line)) {
             line.state = State::Dropped;
+            let field = line.field;
+            self.settle_known(field);
         }
-        let known = &mut self.known;
-        for kept in
-            [&mut known.host, &mut known.request_id, &mut known.forwarded_for, &mut known.upgrade]
-        {
-            kept.take_if(|kept| *kept == line);
+    }
+
+    /// Lets no line of a field go on. Fields without an identity of their own are dropped by
+    /// [`Head::retain`].
+    pub fn drop_field(&mut self, field: FieldId) {
+        if field == FieldId::Unknown {
+            return;
+        }
+        for line in self.lines.iter_mut().filter(|line| line.field == field) {
+            line.state = State::Dropped;
+        }
+        self.settle_known(field);
+    }
+
+    /// Makes what is known of a field right again, of which a line was dropped.
+    fn settle_known(&mut self, field: FieldId) {
+        let Head { lines, known, .. } = self;
+        let goes_on = |line: &Line| line.field == field && line.state != State::Dropped;
+        // What is named is the first line that went on, so the next one lies behind it.
+        let next = |named: Option<u16>| {
+            let named = usize::from(named?);
+            let offset = lines.get(named..)?.iter().position(goes_on)?;
+            u16::try_from(named + offset).ok()
+        };
+        match field {
+            FieldId::Host => known.host = next(known.host),
+            FieldId::RequestId => known.request_id = next(known.request_id),
+            FieldId::XForwardedFor => known.forwarded_for = next(known.forwarded_for),
+            FieldId::Upgrade => known.upgrade = next(known.upgrade),
+            FieldId::Expect => {
+                known.expects_100 = lines.iter().any(|line| goes_on(line) && line.expects_100);
+            }
+            _ => {}
         }
     }
 
@@ -103,9 +134,11 @@ impl Head {
             return Err(EditError::Name);
         }
         let field = FieldId::of(name);
-        if field.is_the_writers() || field == FieldId::Upgrade {
+        if is_reserved(field) {
             return Err(EditError::Reserved);
         }
+        // As in what was received, a twin of a field has no identity.
+        let field = if is_twin(field, name) { FieldId::Unknown } else { field };
         if let (FieldId::Host, Some(line)) = (field, self.known.host) {
             return self.set(line, value);
         }
@@ -121,7 +154,14 @@ impl Head {
             return Err(EditError::TooLarge);
         };
         let index = u16::try_from(self.lines.len()).ok();
-        self.lines.push(Line { name, value, field, state: State::Added, exact: false });
+        self.lines.push(Line {
+            name,
+            value,
+            field,
+            state: State::Added,
+            exact: false,
+            expects_100: false,
+        });
         match field {
             FieldId::Host => self.known.host = index,
             FieldId::RequestId => self.known.request_id = self.known.request_id.or(index),
@@ -134,7 +174,8 @@ impl Head {
     }
 
     /// The one place where a value becomes a part of a head. It begins with what was added from
-    /// `start` on, which is removed again when it is refused.
+    /// `start` on, which is checked with the rest, for it may come from other bytes than those that
+    /// the head was read from. All of it is removed again when it is refused.
     fn store_value(
         &mut self,
         start: usize,
@@ -142,14 +183,11 @@ impl Head {
         parts: &[&[u8]],
     ) -> Result<Span, EditError> {
         for part in parts {
-            if !part.iter().copied().all(is_value_byte) {
-                self.added.truncate(start);
-                return Err(EditError::Value);
-            }
             self.added.extend_from_slice(part);
         }
         let value = trimmed(&self.added[start..]);
-        if field == FieldId::Host && !host::is_host(value) {
+        let is_fit = value.iter().copied().all(is_value_byte);
+        if !is_fit || (field == FieldId::Host && !host::is_host(value)) {
             self.added.truncate(start);
             return Err(EditError::Value);
         }
@@ -163,10 +201,16 @@ impl Head {
     }
 }
 
+/// Whether a value of this field is not given by hand: the writer says it, or what was decided about
+/// the message depends on it.
+fn is_reserved(field: FieldId) -> bool {
+    field.is_set_by_writer() || matches!(field, FieldId::Expect | FieldId::Upgrade)
+}
+
 /// What becomes of a line that gets another value.
 fn check_line(line: &Line) -> Result<State, EditError> {
     match line.state {
-        _ if line.field.is_the_writers() => Err(EditError::Reserved),
+        _ if is_reserved(line.field) => Err(EditError::Reserved),
         State::Dropped => Err(EditError::Line),
         State::Added => Ok(State::Added),
         State::Kept | State::Replaced => Ok(State::Replaced),

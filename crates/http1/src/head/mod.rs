@@ -65,6 +65,8 @@ pub(crate) struct Line {
     pub(crate) state: State,
     /// Whether it was received as `name: value` and CRLF, so that it can be copied.
     pub(crate) exact: bool,
+    /// Whether it is an `Expect` that asks to be asked for the body.
+    pub(crate) expects_100: bool,
 }
 
 /// The first line.
@@ -88,8 +90,8 @@ pub(crate) enum Start {
 pub struct Known {
     /// How its body ends.
     pub framing: Framing,
-    /// A length that is told of a body that does not follow: to HEAD, and with 304.
-    pub told: Option<u64>,
+    /// The length of a body that does not follow: to HEAD, and with 304.
+    pub announced_length: Option<u64>,
     /// Whether the connection may serve another message, as far as this head tells.
     pub persists: bool,
     /// Whether `Connection` says `close`.
@@ -98,7 +100,7 @@ pub struct Known {
     pub keep_alive: bool,
     /// The line of `Upgrade` that goes on: another protocol is asked for, or switched to.
     pub upgrade: Option<u16>,
-    /// Whether the client waits to be asked for the body.
+    /// Whether the client waits to be asked for the body: an `Expect` that says so goes on.
     pub expects_100: bool,
     /// Whether trailers are understood.
     pub te_trailers: bool,
@@ -147,13 +149,13 @@ impl Head {
         Self::default()
     }
 
-    /// Forgets the last message, and keeps the memory.
+    /// Forgets the last message, and keeps the memory: the same as a new one.
     pub(crate) fn clear(&mut self) {
-        self.lines.clear();
-        self.added.clear();
-        self.known = Known::default();
-        self.length = 0;
-        self.is_start_exact = false;
+        let (mut lines, mut added) =
+            (std::mem::take(&mut self.lines), std::mem::take(&mut self.added));
+        lines.clear();
+        added.clear();
+        *self = Head { lines, added, ..Head::default() };
     }
 
     /// What was found out about the message.

@@ -1,6 +1,6 @@
 //! A head together with its bytes.
 
-use super::{Head, Known, Line, Start, State};
+use super::{Head, Known, Line, Span, Start, State};
 use crate::{
     field::FieldId,
     message::{Method, Version},
@@ -56,7 +56,7 @@ impl<'a> HeadRef<'a> {
     /// The method as it was received; empty of a response.
     pub fn method_name(self) -> &'a [u8] {
         match self.head.start {
-            Start::Request { name, .. } => &self.bytes[name.range()],
+            Start::Request { name, .. } => part(self.bytes, name),
             Start::Response { .. } => &[],
         }
     }
@@ -64,10 +64,8 @@ impl<'a> HeadRef<'a> {
     /// The path and query, or `*`; empty of a response.
     pub fn target(self) -> &'a [u8] {
         match self.head.start {
-            Start::Request { target, is_target_added: true, .. } => {
-                &self.head.added[target.range()]
-            }
-            Start::Request { target, .. } => &self.bytes[target.range()],
+            Start::Request { target, is_target_added: true, .. } => part(&self.head.added, target),
+            Start::Request { target, .. } => part(self.bytes, target),
             Start::Response { .. } => &[],
         }
     }
@@ -84,26 +82,31 @@ impl<'a> HeadRef<'a> {
     pub fn reason(self) -> &'a [u8] {
         match self.head.start {
             Start::Request { .. } => &[],
-            Start::Response { reason, .. } => &self.bytes[reason.range()],
+            Start::Response { reason, .. } => part(self.bytes, reason),
         }
     }
 
+    /// The name on a line that goes on.
     pub(crate) fn name_of(self, line: &Line) -> &'a [u8] {
         let from = if line.state == State::Added { &self.head.added[..] } else { self.bytes };
-        &from[line.name.range()]
+        part(from, line.name)
     }
 
+    /// The value on a line that goes on.
     pub(crate) fn value_of(self, line: &Line) -> &'a [u8] {
-        let is_received = matches!(line.state, State::Kept | State::Dropped);
-        let from = if is_received { self.bytes } else { &self.head.added[..] };
-        &from[line.value.range()]
+        let from = if line.state == State::Kept { self.bytes } else { &self.head.added[..] };
+        part(from, line.value)
     }
 
     /// The field on a line, if it goes on.
     pub fn field(self, line: u16) -> Option<Field<'a>> {
         let found = self.head.lines.get(usize::from(line))?;
+        // Of a line that was dropped it is not known any more where its bytes are.
+        if found.state == State::Dropped {
+            return None;
+        }
         let (name, value) = (self.name_of(found), self.value_of(found));
-        (found.state != State::Dropped).then_some(Field { line, id: found.field, name, value })
+        Some(Field { line, id: found.field, name, value })
     }
 
     /// The fields that go on, in their order; what only the writer says is not among them.
@@ -133,12 +136,14 @@ impl<'a> HeadRef<'a> {
 }
 
 impl Head {
-    /// The head together with the bytes that it was read from.
-    ///
-    /// # Panics
-    ///
-    /// When these are fewer bytes than were read, so certainly others.
+    /// The head together with the bytes that it was read from, which may be more. Where fewer are
+    /// given, what lay in the others is empty.
     pub fn over<'a>(&'a self, bytes: &'a [u8]) -> HeadRef<'a> {
-        HeadRef { head: self, bytes: &bytes[..self.length] }
+        HeadRef { head: self, bytes: bytes.get(..self.length).unwrap_or(bytes) }
     }
+}
+
+/// A part of the bytes; empty where they are fewer than the head was read from.
+fn part(bytes: &[u8], span: Span) -> &[u8] {
+    bytes.get(span.range()).unwrap_or_default()
 }

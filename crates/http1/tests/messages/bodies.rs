@@ -216,3 +216,34 @@ fn a_body_ends_as_its_framing_says() {
     let mut chunks = Body::new(Framing::Chunked, &limits).unwrap();
     assert_eq!(chunks.end_of_input(), Err(Fault::BodyCut));
 }
+
+#[test]
+fn trailers_are_those_of_one_body_only() {
+    let limits = Limits::default();
+    let with = b"0\r\nX-Sum: 1\r\n\r\n";
+    let mut trailers = Trailers::new();
+    let mut filled = || {
+        assert_eq!(Decoder::new().next(with, &mut trailers, &limits).unwrap().event, Event::End);
+        assert_eq!(trailers.as_lines(), b"X-Sum: 1\r\n");
+        trailers.clone()
+    };
+    for (framing, body) in [
+        (Framing::Chunked, &b"0\r\n\r\n"[..]),
+        (Framing::Chunked, b"1\r\na\r\n0\r\n\r\n"),
+        // One that breaks off.
+        (Framing::Chunked, b"1\r\na"),
+        (Framing::None, b""),
+        (Framing::Length(1), b"a"),
+        (Framing::UntilClose, b"a"),
+    ] {
+        let mut trailers = filled();
+        let mut reader = Body::new(framing, &limits).unwrap();
+        reader.next(&mut body.to_vec(), &mut trailers, &limits).unwrap();
+        assert_eq!(trailers.as_lines(), b"", "{framing:?}");
+    }
+    // Of a body that broke off in its trailers, too.
+    let mut trailers = Trailers::new();
+    Decoder::new().next(b"0\r\nX-A: 1\r\nX-B", &mut trailers, &limits).unwrap();
+    Decoder::new().next(with, &mut trailers, &limits).unwrap();
+    assert_eq!(trailers.as_lines(), b"X-Sum: 1\r\n");
+}

@@ -42,7 +42,7 @@ fn a_connection_is_reusable_when_both_messages_are_done() {
 }
 
 #[test]
-fn whoever_closes_is_believed() {
+fn each_reason_to_close_counts() {
     let closing = |framing| Event::Request { framing, persists: false };
     let none = Framing::None;
     let done = [request(none), response(none)];
@@ -56,6 +56,9 @@ fn whoever_closes_is_believed() {
         // An early response: the rest of the request would be the next one.
         vec![request(LENGTH), response(none)],
         vec![request(LENGTH), response(none), Event::RequestFailed],
+        // Its head has said that it closes, also where the rest comes after all.
+        vec![request(LENGTH), response(none), Event::RequestEnd],
+        vec![request(LENGTH), response(LENGTH), Event::RequestEnd, Event::ResponseEnd],
         vec![request(none), response(Framing::UntilClose), Event::ResponseEof],
         vec![request(none), Event::ResponseFailed],
         // A refusal.
@@ -66,8 +69,8 @@ fn whoever_closes_is_believed() {
         let connection = after(&events);
         assert!(!connection.is_reusable(), "{events:?}: {connection:?}");
     }
-    let early = after(&[request(LENGTH), response(Framing::None), Event::RequestEnd]);
-    assert!(early.is_reusable(), "the rest came after all");
+    assert!(after(&[request(LENGTH), response(none)]).closes(), "the head must say it");
+    assert!(!after(&[request(LENGTH), Event::RequestEnd, response(none)]).closes());
     assert!(after(&[closing(none)]).closes());
 }
 
@@ -113,6 +116,8 @@ fn http_1_0_is_promised_only_what_can_be_kept() {
     assert_eq!(said(Version::Http10, &asks, LENGTH), Keep);
     assert_eq!(said(Version::Http10, &asks, Framing::None), Keep);
     assert_eq!(said(Version::Http10, &asks, Framing::UntilClose), Close);
+    assert_eq!(said(Version::Http10, &asks, Framing::Chunked), Close, "it gets none");
+    assert_eq!(said(Version::Http11, &asks, Framing::UntilClose), Close);
     assert_eq!(said(Version::Http10, &silent, LENGTH), Close);
     assert_eq!(said(Version::Http11, &asks, Framing::Chunked), Keep);
     assert_eq!(said(Version::Http11, &silent, LENGTH), Close);
@@ -179,7 +184,15 @@ proptest! {
             });
             let whole = requests == 1 && responses == 1
                 && ends_up == usize::from(bodies_up) && ends_down == usize::from(bodies_down);
-            prop_assert_eq!(connection.is_reusable(), whole && !spoils, "{:?}", happened);
+            let place = |wanted: fn(&Event) -> bool| happened.iter().position(wanted);
+            // Where the request became complete: with its head, or with the end of its body.
+            let complete = if bodies_up {
+                place(|e| *e == Event::RequestEnd)
+            } else {
+                place(|e| matches!(e, Event::Request { .. }))
+            };
+            let is_in_turn = complete < place(|e| matches!(e, Event::Response { .. }));
+            prop_assert_eq!(connection.is_reusable(), whole && is_in_turn && !spoils, "{:?}", happened);
             prop_assert!(requests <= 1 && responses <= 1);
         }
     }

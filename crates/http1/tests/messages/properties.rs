@@ -13,6 +13,33 @@ use crate::support::{
     pass_request, pass_response,
 };
 
+/// Names that something depends on, so that each of them is tried often.
+fn edited_name() -> impl Strategy<Value = String> {
+    let telling = pick(&[
+        "Content-Length",
+        "content_length",
+        "Transfer-Encoding",
+        "Connection",
+        "keep-alive",
+        "TE",
+        "Host",
+        "Expect",
+        "Upgrade",
+        "X-Request-ID",
+        "x_request_id",
+        "X-Forwarded-For",
+        "X_Forwarded_For",
+        "X-A",
+        "",
+    ]);
+    prop_oneof![3 => telling, 1 => "[a-zA-Z-]{0,8}"]
+}
+
+fn edited_value() -> impl Strategy<Value = String> {
+    let telling = pick(&["3", "chunked", "close", "h2c", "100-continue", "trailers", "h:80", "a"]);
+    prop_oneof![1 => telling, 1 => "[ -~\r\n]{0,8}"]
+}
+
 proptest! {
     #![proptest_config(at_least(1500))]
 
@@ -31,7 +58,7 @@ proptest! {
         prop_assert_eq!(&pass_request(&bytes, &cuts, &limits), &passed);
         let each: Vec<usize> = (0..bytes.len()).collect();
         prop_assert_eq!(&pass_request(&bytes, &each, &limits), &passed);
-        if passed.end == End::Done && passed.lines().iter().any(|line| line.starts_with("host:")) {
+        if passed.end == End::Done {
             let written = passed.written();
             let again = pass_request(&written, &[], &limits);
             prop_assert_eq!((again.end, again.consumed), (End::Done, written.len()));
@@ -87,7 +114,7 @@ proptest! {
     #[test]
     fn edits_write_what_they_say(
         message in requests(),
-        edits in prop::collection::vec((any::<u8>(), 0..12_u8, "[a-zA-Z-]{0,8}", "[ -~\r\n]{0,8}"), 0..5),
+        edits in prop::collection::vec((1..8_u8, 0..12_u8, edited_name(), edited_value()), 0..6),
     ) {
         let mut data = message.into_bytes();
         for (what, line, name, value) in edits {

@@ -133,6 +133,8 @@ const GOES_ON: &[(&str, &str)] = &[
     ("GET hTTp://t:8_0?b HTTP/1.1\r\nHost: h\r\n\r\n", ""),
     ("GET http://t_t:80?b HTTP/1.1\r\nHost: h\r\n\r\n", "GET /?b HTTP/1.1\r\nHost: t_t:80\r\n\r\n"),
     ("GET http://t/ HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nhost: t\r\n\r\n"),
+    // HTTP/1.0 needs no Host, HTTP/1.1 does.
+    ("GET / HTTP/1.0\r\nX: a\r\n\r\n", "GET / HTTP/1.1\r\nhost: \r\nX: a\r\n\r\n"),
     ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"),
     ("OPTIONS http://t HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: t\r\n\r\n"),
     ("GET / HTTP/1.0\r\nHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\r\n"),
@@ -195,7 +197,38 @@ const GOES_ON: &[(&str, &str)] = &[
       Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: h\r\ntransfer-encoding: chunked\r\n\r\n",
     ),
+    // What is no protocol.
+    (
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a/1, ,b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: a/1, ,b\r\nconnection: upgrade\r\n\r\n",
+    ),
+    (
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a, h2c;q=1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ),
+    (
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ),
+    (
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: H2C/1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ),
+    (
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: ,\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ),
     // Who waits to be asked for a body, and has one.
+    (
+        "PUT / HTTP/1.1\r\nHost: h\r\nConnection: expect\r\nExpect: 100-continue\r\n\
+      Content-Length: 1\r\n\r\na",
+        "PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\ncontent-length: 1\r\n\r\n",
+    ),
+    // Another expectation is for the replica to refuse.
+    (
+        "PUT / HTTP/1.1\r\nHost: h\r\nExpect: a\r\nExpect: 100-continue\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: h\r\nExpect: a\r\n\r\n",
+    ),
     (
         "PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\na",
         "PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-Continue\r\ncontent-length: 1\r\n\r\n",
@@ -293,11 +326,18 @@ fn all_fields_of_a_head_that_a_limit_allows_are_read() {
 
 #[test]
 fn too_many_names_in_connection_are_refused() {
-    let sent =
-        |count| format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: {}\r\n\r\n", "a,".repeat(count));
-    let end = |sent: String| pass_request(sent.as_bytes(), &[], &Limits::default()).end;
-    assert_eq!(end(sent(100)), End::Done);
-    assert_eq!(end(sent(101)), End::Refused(Fault::ConnectionOptions));
+    let end = |lines: &[String]| {
+        let sent = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", lines.concat());
+        pass_request(sent.as_bytes(), &[], &Limits::default()).end
+    };
+    let line = |list: String| format!("Connection: {list}\r\n");
+    // Behind the last comma there is one more, though empty.
+    for element in ["a,", ",", "close,", "keep-alive ,"] {
+        assert_eq!(end(&[line(element.repeat(31))]), End::Done, "{element}");
+        let refused = End::Refused(Fault::ConnectionOptions);
+        assert_eq!(end(&[line(element.repeat(32))]), refused, "{element}");
+        assert_eq!(end(&[line(element.repeat(31)), line(String::new())]), refused, "{element}");
+    }
 }
 
 #[test]
@@ -368,6 +408,11 @@ fn what_a_proxy_looks_for_is_known() {
     let read = request::read(&mut head, &mut Scanner::request(), named, &Limits::default());
     assert_eq!(read, Ok(request::Read::Head(named.len())));
     assert_eq!(head.known().request_id, None, "it belongs to the connection");
+    let twin = b"GET / HTTP/1.1\r\nHost: h\r\nX-Request-ID: 7\r\nConnection: x_request_id\r\n\r\n";
+    let read = request::read(&mut head, &mut Scanner::request(), twin, &Limits::default());
+    assert_eq!(read, Ok(request::Read::Head(twin.len())));
+    let seen = head.over(twin);
+    assert_eq!(seen.value(seen.known().request_id), Some(&b"7"[..]), "another name was named");
 }
 
 #[test]
@@ -376,16 +421,46 @@ fn a_refusal_is_the_json_of_all_failures() {
     let others = [Fault::TargetTooLong, Fault::TooManyFields, Fault::BodyTooLarge, Fault::ChunkEnd];
     for fault in faults.chain(others) {
         let mut written = Vec::new();
-        refusal::write(fault, Some(b"Thu, 01 Jan 1970 00:00:00 GMT"), &mut written);
+        refusal::write(fault, DATE, &mut written);
+        check_refusal(&written, fault.status(Kind::Request), fault.sentence());
+        let mut written = Vec::new();
+        refusal::write_for(fault, Kind::Response, DATE, &mut written);
+        check_refusal(&written, 502, fault.sentence());
+    }
+}
+
+const DATE: Option<&[u8]> = Some(b"Thu, 01 Jan 1970 00:00:00 GMT");
+
+fn check_refusal(written: &[u8], status: u16, sentence: &str) {
+    let text = str::from_utf8(written).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
+    assert!(head.contains("\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"), "{head}");
+    assert!(head.ends_with("\r\nconnection: close"), "{head}");
+    assert_eq!(head.contains("\r\nallow: GET, "), status == 405, "{head}");
+    let json: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(json["message"], format!("<Error> {sentence}"));
+    assert_eq!(json["status"], "failure");
+}
+
+#[test]
+fn each_status_of_our_own_has_its_reason() {
+    let codes = refusal::Status::ALL.map(refusal::Status::code);
+    assert_eq!(codes, [400, 405, 408, 413, 414, 431, 501, 502, 503, 504]);
+    for status in refusal::Status::ALL {
+        for sentence in ["It took too long", "a \"b\" \\ \u{1f}\r\n \u{e4}", ""] {
+            let mut written = Vec::new();
+            refusal::write_status(status, sentence, DATE, &mut written);
+            check_refusal(&written, status.code(), sentence);
+        }
+        let mut written = Vec::new();
+        refusal::write_status(status, "a", Some(b"1\r\nX: a"), &mut written);
         let text = String::from_utf8(written).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = fault.status(Kind::Request);
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
-        assert!(head.ends_with("\r\nconnection: close"), "{head}");
-        assert_eq!(head.contains("\r\nallow: GET"), status == 405, "{head}");
-        let json: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(json["message"], format!("<Error> {fault}"));
-        assert_eq!(json["status"], "failure");
+        assert!(!text.contains("X: a") && !text.contains("date"), "{text}");
+        // The same words as the library that the rest of the server has.
+        let known = hyper::StatusCode::from_u16(status.code()).unwrap();
+        let reason = known.canonical_reason().unwrap().replace("Payload", "Content");
+        assert!(text.starts_with(&format!("HTTP/1.1 {} {reason}\r\n", status.code())), "{text}");
     }
 }

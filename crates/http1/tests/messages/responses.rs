@@ -1,7 +1,11 @@
 //! Responses.
 
 use ringmaster_http1::{
-    Fault, Framing, Kind, Limits, Method, Version, framing::Asked, interim::CONTINUE,
+    Fault, Framing, Head, Kind, Limits, Method, Scanner, Version,
+    framing::Asked,
+    interim::CONTINUE,
+    request, response,
+    write::{self, Connection, ToClient, ToReplica},
 };
 
 use crate::support::{End, Passed, however_cut, pass_response, pass_response_to};
@@ -115,7 +119,7 @@ const GOES_ON: &[Case] = &[
         false,
         "a",
     ),
-    // Where no body comes, a length is only told.
+    // Where no body comes, a length is only announced.
     (
         "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n",
         HEAD,
@@ -245,6 +249,14 @@ fn the_protocol_must_be_one_that_was_asked_for() {
     ] {
         assert_eq!(end(odd), End::Refused(Fault::Switch), "{odd:?}");
     }
+    // Said as only HTTP/1.1 says it.
+    for odd in [
+        "HTTP/1.0 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n",
+        "HTTP/1.1 101 Switching\r\nConnection: close\r\nUpgrade: websocket\r\n\r\n",
+    ] {
+        assert_eq!(passed(odd, odd, &SOCKET).end, End::Refused(Fault::Switch), "{odd:?}");
+    }
 }
 
 #[test]
@@ -262,6 +274,87 @@ fn http_1_0_gets_no_chunks() {
     let sized = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na";
     let kept = "HTTP/1.0 200 OK\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\n".to_owned();
     assert_eq!(to_old(sized), (kept, Framing::Length(1)));
+}
+
+/// A response as it is written in a way that was not derived from it.
+fn written(sent: &str, asked: &Asked<'_>, how: &ToClient) -> String {
+    let (mut head, limits) = (Head::new(), Limits::default());
+    let read = response::read(&mut head, &mut Scanner::response(), sent.as_bytes(), asked, &limits);
+    assert_eq!(read, Ok(response::Read::Head(sent.len())));
+    let mut out = Vec::new();
+    write::response(head.over(sent.as_bytes()), how, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_contradicts_itself_is_not_written() {
+    let how = |version, framing| ToClient {
+        version,
+        framing,
+        announced_length: Some(7),
+        connection: Connection::Keep,
+    };
+    let (new, old) = (Version::Http11, Version::Http10);
+    let sized = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+    for (sent, asked, how, rest) in [
+        (sized, GET, how(new, Framing::UntilClose), "connection: close\r\n"),
+        (sized, GET, how(old, Framing::UntilClose), "connection: close\r\n"),
+        (sized, GET, how(old, Framing::Chunked), "connection: close\r\n"),
+        // A body that follows has an end.
+        (sized, GET, how(new, Framing::None), "content-length: 3\r\n"),
+        (sized, HEAD, how(new, Framing::None), "content-length: 7\r\n"),
+        ("HTTP/1.1 200 OK\r\n\r\n", GET, how(new, Framing::None), "connection: close\r\n"),
+        ("HTTP/1.1 204 OK\r\n\r\n", GET, how(new, Framing::None), ""),
+        ("HTTP/1.1 204 OK\r\n\r\n", GET, how(new, Framing::Length(3)), ""),
+        ("HTTP/1.1 204 OK\r\n\r\n", GET, how(new, Framing::Chunked), ""),
+        ("HTTP/1.1 103 OK\r\n\r\n", GET, how(new, Framing::Length(3)), ""),
+        ("HTTP/1.1 103 OK\r\n\r\n", GET, how(new, Framing::UntilClose), ""),
+    ] {
+        let text = written(sent, &asked, &how);
+        let (_, fields) = text.split_once("\r\n").unwrap();
+        assert_eq!(fields, format!("{rest}\r\n"), "{sent:?}, {how:?}");
+    }
+}
+
+#[test]
+fn an_interim_head_says_nothing_of_the_connection() {
+    for status in [100, 102, 103, 199] {
+        let sent = format!("HTTP/1.1 {status} A\r\nConnection: close\r\nX: a\r\n\r\n");
+        for version in [Version::Http10, Version::Http11] {
+            for connection in [Connection::Keep, Connection::Close] {
+                let how = ToClient {
+                    version,
+                    framing: Framing::None,
+                    announced_length: None,
+                    connection,
+                };
+                let text = written(&sent, &GET, &how);
+                assert!(text.ends_with(" A\r\nX: a\r\n\r\n"), "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, should_panic(expected = "only a response goes to a client"))]
+fn a_request_is_not_written_as_a_response() {
+    let (mut head, sent) = (Head::new(), b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    request::read(&mut head, &mut Scanner::request(), sent, &Limits::default()).unwrap();
+    let mut out = Vec::new();
+    let how = ToClient::as_read(head.over(sent), Version::Http11, Connection::Keep);
+    write::response(head.over(sent), &how, &mut out);
+    assert!(out.is_empty(), "without assertions it is nothing");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, should_panic(expected = "only a request goes to a replica"))]
+fn a_response_is_not_written_as_a_request() {
+    let (mut head, sent) = (Head::new(), b"HTTP/1.1 200 OK\r\n\r\n");
+    let limits = Limits::default();
+    response::read(&mut head, &mut Scanner::response(), sent, &GET, &limits).unwrap();
+    let mut out = Vec::new();
+    write::request(head.over(sent), &ToReplica::as_read(head.over(sent)), &mut out);
+    assert!(out.is_empty(), "without assertions it is nothing");
 }
 
 #[test]
