@@ -25,7 +25,7 @@ use tower::ServiceExt;
 
 use super::{
     guard::{self, AdminGuard, TrafficGuard},
-    health, metrics, process, servers,
+    health, metrics, process, process_wire, servers,
     shared::Shared,
     wire::{self, NamesChange},
 };
@@ -109,7 +109,7 @@ fn switch(
 /// new, by the table that is in force, since it knows less of the fleet yet than its data plane does.
 fn is_local(shared: &Shared, term: &Term, path: &str) -> bool {
     match path {
-        "/readyz" | process::STATISTICS | process::RESET => true,
+        "/readyz" | process_wire::STATISTICS | process_wire::RESET => true,
         "/rep" => !term.is_in_force() && shared.roles.local().now().publication.is_some(),
         _ => false,
     }

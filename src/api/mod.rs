@@ -19,6 +19,7 @@ mod origin;
 pub mod others;
 pub mod peers;
 mod process;
+mod process_wire;
 pub mod relay;
 mod request;
 mod retry;

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     peers::{self, Peers, Unproven},
-    process,
+    process_wire,
     request::shortened,
     statistics::{Counted, Snapshot, Statistics},
 };
@@ -68,7 +68,7 @@ impl Others {
     /// What all processes have counted since the last reset; `own`: the part of this one.
     pub(super) async fn snapshot(&self, own: &Statistics) -> Snapshot {
         let Gathered { mut counted, missing } =
-            self.ask_all(&Method::GET, process::STATISTICS).await;
+            self.ask_all(&Method::GET, process_wire::STATISTICS).await;
         counted.merge(&own.since_reset());
         Snapshot::of(&counted, missing)
     }
@@ -78,12 +78,12 @@ impl Others {
     /// # Errors
     /// Which process was not reset, in a sentence that says whether others were.
     pub(super) async fn reset(&self, own: &Statistics) -> Result<(), String> {
-        let Gathered { missing, .. } = self.ask_all(&Method::GET, process::STATISTICS).await;
+        let Gathered { missing, .. } = self.ask_all(&Method::GET, process_wire::STATISTICS).await;
         if !missing.is_empty() {
             return Err(format!("nothing was reset: {}", missing.join("; ")));
         }
         own.reset();
-        let Gathered { missing, .. } = self.ask_all(&Method::POST, process::RESET).await;
+        let Gathered { missing, .. } = self.ask_all(&Method::POST, process_wire::RESET).await;
         match missing.is_empty() {
             true => Ok(()),
             false => {
@@ -144,13 +144,13 @@ impl Others {
         if self.peers.is_unproven_elsewhere(&process) {
             return Err("without an `admin_token` only this machine is asked".to_owned());
         }
-        let (name, value) = process::meant(&process.id.0).ok_or(NO_PLACE)?;
+        let (name, value) = process_wire::meant(&process.id.0).ok_or(NO_PLACE)?;
         let asked = self.peers.request(&process, method, path).header(name, value);
         let mut answer = asked.send().await.map_err(peers::why)?;
         let (status, body) =
-            (answer.status(), peers::body(&mut answer, process::ANSWER_MAX).await?);
+            (answer.status(), peers::body(&mut answer, process_wire::ANSWER_MAX).await?);
         match status.is_success() {
-            true => process::read(&body),
+            true => process_wire::read(&body),
             false => {
                 let body = String::from_utf8_lossy(&body);
                 Err(format!("at {} the answer is {status}: {}", process.admin, shortened(&body)))
