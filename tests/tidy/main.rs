@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod circles;
 mod dependencies;
 
 use std::{
@@ -108,11 +109,14 @@ fn house_rules_hold() {
     assert!(files.len() > 30, "the walk found only {files:?}");
     files.sort();
     let mut broken = Vec::new();
+    let mut sources = Vec::new();
     for file in &files {
         let path = file.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
         let source = fs::read_to_string(file).unwrap();
         broken.extend(check(&path, &source));
+        sources.push((path, source));
     }
+    broken.extend(circles::circles(&sources));
     assert!(broken.is_empty(), "{} house rules broken:\n{}", broken.len(), broken.join("\n"));
 }
 
