@@ -125,25 +125,23 @@ impl Exchange<'_> {
 
     async fn connect(&mut self, pool: &Pool) -> Result<Box<Connection>, Miss> {
         let worker = self.worker;
-        let until = self.client.watch.time_after(worker.config.connect);
         let release_idle = || worker.release_idle();
+        let watch = Rc::clone(&self.client.watch);
         let dialler = Dialler {
             descriptors: &worker.descriptors,
             counters: &worker.counters,
             release_idle: &release_idle,
+            watch: &watch,
+            time: worker.config.connect,
         };
         self.link = None;
         let connecting = dialler.connect(pool.address(), |cx| {
             let client = &mut *self.client;
             client.watch.remember(cx.waker());
-            client.watch.set_alarm(until);
             if client.poll_ahead(cx, worker).is_err() || client.is_half_closed() {
                 return Some(DialError::Told(Miss::Stop(Stop::Gone)));
             }
-            match told(client, Progress::default()) {
-                Some(miss) => Some(DialError::Told(miss)),
-                None => client.watch.has_come(until).then_some(DialError::TimedOut),
-            }
+            told(client, Progress::default()).map(DialError::Told)
         });
         connecting.await.map_err(|error| match AttemptError::not_connected(error) {
             Ok(error) => Miss::Attempt(error),

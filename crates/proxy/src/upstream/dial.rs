@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use super::{
-    super::{descriptors::Descriptors, metrics::Counters, socket::Socket},
+    super::{descriptors::Descriptors, metrics::Counters, socket::Socket, watch::Watch},
     connection::Connection,
 };
 
@@ -43,12 +43,16 @@ pub(crate) struct Dialler<'a> {
     pub(crate) counters: &'a Counters,
     /// Closes what rests and holds a descriptor.
     pub(crate) release_idle: &'a dyn Fn(),
+    /// Wakes the task when the time below has passed.
+    pub(crate) watch: &'a Watch,
+    /// What a replica may take to accept a connection.
+    pub(crate) time: Duration,
 }
 
 impl Dialler<'_> {
-    /// A fresh connection. `told` is asked whenever there may be a reason to give up: that is where
-    /// the deadline is. Where no descriptor is left, connections that rest are closed, and it is
-    /// tried again for some time: that says nothing about the replica.
+    /// A fresh connection. `told` is asked whenever there may be a reason to give up. Where no
+    /// descriptor is left, connections that rest are closed, and it is tried again for some time:
+    /// that says nothing about the replica, whose own time begins with each connect.
     pub(crate) async fn connect<Told>(
         &self,
         address: SocketAddr,
@@ -80,7 +84,12 @@ impl Dialler<'_> {
             stream.set_nodelay(true)?;
             io::Result::Ok(stream)
         };
-        let result = match unless(connecting, told).await {
+        let until = self.watch.time_after(self.time);
+        let mut stopped = |cx: &mut Context<'_>| {
+            self.watch.set_alarm(until);
+            told(cx).or_else(|| self.watch.has_come(until).then_some(DialError::TimedOut))
+        };
+        let result = match unless(connecting, &mut stopped).await {
             Ok(Ok(stream)) => Ok(Box::new(Connection::new(Socket::Tcp(stream), held))),
             Ok(Err(error)) => Err(meaning(&error)),
             Err(told) => Err(told),
@@ -122,7 +131,54 @@ fn meaning<Told>(error: &io::Error) -> DialError<Told> {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+    use crate::{downstream::Clock, watch::Watches};
+
+    /// Connects to a port that is not answered while `limit` descriptors are left, as a replica that
+    /// may take no time at all.
+    async fn dial(limit: usize) -> Option<DialError<()>> {
+        let full = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut filling = Vec::new();
+        // Until the kernel lets further connections wait.
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await
+        {
+            filling.push(stream.unwrap());
+        }
+        let clock = Rc::new(Clock::start());
+        let watch = Watches::default().open(address, false, &clock);
+        let (descriptors, counters) = (Arc::new(Descriptors::new(limit)), Counters::default());
+        let dialler = Dialler {
+            descriptors: &descriptors,
+            counters: &counters,
+            release_idle: &|| (),
+            watch: &watch,
+            time: Duration::ZERO,
+        };
+        let connecting = dialler.connect(address, |_| None);
+        let ticking = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                clock.advance();
+                watch.wake();
+            }
+        };
+        tokio::select! {
+            result = connecting => result.err(),
+            () = ticking => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_descriptor_takes_nothing_of_the_replicas_time() {
+        assert_eq!(dial(0).await, Some(DialError::Exhausted));
+        let timed_out = tokio::time::timeout(Duration::from_secs(10), dial(1_000)).await;
+        assert_eq!(timed_out, Ok(Some(DialError::TimedOut)));
+    }
 
     #[test]
     fn what_is_ours_is_not_the_replicas() {
