@@ -17,6 +17,7 @@ use super::{
         upstream::{Connection, DialError, Dialler},
     },
     attempt::{AttemptError, Kind, Progress, Retry},
+    receive::UNFLUSHED_MAX,
     record::{self, Found},
     request::Request,
     state::{Exchange, Miss, told},
@@ -153,17 +154,22 @@ impl Exchange<'_> {
     fn poll_attempt(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<Result<(), Miss>> {
         self.client.watch.remember(cx.waker());
         self.look_at_patience();
-        self.poll_upload(cx, pool).map_err(Miss::Stop)?;
-        let was_held = self.request.is_held;
+        let Request { upload, message, .. } = &*self.request;
+        if !upload.has_written_all_of(message) {
+            self.poll_upload(cx, pool).map_err(Miss::Stop)?;
+        }
+        // Before more of the body goes up: the response may make that needless.
         if let Poll::Ready(result) = self.poll_head(cx, pool) {
             return Poll::Ready(result);
         }
-        if was_held && !self.request.is_held {
-            self.poll_upload(cx, pool).map_err(Miss::Stop)?;
-        }
+        self.poll_upload(cx, pool).map_err(Miss::Stop)?;
         let worker = self.worker;
         let is_flushed = self.client.poll_flush(cx, worker);
         let is_lost = matches!(is_flushed, Poll::Ready(Err(_)));
+        if self.client.output.len() > UNFLUSHED_MAX {
+            // Nothing is read of the response meanwhile: it is the client that is waited for.
+            self.client.watch.set_starved(true);
+        }
         let listens = self.request.upload.has_ended() || self.request.is_held;
         if is_lost || (listens && self.client.poll_ahead(cx, worker).is_err()) {
             return Poll::Ready(Err(Miss::Stop(Stop::Gone)));
