@@ -245,10 +245,17 @@ fn key_of(worker: &Worker, client: &Client, view: HeadRef<'_>, bytes: &[u8]) -> 
     }
     let asked = asked(worker, client, view, key::Body::None);
     let has_body = !view.known().framing.is_empty();
-    if worker.reads_bodies && has_body && worker.config.keys.look_into_body(&asked) {
-        return Key::InBody(bytes.to_vec());
+    if !(worker.reads_bodies && has_body && worker.config.keys.look_into_body(&asked)) {
+        return Key::Found(worker.slot_of(&asked));
     }
-    Key::Found(worker.slot_of(&asked))
+    match view.known().framing {
+        // It will not be looked into: then it is for the replica to ask for it.
+        Framing::Length(length) if length > worker.config.key_body_max as u64 => {
+            let asked = self::asked(worker, client, view, key::Body::TooLarge);
+            Key::Found(worker.slot_of(&asked))
+        }
+        _ => Key::InBody(bytes.to_vec()),
+    }
 }
 
 /// What a key is looked for in.

@@ -19,15 +19,8 @@ impl Exchange<'_> {
     /// where that allows to repeat it.
     pub(super) async fn route(&mut self) -> Result<Slot, Stop> {
         let limit = self.worker.config.key_body_max;
-        let framing = self.request.known.framing;
         match mem::replace(&mut self.request.key, Key::Found(0)) {
             Key::Found(slot) => {
-                self.keep().await?;
-                Ok(slot)
-            }
-            Key::InBody(head) if matches!(framing, Framing::Length(length) if length > limit as u64) =>
-            {
-                let slot = self.slot_in(&head, key::Body::TooLarge);
                 self.keep().await?;
                 Ok(slot)
             }
