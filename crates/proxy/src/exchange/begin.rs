@@ -171,7 +171,7 @@ fn begin(worker: &Worker, client: &mut Client, heads: &mut Heads, bytes: &[u8]) 
     worker.counters.requests.bump();
     worker.budget.borrow_mut().deposit();
     let entry = entry_of(worker, client, view, target);
-    if client.watch.wear(worker.config.requests_per_connection) {
+    if client.watch.count_request(worker.config.requests_per_connection) {
         worker.counters.connections_worn.bump();
     }
     match prepare(worker, client, heads, bytes) {

@@ -18,8 +18,8 @@ use super::super::{
 /// How long a client that has closed its half may wait without a byte from us: whether it has gone or
 /// only has nothing more to say looks the same.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
-/// How long, and for how many bytes, we listen to a client after our last word: closed at once, the
-/// kernel would take that word back if more comes.
+/// How long, and for how many bytes, we listen to a client after the final response: closed at once,
+/// the kernel would take that response back if more comes.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 16 << 20;
 

@@ -43,12 +43,12 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client) -> bool {
             Begun::Control(request) => Box::pin(control::serve(worker, client, *request)).await,
             Begun::Refused(refused) => {
                 refuse(worker, client, *refused);
-                last_word(worker, client).await
+                final_response(worker, client).await
             }
             Begun::TooSlow => {
                 worker.counters.header_timeouts.bump();
                 client.output.push(TOO_SLOW, &worker.buffers);
-                last_word(worker, client).await
+                final_response(worker, client).await
             }
         };
         match next {
@@ -62,7 +62,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client) -> bool {
     }
 }
 
-async fn last_word(worker: &Worker, client: &mut Client) -> Next {
+async fn final_response(worker: &Worker, client: &mut Client) -> Next {
     client.watch.enter(Phase::Response);
     match Box::pin(client.flush(worker)).await {
         Ok(()) => Next::Linger,

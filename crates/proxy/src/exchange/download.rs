@@ -143,7 +143,7 @@ impl Download {
         client.output.push(&scratch[piece], &worker.buffers);
     }
 
-    /// Takes what came with the head for nobody.
+    /// Takes what came with the head, which is discarded.
     pub(super) fn drop_here(&mut self, scratch: &mut [u8], part: Range<usize>) {
         let length = part.len();
         match self.body.pass(scratch, part, &mut Vec::new()) {
@@ -155,7 +155,7 @@ impl Download {
         }
     }
 
-    /// Reads the body for nobody, up to so many bytes, so that its connection can be used again.
+    /// Reads the body and discards it, up to so many bytes, so that its connection can be used again.
     /// Whether it can be.
     pub(super) fn poll_discard(
         &mut self,

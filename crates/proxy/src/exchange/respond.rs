@@ -60,7 +60,7 @@ impl Exchange<'_> {
             count_down(worker, own.pool(), bytes);
             if let Some((link, is_reusable)) = ended {
                 if is_reusable && request.upload.is_done(&request.message) {
-                    own.pool().put_raw(link);
+                    own.pool().put_h1(link);
                 }
                 *in_flight = None;
             }

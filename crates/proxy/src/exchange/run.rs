@@ -75,8 +75,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Counts a response that ends before its end, or that nobody waits for any more. Called before
-    /// the client can see it.
+    /// Counts a response that ends before its end, or that the client does not wait for any more.
+    /// Called before the client can see it.
     fn break_off(&mut self, stop: &Stop) {
         let counters = &self.worker.counters;
         if matches!(stop, Stop::Cut) {

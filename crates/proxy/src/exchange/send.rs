@@ -20,7 +20,7 @@ use super::{
     receive::UNFLUSHED_MAX,
     record::{self, Found},
     request::Request,
-    state::{Exchange, Miss, told},
+    state::{Exchange, Miss, interruption},
     upload::Stop,
 };
 
@@ -37,8 +37,8 @@ impl Exchange<'_> {
         loop {
             let spills = worker.counters.spills.get();
             let Some(pool) = worker.pick(slot, &tried) else {
-                let nobody = tried.is_empty();
-                let failure = if nobody { Failure::NoReplica } else { Failure::Unanswered };
+                let is_first = tried.is_empty();
+                let failure = if is_first { Failure::NoReplica } else { Failure::Unanswered };
                 return Err(Stop::Failure(failure));
             };
             let spilled = worker.counters.spills.get() != spills;
@@ -102,7 +102,7 @@ impl Exchange<'_> {
 
     /// Asks one instance: on an open connection if there is one, on a fresh one if that was stale.
     async fn attempt(&mut self, pool: &Pool) -> Result<(), Miss> {
-        let mut open = pool.take_raw();
+        let mut open = pool.take_h1();
         loop {
             let link = match open.take() {
                 Some(link) => {
@@ -140,13 +140,13 @@ impl Exchange<'_> {
             let client = &mut *self.client;
             client.watch.remember(cx.waker());
             if client.poll_ahead(cx, worker).is_err() || client.is_half_closed() {
-                return Some(DialError::Told(Miss::Stop(Stop::Gone)));
+                return Some(DialError::Cancelled(Miss::Stop(Stop::Gone)));
             }
-            told(client, Progress::default()).map(DialError::Told)
+            interruption(client, Progress::default()).map(DialError::Cancelled)
         });
         connecting.await.map_err(|error| match AttemptError::not_connected(error) {
             Ok(error) => Miss::Attempt(error),
-            Err(told) => told,
+            Err(cancelled) => cancelled,
         })
     }
 
@@ -174,7 +174,7 @@ impl Exchange<'_> {
         if is_lost || (listens && self.client.poll_ahead(cx, worker).is_err()) {
             return Poll::Ready(Err(Miss::Stop(Stop::Gone)));
         }
-        match told(self.client, self.progress()) {
+        match interruption(self.client, self.progress()) {
             Some(miss) => Poll::Ready(Err(miss)),
             None => Poll::Pending,
         }

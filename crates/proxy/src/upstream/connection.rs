@@ -4,7 +4,7 @@ use std::io;
 
 use super::super::{buffers::Waiting, descriptors::Held, socket::Socket};
 
-/// A connection; whoever holds it reads and writes it.
+/// A connection; its holder reads and writes it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: Socket,

@@ -26,15 +26,15 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DialError<Told> {
+pub(crate) enum DialError<Reason> {
     Refused,
     TimedOut,
     /// Our own side could not connect: no ports are left, or it may not.
     Local,
     /// Nothing is left to connect with.
     Exhausted,
-    /// The request was told something else meanwhile.
-    Told(Told),
+    /// The request was cancelled meanwhile, for this reason.
+    Cancelled(Reason),
 }
 
 /// What connecting needs of its worker.
@@ -50,18 +50,18 @@ pub(crate) struct Dialler<'a> {
 }
 
 impl Dialler<'_> {
-    /// A fresh connection. `told` is asked whenever there may be a reason to give up. Where no
+    /// A fresh connection. `cancelled` is asked whenever there may be a reason to give up. Where no
     /// descriptor is left, connections that rest are closed, and it is tried again for some time:
     /// that says nothing about the replica, whose own time begins with each connect.
-    pub(crate) async fn connect<Told>(
+    pub(crate) async fn connect<Reason>(
         &self,
         address: SocketAddr,
-        mut told: impl FnMut(&mut Context<'_>) -> Option<DialError<Told>>,
-    ) -> Result<Box<Connection>, DialError<Told>> {
+        mut cancelled: impl FnMut(&mut Context<'_>) -> Option<DialError<Reason>>,
+    ) -> Result<Box<Connection>, DialError<Reason>> {
         self.counters.connects.bump();
         let mut since = None;
         loop {
-            let dialled = self.once(address, &mut told).await;
+            let dialled = self.once(address, &mut cancelled).await;
             let Err(DialError::Exhausted) = dialled else { return dialled };
             self.descriptors.miss();
             (self.release_idle)();
@@ -69,15 +69,15 @@ impl Dialler<'_> {
             if since.elapsed() > DESCRIPTOR_WAIT {
                 return dialled;
             }
-            unless(tokio::time::sleep(DESCRIPTOR_PAUSE), &mut told).await?;
+            unless(tokio::time::sleep(DESCRIPTOR_PAUSE), &mut cancelled).await?;
         }
     }
 
-    async fn once<Told>(
+    async fn once<Reason>(
         &self,
         address: SocketAddr,
-        told: &mut impl FnMut(&mut Context<'_>) -> Option<DialError<Told>>,
-    ) -> Result<Box<Connection>, DialError<Told>> {
+        cancelled: &mut impl FnMut(&mut Context<'_>) -> Option<DialError<Reason>>,
+    ) -> Result<Box<Connection>, DialError<Reason>> {
         let held = self.descriptors.take().ok_or(DialError::Exhausted)?;
         let connecting = async {
             let stream = TcpStream::connect(address).await?;
@@ -87,12 +87,12 @@ impl Dialler<'_> {
         let until = self.watch.time_after(self.time);
         let mut stopped = |cx: &mut Context<'_>| {
             self.watch.set_alarm(until);
-            told(cx).or_else(|| self.watch.has_come(until).then_some(DialError::TimedOut))
+            cancelled(cx).or_else(|| self.watch.has_come(until).then_some(DialError::TimedOut))
         };
         let result = match unless(connecting, &mut stopped).await {
             Ok(Ok(stream)) => Ok(Box::new(Connection::new(Socket::Tcp(stream), held))),
             Ok(Err(error)) => Err(meaning(&error)),
-            Err(told) => Err(told),
+            Err(stopped) => Err(stopped),
         };
         if result.is_err() {
             self.counters.connects_failed.bump();
@@ -101,19 +101,19 @@ impl Dialler<'_> {
     }
 }
 
-async fn unless<T, Told>(
+async fn unless<T, Reason>(
     work: impl Future<Output = T>,
-    told: &mut impl FnMut(&mut Context<'_>) -> Option<DialError<Told>>,
-) -> Result<T, DialError<Told>> {
+    cancelled: &mut impl FnMut(&mut Context<'_>) -> Option<DialError<Reason>>,
+) -> Result<T, DialError<Reason>> {
     let mut work = pin!(work);
-    poll_fn(|cx| match told(cx) {
-        Some(told) => Poll::Ready(Err(told)),
+    poll_fn(|cx| match cancelled(cx) {
+        Some(stopped) => Poll::Ready(Err(stopped)),
         None => work.as_mut().poll(cx).map(Ok),
     })
     .await
 }
 
-fn meaning<Told>(error: &io::Error) -> DialError<Told> {
+fn meaning<Reason>(error: &io::Error) -> DialError<Reason> {
     let is_exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
