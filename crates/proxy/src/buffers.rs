@@ -100,6 +100,12 @@ impl Waiting {
         if self.bytes.capacity() == 0 {
             self.bytes = buffers.take();
         }
+        // Where some always waits, what is done with would otherwise never be let go. Half of the
+        // buffer pays for moving the other half.
+        if self.start > 0 && self.start >= self.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
         &mut self.bytes
     }
 
@@ -141,6 +147,19 @@ mod tests {
         assert_eq!((waiting.is_empty(), waiting.bytes.capacity()), (true, 0));
         let spare = buffers.take();
         assert!(spare.is_empty() && spare.capacity() >= 5, "the next one gets it");
+    }
+
+    #[test]
+    fn memory_is_bounded_by_what_waits_although_some_always_does() {
+        let (buffers, mut waiting) = (Buffers::default(), Waiting::default());
+        waiting.push(&[0; 200], &buffers);
+        let before = waiting.bytes.capacity();
+        for number in 1..=250 {
+            waiting.consume(100, &buffers);
+            waiting.push(&[number; 100], &buffers);
+            let expected = [[number - 1; 100], [number; 100]].concat();
+            assert_eq!((waiting.as_slice(), waiting.bytes.capacity()), (&expected[..], before));
+        }
     }
 
     #[test]

@@ -55,7 +55,8 @@ impl Descriptors {
         descriptors
     }
 
-    fn new(limit: usize) -> Self {
+    /// So many, of which the rest of the program uses none yet.
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
             other: AtomicUsize::new(0),

@@ -35,7 +35,7 @@ pub(crate) struct Pool {
     /// Oldest first. Taken from the end, so that the number adapts to what is needed.
     idle: RefCell<Vec<Box<Link>>>,
     /// Those of our own codec that rest.
-    raw: Idle,
+    h1: Idle,
     idle_max: usize,
     idle_millis: u64,
     clock: Rc<Clock>,
@@ -65,7 +65,7 @@ impl Pool {
             name,
             is_target: Cell::new(true),
             idle: RefCell::default(),
-            raw: Idle::default(),
+            h1: Idle::default(),
             idle_max: limits.0,
             idle_millis: u64::try_from(limits.1.as_millis()).unwrap_or(u64::MAX),
             clock,
@@ -161,14 +161,14 @@ impl Pool {
     }
 
     /// An open connection of our own codec that has not rested for too long.
-    pub(crate) fn take_raw(&self) -> Option<Box<Connection>> {
-        self.raw.take(self.clock.now().saturating_sub(self.idle_millis))
+    pub(crate) fn take_h1(&self) -> Option<Box<Connection>> {
+        self.h1.take(self.clock.now().saturating_sub(self.idle_millis))
     }
 
     /// Takes one back that both sides are done with.
-    pub(crate) fn put_raw(&self, connection: Box<Connection>) {
+    pub(crate) fn put_h1(&self, connection: Box<Connection>) {
         if self.is_target.get() {
-            self.raw.put(connection, self.clock.now(), self.idle_max);
+            self.h1.put(connection, self.clock.now(), self.idle_max);
         }
     }
 
@@ -178,7 +178,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let old = idle.partition_point(|link| link.idle_since() < oldest);
         idle.drain(..old);
-        self.raw.cull(oldest);
+        self.h1.cull(oldest);
         self.h2.cull(oldest);
         self.queue.wake_first();
     }
@@ -186,7 +186,7 @@ impl Pool {
     /// Closes connections that rest.
     pub(crate) fn release_idle(&self) {
         self.idle.borrow_mut().clear();
-        self.raw.clear();
+        self.h1.clear();
         self.h2.cull(u64::MAX);
     }
 
@@ -194,7 +194,7 @@ impl Pool {
     pub(crate) fn retire(&self) {
         self.is_target.set(false);
         self.idle.borrow_mut().clear();
-        self.raw.clear();
+        self.h1.clear();
         self.h2.retire();
         self.queue.wake_all();
     }

@@ -42,6 +42,12 @@ impl Socket {
         Poll::Ready(Ok(into.filled().len()))
     }
 
+    /// Reads what is there without waiting for more, also where the task should let others go on
+    /// first: what it says is true.
+    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        on_stream!(self, stream => stream.try_read(into))
+    }
+
     /// Writes as much as there is room for; never nothing of something.
     pub(crate) fn poll_write(
         &mut self,

@@ -1,5 +1,5 @@
 //! One client connection as the rest of its worker sees it: what it does, since when, and what it is
-//! told to do; and all of them, for whoever walks over them.
+//! told to do; and all of them, for the sweep.
 //!
 //! Requests pay for this with a few plain writes. The sweep over deadlines, a new table and a shutdown
 //! leave a word in the cell and wake the task; so no request has a timer of its own.
@@ -35,13 +35,13 @@ pub(crate) enum Phase {
     Response,
     /// Between two requests.
     Idle,
-    /// What the client still sends is read for nobody; see [`Watch::set_alarm`] for its end.
+    /// What the client still sends is read and discarded; see [`Watch::set_alarm`] for its end.
     Lingering,
 }
 
-/// What a waiting request is told.
+/// What interrupts a waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Interruption {
     /// Its instance was ejected.
     Ejected,
     /// The deadline passed.
@@ -75,7 +75,7 @@ pub(crate) struct Watch {
     /// Requests so far.
     requests: Cell<u64>,
     awaited: Cell<Option<InstanceId>>,
-    verdict: Cell<Option<Verdict>>,
+    interruption: Cell<Option<Interruption>>,
     order: Cell<Option<Order>>,
     /// When the task wants to look again.
     alarm: Cell<u64>,
@@ -104,7 +104,7 @@ impl Watch {
             began: Cell::new(clock.now()),
             requests: Cell::new(0),
             awaited: Cell::new(None),
-            verdict: Cell::new(None),
+            interruption: Cell::new(None),
             order: Cell::new(None),
             alarm: Cell::new(u64::MAX),
             starved: Cell::new(false),
@@ -122,7 +122,7 @@ impl Watch {
         self.phase.set(phase);
         self.since.set(self.clock.now());
         self.awaited.set(None);
-        self.verdict.set(None);
+        self.interruption.set(None);
         self.starved.set(false);
         self.alarm.set(u64::MAX);
     }
@@ -162,7 +162,7 @@ impl Watch {
 
     /// Counts a request, and lets it be the last of the connection if there have been enough. Returns
     /// whether it is.
-    pub(crate) fn wear(&self, most: Option<u64>) -> bool {
+    pub(crate) fn count_request(&self, most: Option<u64>) -> bool {
         self.requests.set(self.requests.get() + 1);
         let is_last = most == Some(self.requests.get());
         if is_last {
@@ -181,16 +181,16 @@ impl Watch {
         self.order.get()
     }
 
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
-        self.verdict.get()
+    pub(crate) fn interruption(&self) -> Option<Interruption> {
+        self.interruption.get()
     }
 
     /// The request at hand waits for an instance from now on. That another one was ejected does not
     /// concern it any more; that its time is up does.
     pub(crate) fn wait_for(&self, instance: InstanceId) {
         self.awaited.set(Some(instance));
-        if self.verdict.get() == Some(Verdict::Ejected) {
-            self.verdict.set(None);
+        if self.interruption.get() == Some(Interruption::Ejected) {
+            self.interruption.set(None);
         }
     }
 
@@ -224,12 +224,12 @@ impl Watch {
         self.wake();
     }
 
-    fn judge(&self, verdict: Verdict) {
-        self.verdict.set(Some(verdict));
+    fn interrupt(&self, interruption: Interruption) {
+        self.interruption.set(Some(interruption));
         self.wake();
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -251,7 +251,7 @@ impl Watch {
     }
 
     fn time_out(&self) {
-        self.judge(Verdict::TimedOut);
+        self.interrupt(Interruption::TimedOut);
         if self.phase.get() == Phase::Response {
             self.tell(Order::Close);
         }
@@ -278,7 +278,7 @@ impl Watch {
             Phase::Fresh if age > deadlines.header_read => self.tell(Order::Close),
             Phase::Head if age > deadlines.header_read => self.tell(Order::TooSlow),
             Phase::Idle if age > deadlines.client_idle => self.tell(Order::Finish),
-            Phase::Request if age > deadlines.first_byte => self.judge(Verdict::TimedOut),
+            Phase::Request if age > deadlines.first_byte => self.interrupt(Interruption::TimedOut),
             Phase::Response if age > deadlines.body_idle => self.tell(Order::Close),
             _ => {}
         }
@@ -320,7 +320,7 @@ impl Deadlines {
 /// been made before anybody could know.
 const FRESH_GRACE: u64 = 500;
 
-/// All client connections of a worker, and the walks over them.
+/// All client connections of a worker, and the sweep over them.
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     all: RefCell<Vec<Rc<Watch>>>,
@@ -379,7 +379,7 @@ impl Watches {
     pub(crate) fn eject_others(&self, may_finish: impl Fn(InstanceId) -> bool) {
         for watch in self.all.borrow().iter() {
             if watch.awaited.get().is_some_and(|instance| !may_finish(instance)) {
-                watch.judge(Verdict::Ejected);
+                watch.interrupt(Interruption::Ejected);
             }
         }
     }
@@ -438,20 +438,20 @@ mod tests {
             ..ProxyConfig::default()
         };
         let deadlines = Deadlines::new(&config);
-        for (phase, millis, order, verdict) in [
+        for (phase, millis, order, interruption) in [
             (Phase::Fresh, 1_100, Some(Order::Close), None),
             (Phase::Head, 1_100, Some(Order::TooSlow), None),
             (Phase::Idle, 2_100, Some(Order::Finish), None),
-            (Phase::Request, 3_100, None, Some(Verdict::TimedOut)),
+            (Phase::Request, 3_100, None, Some(Interruption::TimedOut)),
             (Phase::Response, 4_100, Some(Order::Close), None),
             (Phase::Control, 1_000_000, None, None),
         ] {
             let (watches, all) = watches(1);
             all[0].enter(phase);
             watches.sweep(millis, &deadlines);
-            assert_eq!((all[0].order(), all[0].verdict()), (None, None), "{phase:?}");
+            assert_eq!((all[0].order(), all[0].interruption()), (None, None), "{phase:?}");
             watches.sweep(millis + 1, &deadlines);
-            assert_eq!((all[0].order(), all[0].verdict()), (order, verdict), "{phase:?}");
+            assert_eq!((all[0].order(), all[0].interruption()), (order, interruption), "{phase:?}");
         }
     }
 

@@ -109,15 +109,15 @@ impl AttemptError {
 
 impl AttemptError {
     /// There was no connection: nothing was written, so the next may be asked, unless that one would
-    /// need as much. What the request was told meanwhile is no failure of the attempt.
-    pub(super) fn not_connected<Told>(error: DialError<Told>) -> Result<Self, Told> {
+    /// need as much. That the request was cancelled meanwhile is no failure of the attempt.
+    pub(super) fn not_connected<Reason>(error: DialError<Reason>) -> Result<Self, Reason> {
         let free = |kind| Self { kind, retry: Retry::Free };
         Ok(match error {
             DialError::Refused => free(Kind::Refused),
             DialError::TimedOut => free(Kind::ConnectTimeout),
             DialError::Local => free(Kind::Local),
             DialError::Exhausted => Self { kind: Kind::Exhausted, retry: Retry::Never },
-            DialError::Told(told) => return Err(told),
+            DialError::Cancelled(reason) => return Err(reason),
         })
     }
 }

@@ -14,7 +14,7 @@ use ringmaster_http1::{
 
 use super::{
     super::{
-        access_log::Entry,
+        access_log::{Entry, TARGET_MAX},
         buffers::{Heads, READ},
         config::ProxyConfig,
         errors::Failure,
@@ -30,6 +30,9 @@ use super::{
     upload::Upload,
 };
 
+/// The most of a first line that is looked at for the log.
+const FIRST_LINE_MAX: usize = TARGET_MAX + 64;
+
 /// What came.
 pub(super) enum Begun {
     /// A request for a replica.
@@ -37,13 +40,22 @@ pub(super) enum Begun {
     /// A request for ourselves.
     Control(Box<control::Request>),
     /// What is no request, or none that is served.
-    Refused(Fault),
+    Refused(Box<Refused>),
     /// Another protocol, or a request for one: its bytes wait.
     Other,
     /// A part of a head, and not the rest in time.
     TooSlow,
     /// The end of the connection.
     Ended,
+}
+
+/// What is wrong with what came.
+pub(super) struct Refused {
+    pub(super) fault: Fault,
+    /// The line of it as far as it could be read; for the log, if it is one that is logged.
+    pub(super) entry: Option<Box<Entry>>,
+    /// Whether it has been counted as a request.
+    pub(super) is_counted: bool,
 }
 
 /// Waits for the next request. An idle connection is here, and holds nothing but its socket.
@@ -130,7 +142,11 @@ fn look(
             let consumed = if matches!(begun, Begun::Other) { 0 } else { length };
             (Some(begun), consumed)
         }
-        Err(fault) => (Some(Begun::Refused(fault)), bytes.len()),
+        Err(fault) => {
+            let entry = is_request(fault).then(|| entry_of_unread(worker, client, bytes)).flatten();
+            let refused = Refused { fault, entry, is_counted: false };
+            (Some(Begun::Refused(Box::new(refused))), bytes.len())
+        }
     }
 }
 
@@ -141,7 +157,11 @@ fn begin(worker: &Worker, client: &mut Client, heads: &mut Heads, bytes: &[u8]) 
     if client.key.is_none() && worker.is_mounted(path) {
         return match control::Request::of(view, client.watch.peer) {
             Some(request) => Begun::Control(Box::new(request)),
-            None => Begun::Refused(Fault::Target),
+            None => Begun::Refused(Box::new(Refused {
+                fault: Fault::Target,
+                entry: entry_of(worker, client, view, target),
+                is_counted: false,
+            })),
         };
     }
     if view.upgrade().is_some() && client.key.is_none() {
@@ -151,12 +171,12 @@ fn begin(worker: &Worker, client: &mut Client, heads: &mut Heads, bytes: &[u8]) 
     worker.counters.requests.bump();
     worker.budget.borrow_mut().deposit();
     let entry = entry_of(worker, client, view, target);
-    if client.watch.wear(worker.config.requests_per_connection) {
+    if client.watch.count_request(worker.config.requests_per_connection) {
         worker.counters.connections_worn.bump();
     }
-    match prepare(worker, client, heads, bytes, entry) {
-        Ok(request) => Begun::Forward(request),
-        Err(fault) => Begun::Refused(fault),
+    match prepare(worker, client, heads, bytes) {
+        Ok(request) => Begun::Forward(Box::new(Request { entry, ..request })),
+        Err(fault) => Begun::Refused(Box::new(Refused { fault, entry, is_counted: true })),
     }
 }
 
@@ -177,12 +197,45 @@ fn entry_of(
     Some(Entry::begin_with(log, counters, client, (method, target, version)))
 }
 
-/// The same without an entry for what could not be read: its first line as far as it is one.
-pub(super) fn entry_of_unread(worker: &Worker, client: &Client) -> Option<Box<Entry>> {
+/// Whether what has this fault is a request all the same, and counted and logged as one.
+pub(super) fn is_request(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::TargetTooLong
+            | Fault::Target
+            | Fault::NoHost
+            | Fault::SeveralHosts
+            | Fault::BadHost
+            | Fault::Connect
+            | Fault::Coding
+    )
+}
+
+/// The same of what could not be read as a request: its first line, as far as it is one.
+fn entry_of_unread(worker: &Worker, client: &Client, bytes: &[u8]) -> Option<Box<Entry>> {
     let log = std::sync::Arc::clone(worker.draws_log()?);
-    let asked = (HttpMethod::from_bytes(b"-").unwrap_or_default(), "-", http::Version::HTTP_11);
+    let (method, target, version) = first_line(bytes);
+    let method = HttpMethod::from_bytes(method).or_else(|_| HttpMethod::from_bytes(b"-"));
+    let asked = (method.unwrap_or_default(), &*String::from_utf8_lossy(target), version);
     let client = client.watch.forwarded_for.clone();
     Some(Entry::begin_with(log, worker.counters.clone(), client, asked))
+}
+
+/// What the first line says, or `-`. It may be wrong, and longer than the log shows.
+fn first_line(bytes: &[u8]) -> (&[u8], &[u8], http::Version) {
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
+    let bytes = &bytes[start..bytes.len().min(start + FIRST_LINE_MAX)];
+    let line = bytes.split(|byte| b"\r\n".contains(byte)).next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').map(|word| match word {
+        b"" => &b"-"[..],
+        word => word,
+    });
+    let (method, target) = (words.next().unwrap_or(b"-"), words.next().unwrap_or(b"-"));
+    let version = match words.next() {
+        Some(b"HTTP/1.0") => http::Version::HTTP_10,
+        _ => http::Version::HTTP_11,
+    };
+    (method, target, version)
 }
 
 /// Where the slot of a request comes from.
@@ -192,10 +245,17 @@ fn key_of(worker: &Worker, client: &Client, view: HeadRef<'_>, bytes: &[u8]) -> 
     }
     let asked = asked(worker, client, view, key::Body::None);
     let has_body = !view.known().framing.is_empty();
-    if worker.reads_bodies && has_body && worker.config.keys.look_into_body(&asked) {
-        return Key::InBody(bytes.to_vec());
+    if !(worker.reads_bodies && has_body && worker.config.keys.look_into_body(&asked)) {
+        return Key::Found(worker.slot_of(&asked));
     }
-    Key::Found(worker.slot_of(&asked))
+    match view.known().framing {
+        // It will not be looked into: then it is for the replica to ask for it.
+        Framing::Length(length) if length > worker.config.key_body_max as u64 => {
+            let asked = self::asked(worker, client, view, key::Body::TooLarge);
+            Key::Found(worker.slot_of(&asked))
+        }
+        _ => Key::InBody(bytes.to_vec()),
+    }
 }
 
 /// What a key is looked for in.
@@ -227,8 +287,7 @@ fn prepare(
     client: &Client,
     heads: &mut Heads,
     bytes: &[u8],
-    entry: Option<Box<Entry>>,
-) -> Result<Box<Request>, Fault> {
+) -> Result<Request, Fault> {
     let config = &worker.config;
     let view = heads.request.over(bytes);
     let (method, version, known) = (view.method(), view.version(), *view.known());
@@ -251,7 +310,7 @@ fn prepare(
     let view = heads.request.over(bytes);
     write::request(view, &ToReplica::as_read(view), &mut message);
     let (upload, refusal) = upload_of(config, known.framing)?;
-    Ok(Box::new(Request {
+    Ok(Request {
         method,
         version,
         known,
@@ -262,12 +321,35 @@ fn prepare(
         is_held: known.expects_100 && !reads_body,
         upload,
         line,
-        entry,
+        entry: None,
         refusal,
-    }))
+    })
 }
 
 /// Whether the method allows to send a request again although a replica may have seen it.
 pub(super) fn is_repeatable(method: Method) -> bool {
     matches!(method, Method::Get | Method::Head | Method::Options | Method::Put | Method::Delete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_line_is_split_as_far_as_it_is_one() {
+        let (v10, v11) = (http::Version::HTTP_10, http::Version::HTTP_11);
+        for (bytes, expected) in [
+            (&b"GET /a?b HTTP/1.0\r\nHost: h\r\n\r\n"[..], (&b"GET"[..], &b"/a?b"[..], v10)),
+            (b"\r\n\nPUT /a HTTP/1.1\n", (b"PUT", b"/a", v11)),
+            (b"CONNECT h:80", (b"CONNECT", b"h:80", v11)),
+            (b"GET\r\nHost: h", (b"GET", b"-", v11)),
+            (b" /a HTTP/1.0", (b"-", b"/a", v10)),
+            (b"\r\n", (b"-", b"-", v11)),
+            (b"", (b"-", b"-", v11)),
+        ] {
+            assert_eq!(first_line(bytes), expected, "{:?}", bytes.escape_ascii().to_string());
+        }
+        let long = [b"GET /", &[b'x'; 100_000][..]].concat();
+        assert_eq!(first_line(&long).1.len(), FIRST_LINE_MAX - b"GET ".len());
+    }
 }

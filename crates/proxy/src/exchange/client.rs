@@ -18,8 +18,8 @@ use super::super::{
 /// How long a client that has closed its half may wait without a byte from us: whether it has gone or
 /// only has nothing more to say looks the same.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
-/// How long, and for how many bytes, we listen to a client after our last word: closed at once, the
-/// kernel would take that word back if more comes.
+/// How long, and for how many bytes, we listen to a client after the final response: closed at once,
+/// the kernel would take that response back if more comes.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
@@ -37,6 +37,8 @@ pub(super) struct Client {
     pub(super) output: Waiting,
     /// Since when it has said all that it will, until when that is no reason to give up.
     half_closed: Option<u64>,
+    /// Whether all that it has said before has been read.
+    has_read_end: bool,
     /// The key of its requests, where it is one of our own.
     pub(super) key: Option<Box<[u8]>>,
 }
@@ -44,21 +46,23 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(socket: Socket, watch: Rc<Watch>, key: Option<Box<[u8]>>) -> Self {
         let (input, output) = (Waiting::default(), Waiting::default());
-        Self { socket, watch, input, output, half_closed: None, key }
+        Self { socket, watch, input, output, half_closed: None, has_read_end: false, key }
     }
 
     /// Its half of the connection has ended.
-    pub(super) fn half_close(&mut self) {
-        self.half_closed = Some(self.watch.time_after(HALF_CLOSED));
+    fn half_close(&mut self) {
+        let until = self.watch.time_after(HALF_CLOSED);
+        self.half_closed.get_or_insert(until);
     }
 
     pub(super) fn is_half_closed(&self) -> bool {
         self.half_closed.is_some()
     }
 
-    /// Whether no other request can come: it has closed its half, and nothing waits.
+    /// Whether no other request can come: it has closed its half, all before that has been read, and
+    /// nothing of it waits.
     pub(super) fn has_finished(&self) -> bool {
-        self.is_half_closed() && self.input.is_empty()
+        self.has_read_end && self.input.is_empty()
     }
 
     /// Whether it has taken a byte too long ago since it closed its half.
@@ -94,12 +98,15 @@ impl Client {
     /// and that the client goes is noticed.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Result<(), Gone> {
         let most = worker.config.header_bytes_max;
-        while self.half_closed.is_none() && self.input.len() < most {
+        while !self.has_read_end && self.input.len() < most {
             let mut scratch = worker.buffers.scratch();
             let room = READ.start..READ.start + (most - self.input.len());
             match self.socket.poll_read(cx, &mut scratch[room]) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0)) => self.half_close(),
+                Poll::Ready(Ok(0)) => {
+                    self.has_read_end = true;
+                    self.half_close();
+                }
                 Poll::Ready(Ok(count)) => {
                     let came = &scratch[READ.start..READ.start + count];
                     self.input.push(came, &worker.buffers);

@@ -125,7 +125,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, asked: Reque
     respond(worker, client, response, to).await
 }
 
-/// There is nobody left to answer.
+/// The client has gone.
 struct Stopped;
 
 /// Passes the client's body to the router, and listens to the client after that.

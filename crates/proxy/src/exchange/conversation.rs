@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{
     super::{errors::TOO_SLOW, socket::Socket, watch::Phase, worker::Worker},
-    begin::{self, Begun},
+    begin::{self, Begun, Refused},
     client::Client,
     control, run,
     state::Next,
@@ -41,14 +41,14 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client) -> bool {
             Begun::Other => return true,
             Begun::Forward(request) => Box::pin(run::run(worker, client, request)).await,
             Begun::Control(request) => Box::pin(control::serve(worker, client, *request)).await,
-            Begun::Refused(fault) => {
-                refuse(worker, client, fault);
-                last_word(worker, client).await
+            Begun::Refused(refused) => {
+                refuse(worker, client, *refused);
+                final_response(worker, client).await
             }
             Begun::TooSlow => {
                 worker.counters.header_timeouts.bump();
                 client.output.push(TOO_SLOW, &worker.buffers);
-                last_word(worker, client).await
+                final_response(worker, client).await
             }
         };
         match next {
@@ -62,7 +62,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client) -> bool {
     }
 }
 
-async fn last_word(worker: &Worker, client: &mut Client) -> Next {
+async fn final_response(worker: &Worker, client: &mut Client) -> Next {
     client.watch.enter(Phase::Response);
     match Box::pin(client.flush(worker)).await {
         Ok(()) => Next::Linger,
@@ -71,44 +71,31 @@ async fn last_word(worker: &Worker, client: &mut Client) -> Next {
 }
 
 /// Answers what is no request, and counts it: what could not be read at all is no request.
-fn refuse(worker: &Worker, client: &mut Client, fault: Fault) {
+fn refuse(worker: &Worker, client: &mut Client, refused: Refused) {
+    let Refused { fault, entry, is_counted } = refused;
     let counters = &worker.counters;
-    let is_request = match fault {
-        Fault::HeadTooLarge | Fault::TooManyFields => {
-            counters.heads_too_large.bump();
-            false
-        }
-        Fault::TargetTooLong => {
-            counters.uris_too_long.bump();
-            true
-        }
-        Fault::Target
-        | Fault::NoHost
-        | Fault::SeveralHosts
-        | Fault::BadHost
-        | Fault::Connect
-        | Fault::Coding => {
-            counters.refused_requests.bump();
-            true
-        }
-        _ => {
-            counters.heads_malformed.bump();
-            false
-        }
-    };
+    match fault {
+        Fault::HeadTooLarge | Fault::TooManyFields => counters.heads_too_large.bump(),
+        Fault::TargetTooLong => counters.uris_too_long.bump(),
+        fault if begin::is_request(fault) => counters.refused_requests.bump(),
+        _ => counters.heads_malformed.bump(),
+    }
     let before = client.output.len();
     let out = client.output.end(&worker.buffers);
     let date = httpdate::fmt_http_date(SystemTime::now());
     refusal::write(fault, Some(date.as_bytes()), out);
-    if is_request {
-        let status = StatusCode::from_u16(fault.status(Kind::Request)).unwrap_or_default();
+    if !is_counted && !begin::is_request(fault) {
+        return;
+    }
+    let status = StatusCode::from_u16(fault.status(Kind::Request)).unwrap_or_default();
+    if !is_counted {
         counters.requests.bump();
-        counters.answered(status);
-        if let Some(mut entry) = begin::entry_of_unread(worker, client) {
-            let text = &client.output.as_slice()[before..];
-            let body = text.windows(4).position(|four| four == b"\r\n\r\n");
-            entry.status = status;
-            entry.bytes = body.map_or(0, |at| (text.len() - at - 4) as u64);
-        }
+    }
+    counters.answered(status);
+    if let Some(mut entry) = entry {
+        let text = &client.output.as_slice()[before..];
+        let body = text.windows(4).position(|four| four == b"\r\n\r\n");
+        entry.status = status;
+        entry.bytes = body.map_or(0, |at| (text.len() - at - 4) as u64);
     }
 }

@@ -10,6 +10,7 @@ use ringmaster_http1::{Framing, chunk::Limits, write::Connection as Persistence}
 use super::{
     super::{buffers::READ, upstream::Connection, worker::Worker},
     client::Client,
+    limits::Turn,
     transfer::Transfer,
     upload::{Stop, write_behind},
 };
@@ -65,6 +66,7 @@ impl Download {
         link: &mut Option<Box<Connection>>,
         mut came: impl FnMut(u64, Option<(Box<Connection>, bool)>),
     ) -> Poll<Result<(), Stop>> {
+        let mut turn = Turn::new();
         loop {
             ready!(client.poll_flush(cx, worker)).map_err(|_| Stop::Gone)?;
             if self.is_broken {
@@ -73,9 +75,17 @@ impl Download {
             if self.has_ended() {
                 return Poll::Ready(Ok(()));
             }
+            if turn.is_over(cx) {
+                return Poll::Pending;
+            }
             let Some(open) = link else { return Poll::Ready(Err(Stop::Cut)) };
             let mut scratch = worker.buffers.scratch();
-            let count = ready!(open.socket.poll_read(cx, &mut scratch[READ])).unwrap_or(0);
+            let Ok(count) = ready!(open.socket.poll_read(cx, &mut scratch[READ])) else {
+                // A connection that breaks does not end, also where its end would be the body's.
+                self.is_broken = true;
+                continue;
+            };
+            turn.spend(count);
             let before = self.bytes;
             let piece = self.take(&mut scratch, READ.start..READ.start + count, (client, worker));
             let ended = link.take_if(|_| self.has_ended());
@@ -133,7 +143,7 @@ impl Download {
         client.output.push(&scratch[piece], &worker.buffers);
     }
 
-    /// Takes what came with the head for nobody.
+    /// Takes what came with the head, which is discarded.
     pub(super) fn drop_here(&mut self, scratch: &mut [u8], part: Range<usize>) {
         let length = part.len();
         match self.body.pass(scratch, part, &mut Vec::new()) {
@@ -145,7 +155,7 @@ impl Download {
         }
     }
 
-    /// Reads the body for nobody, up to so many bytes, so that its connection can be used again.
+    /// Reads the body and discards it, up to so many bytes, so that its connection can be used again.
     /// Whether it can be.
     pub(super) fn poll_discard(
         &mut self,

@@ -7,7 +7,7 @@
 //! route          where it goes; send: to whom, again and again; receive, respond: what comes back
 //! state          what the stages share
 //! control        the same for a path that is ours
-//! own            requests of our own, which come in by the same door
+//! own            requests of our own, on the same code path
 //! attempt        what failed, and whether it may be tried again
 //! record         what is counted, reported and logged
 //! upload         a request on its way up; download: its response on its way down

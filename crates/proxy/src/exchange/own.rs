@@ -1,5 +1,5 @@
-//! Requests of our own come in by the door of all others: a pair of sockets, at one end of which the
-//! exchange of a client is served, and at the other its response is read.
+//! Requests of our own are served on the same code path as all others: through a pair of sockets, at
+//! one end of which the exchange of a client is served, and at the other its response is read.
 
 use std::{net::SocketAddr, rc::Rc};
 

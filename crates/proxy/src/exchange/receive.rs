@@ -28,7 +28,11 @@ use super::{
     limits, record,
     request::Request,
     state::{Exchange, Miss, count_down},
+    upload::Stop,
 };
+
+/// Bytes of interim responses that may wait for the client before more is read.
+pub(super) const UNFLUSHED_MAX: usize = 32 * 1024;
 
 impl Exchange<'_> {
     pub(super) fn poll_head(
@@ -38,6 +42,10 @@ impl Exchange<'_> {
     ) -> Poll<Result<(), Miss>> {
         let worker = self.worker;
         loop {
+            if self.client.output.len() > UNFLUSHED_MAX {
+                let flushed = ready!(self.client.poll_flush(cx, worker));
+                flushed.map_err(|_| Miss::Stop(Stop::Gone))?;
+            }
             let mut scratch = worker.buffers.scratch();
             let read = match &mut self.link {
                 Some(link) => ready!(poll_link(cx, worker, link, &mut scratch)),
@@ -130,30 +138,32 @@ impl Exchange<'_> {
         };
         edit::to_client(heads, &scratch[head.clone()], &told)
             .map_err(|_| AttemptError::bad_answer())?;
+        let is_translated = status == 404 && !keeps_status && self.request.line.is_some();
+        let to = self.onward(heads.response.over(&scratch[head.clone()]));
+        // What we say instead has nothing to do with how this goes on.
+        let (framing, persistence) = match is_translated {
+            true => (Framing::UntilClose, Persistence::Keep),
+            false => (to.framing, to.connection),
+        };
+        let onward = (framing, self.request.known.te_trailers);
+        // Before anything is counted or written of it.
+        let mut download = Download::new(known.framing, onward, persistence, status >= 500)
+            .map_err(|_| AttemptError::bad_answer())?;
+        download.is_reusable = known.persists;
         record::answer(worker, pool, status, micros);
         pool.counters.bytes_up.add(self.request.message_bytes);
         record::route(worker, &mut self.request, pool, micros, self.found);
         // Here, while it is in flight: an instance that is drained has nothing left to count.
         pool.counters.served.pass_on(micros, status >= 500);
         self.client.watch.enter(Phase::Response);
-        let is_translated = status == 404 && !keeps_status && self.request.line.is_some();
-        let to = match is_translated {
+        match is_translated {
             true => {
                 self.translated = Some(self.told_of(pool, micros));
-                None
+                download.drop_here(scratch, head.end..end);
             }
-            false => Some(self.write_head(heads, &scratch[head.clone()])),
-        };
-        let onward =
-            to.map_or((Framing::UntilClose, Persistence::Keep), |to| (to.framing, to.connection));
-        let keeps_trailers = self.request.known.te_trailers;
-        let download =
-            Download::new(known.framing, (onward.0, keeps_trailers), onward.1, status >= 500);
-        let mut download = download.map_err(|_| AttemptError::bad_answer())?;
-        download.is_reusable = known.persists;
-        match is_translated {
-            true => download.drop_here(scratch, head.end..end),
             false => {
+                let view = heads.response.over(&scratch[head.clone()]);
+                write::response(view, &to, self.client.output.end(&worker.buffers));
                 record::status(worker, &mut self.request, status);
                 download.take_here(scratch, head.end..end, (self.client, worker));
             }
@@ -162,15 +172,13 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Writes the head of the response behind what waits for the client.
-    fn write_head(&mut self, heads: &Heads, bytes: &[u8]) -> ToClient {
-        let view = heads.response.over(bytes);
+    /// How a response goes on to the client.
+    fn onward(&self, view: HeadRef<'_>) -> ToClient {
         let Request { version, known, upload, message, .. } = &*self.request;
-        let watch = &self.client.watch;
-        let closes = watch.is_last() || self.client.has_finished() || !upload.is_done(message);
+        let is_last = self.client.watch.is_last() || self.client.has_finished();
+        let closes = is_last || !upload.is_done(message);
         let mut to = ToClient::as_read(view, *version, Persistence::Keep);
         to.connection = connection::toward_client(*version, known, to.framing, closes);
-        write::response(view, &to, self.client.output.end(&self.worker.buffers));
         to
     }
 

@@ -2,12 +2,19 @@
 
 use std::{
     future::poll_fn,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use super::{
-    super::{errors::Failure, pool::InFlight, upstream::Connection, watch::Order},
+    super::{
+        errors::Failure,
+        pool::{InFlight, Pool},
+        upstream::Connection,
+        watch::Order,
+    },
+    download::Download,
     state::{Exchange, count_down},
     upload::Stop,
 };
@@ -20,7 +27,6 @@ impl Exchange<'_> {
     /// Passes the response on to its end.
     pub(super) async fn respond(&mut self) -> Result<(), Stop> {
         if self.translated.is_some() {
-            self.discard().await;
             let line = self.request.line.take();
             let (method, path) = line.unwrap_or_default();
             return Err(Stop::Failure(Failure::NotFound(method, path)));
@@ -34,11 +40,14 @@ impl Exchange<'_> {
             return Poll::Ready(Err(Stop::Closed));
         }
         let worker = self.worker;
-        if let Some(pool) = self.in_flight.as_ref().map(InFlight::shared) {
-            // Its own head has gone, so that nothing can be said of a body that breaks off.
-            if self.poll_upload(cx, &pool).is_err() {
-                return Poll::Ready(Err(Stop::Gone));
+        if let Some(pool) = self.in_flight.as_ref().map(InFlight::shared)
+            && let Err(stop) = self.poll_upload(cx, &pool)
+        {
+            // The response has begun, so that the client cannot be told: it is only counted.
+            if let Stop::Failure(failure) = &stop {
+                worker.count_failure(failure);
             }
+            return Poll::Ready(Err(Stop::Gone));
         }
         let is_done = self.link.is_none() || self.request.upload.has_ended();
         if is_done && self.client.poll_ahead(cx, worker).is_err() {
@@ -51,7 +60,7 @@ impl Exchange<'_> {
             count_down(worker, own.pool(), bytes);
             if let Some((link, is_reusable)) = ended {
                 if is_reusable && request.upload.is_done(&request.message) {
-                    own.pool().put_raw(link);
+                    own.pool().put_h1(link);
                 }
                 *in_flight = None;
             }
@@ -59,24 +68,42 @@ impl Exchange<'_> {
         download.poll(cx, (worker, client), link, came)
     }
 
-    /// Reads an answer that is not passed on, so that its connection can be used again.
-    async fn discard(&mut self) {
-        let until = self.client.watch.time_after(DISCARD_TIME);
-        let (Some(mut link), Some(mut download)) = (self.link.take(), self.download.take()) else {
-            return;
-        };
-        let (worker, watch) = (self.worker, &self.client.watch);
+    /// What is left of an answer that is not passed on, where there is more of it to come.
+    pub(super) fn take_unwanted(&mut self) -> Option<Unwanted> {
+        let pool = self.in_flight.as_ref().map(InFlight::shared)?;
+        self.translated.as_ref()?;
+        Some(Unwanted { pool, link: self.link.take()?, download: self.download.take()? })
+    }
+
+    /// Reads an answer that is not passed on, so that its connection can be used again: as long as
+    /// the client asks for nothing else.
+    pub(super) async fn discard(&mut self, unwanted: Unwanted) {
+        let Unwanted { pool, mut link, mut download } = unwanted;
+        let (worker, client) = (self.worker, &mut *self.client);
+        let until = client.watch.time_after(DISCARD_TIME);
         let is_reusable = poll_fn(|cx| {
-            watch.remember(cx.waker());
-            watch.set_alarm(until);
-            match download.poll_discard(cx, worker, &mut link, DISCARD_MAX) {
-                Poll::Pending if watch.has_come(until) => Poll::Ready(false),
-                polled => polled,
+            client.watch.remember(cx.waker());
+            client.watch.set_alarm(until);
+            if let Poll::Ready(is_reusable) =
+                download.poll_discard(cx, worker, &mut link, DISCARD_MAX)
+            {
+                return Poll::Ready(is_reusable);
             }
+            let is_over = client.poll_ahead(cx, worker).is_err()
+                || !client.input.is_empty()
+                || client.is_half_closed()
+                || client.watch.is_last()
+                || client.watch.has_come(until);
+            if is_over { Poll::Ready(false) } else { Poll::Pending }
         })
         .await;
-        if let Some(pool) = self.in_flight.as_ref().map(InFlight::shared) {
-            self.give_back(&pool, link, is_reusable);
-        }
+        self.give_back(&pool, link, is_reusable);
     }
+}
+
+/// An answer that is not passed on, and the connection that it comes on.
+pub(super) struct Unwanted {
+    pool: Rc<Pool>,
+    link: Box<Connection>,
+    download: Download,
 }

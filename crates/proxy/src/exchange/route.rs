@@ -19,15 +19,8 @@ impl Exchange<'_> {
     /// where that allows to repeat it.
     pub(super) async fn route(&mut self) -> Result<Slot, Stop> {
         let limit = self.worker.config.key_body_max;
-        let framing = self.request.known.framing;
         match mem::replace(&mut self.request.key, Key::Found(0)) {
             Key::Found(slot) => {
-                self.keep().await?;
-                Ok(slot)
-            }
-            Key::InBody(head) if matches!(framing, Framing::Length(length) if length > limit as u64) =>
-            {
-                let slot = self.slot_in(&head, key::Body::TooLarge);
                 self.keep().await?;
                 Ok(slot)
             }
@@ -79,7 +72,7 @@ impl Exchange<'_> {
 
     /// Reads the body up to a limit, and a few bytes more if there are.
     async fn gather(&mut self, limit: usize) -> Result<Vec<u8>, Stop> {
-        // Not before there is somebody to send it to: the client may wait to be asked for it.
+        // Not before there is a replica to send it to: the client may wait to be asked for it.
         if !self.worker.has_replica() {
             return Err(Stop::Failure(Failure::NoReplica));
         }
@@ -99,7 +92,7 @@ impl Exchange<'_> {
             }
             let into = (&mut data, limit);
             let gathered = request.upload.poll_gather(cx, worker, client, into);
-            match (gathered, client.watch.verdict(), client.watch.order()) {
+            match (gathered, client.watch.interruption(), client.watch.order()) {
                 (Poll::Ready(result), ..) => Poll::Ready(result),
                 (_, Some(_), _) => Poll::Ready(Err(Stop::Failure(Failure::SlowBody))),
                 (_, _, Some(Order::Close)) => Poll::Ready(Err(Stop::Closed)),

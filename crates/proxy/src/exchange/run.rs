@@ -75,8 +75,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Counts a response that ends before its end, or that nobody waits for any more. Called before
-    /// the client can see it.
+    /// Counts a response that ends before its end, or that the client does not wait for any more.
+    /// Called before the client can see it.
     fn break_off(&mut self, stop: &Stop) {
         let counters = &self.worker.counters;
         if matches!(stop, Stop::Cut) {
@@ -110,6 +110,7 @@ impl Exchange<'_> {
     /// Tells the client why there is no answer of a replica.
     async fn fail(&mut self, failure: &Failure) -> Next {
         let worker = self.worker;
+        let unwanted = self.take_unwanted();
         self.link = None;
         self.in_flight = None;
         self.download = None;
@@ -141,7 +142,13 @@ impl Exchange<'_> {
         self.client.watch.enter(Phase::Response);
         match self.client.flush(worker).await {
             Err(_) => Next::Close,
-            Ok(()) if connection == Persistence::Keep => Next::Again,
+            Ok(()) if connection == Persistence::Keep => {
+                // The client has its answer, and waits for nothing.
+                if let Some(unwanted) = unwanted {
+                    self.discard(unwanted).await;
+                }
+                Next::Again
+            }
             Ok(()) => Next::Linger,
         }
     }

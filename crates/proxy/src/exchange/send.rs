@@ -17,9 +17,10 @@ use super::{
         upstream::{Connection, DialError, Dialler},
     },
     attempt::{AttemptError, Kind, Progress, Retry},
+    receive::UNFLUSHED_MAX,
     record::{self, Found},
     request::Request,
-    state::{Exchange, Miss, told},
+    state::{Exchange, Miss, interruption},
     upload::Stop,
 };
 
@@ -36,8 +37,8 @@ impl Exchange<'_> {
         loop {
             let spills = worker.counters.spills.get();
             let Some(pool) = worker.pick(slot, &tried) else {
-                let nobody = tried.is_empty();
-                let failure = if nobody { Failure::NoReplica } else { Failure::Unanswered };
+                let is_first = tried.is_empty();
+                let failure = if is_first { Failure::NoReplica } else { Failure::Unanswered };
                 return Err(Stop::Failure(failure));
             };
             let spilled = worker.counters.spills.get() != spills;
@@ -101,7 +102,7 @@ impl Exchange<'_> {
 
     /// Asks one instance: on an open connection if there is one, on a fresh one if that was stale.
     async fn attempt(&mut self, pool: &Pool) -> Result<(), Miss> {
-        let mut open = pool.take_raw();
+        let mut open = pool.take_h1();
         loop {
             let link = match open.take() {
                 Some(link) => {
@@ -125,29 +126,27 @@ impl Exchange<'_> {
 
     async fn connect(&mut self, pool: &Pool) -> Result<Box<Connection>, Miss> {
         let worker = self.worker;
-        let until = self.client.watch.time_after(worker.config.connect);
         let release_idle = || worker.release_idle();
+        let watch = Rc::clone(&self.client.watch);
         let dialler = Dialler {
             descriptors: &worker.descriptors,
             counters: &worker.counters,
             release_idle: &release_idle,
+            watch: &watch,
+            time: worker.config.connect,
         };
         self.link = None;
         let connecting = dialler.connect(pool.address(), |cx| {
             let client = &mut *self.client;
             client.watch.remember(cx.waker());
-            client.watch.set_alarm(until);
             if client.poll_ahead(cx, worker).is_err() || client.is_half_closed() {
-                return Some(DialError::Told(Miss::Stop(Stop::Gone)));
+                return Some(DialError::Cancelled(Miss::Stop(Stop::Gone)));
             }
-            match told(client, Progress::default()) {
-                Some(miss) => Some(DialError::Told(miss)),
-                None => client.watch.has_come(until).then_some(DialError::TimedOut),
-            }
+            interruption(client, Progress::default()).map(DialError::Cancelled)
         });
         connecting.await.map_err(|error| match AttemptError::not_connected(error) {
             Ok(error) => Miss::Attempt(error),
-            Err(told) => told,
+            Err(cancelled) => cancelled,
         })
     }
 
@@ -155,22 +154,27 @@ impl Exchange<'_> {
     fn poll_attempt(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<Result<(), Miss>> {
         self.client.watch.remember(cx.waker());
         self.look_at_patience();
-        self.poll_upload(cx, pool).map_err(Miss::Stop)?;
-        let was_held = self.request.is_held;
+        let Request { upload, message, .. } = &*self.request;
+        if !upload.has_written_all_of(message) {
+            self.poll_upload(cx, pool).map_err(Miss::Stop)?;
+        }
+        // Before more of the body goes up: the response may make that needless.
         if let Poll::Ready(result) = self.poll_head(cx, pool) {
             return Poll::Ready(result);
         }
-        if was_held && !self.request.is_held {
-            self.poll_upload(cx, pool).map_err(Miss::Stop)?;
-        }
+        self.poll_upload(cx, pool).map_err(Miss::Stop)?;
         let worker = self.worker;
         let is_flushed = self.client.poll_flush(cx, worker);
         let is_lost = matches!(is_flushed, Poll::Ready(Err(_)));
+        if self.client.output.len() > UNFLUSHED_MAX {
+            // Nothing is read of the response meanwhile: it is the client that is waited for.
+            self.client.watch.set_starved(true);
+        }
         let listens = self.request.upload.has_ended() || self.request.is_held;
         if is_lost || (listens && self.client.poll_ahead(cx, worker).is_err()) {
             return Poll::Ready(Err(Miss::Stop(Stop::Gone)));
         }
-        match told(self.client, self.progress()) {
+        match interruption(self.client, self.progress()) {
             Some(miss) => Poll::Ready(Err(miss)),
             None => Poll::Pending,
         }

@@ -9,7 +9,7 @@ use super::{
     super::{
         pool::{InFlight, Pool},
         upstream::Connection,
-        watch::{Order, Verdict},
+        watch::{Interruption, Order},
         worker::Worker,
     },
     attempt::{AttemptError, Progress},
@@ -25,7 +25,7 @@ use super::{
 pub(super) enum Next {
     /// Another request may come.
     Again,
-    /// It ends, once the client has read our last word.
+    /// It ends, once the client has read the final response.
     Linger,
     /// It ends now.
     Close,
@@ -118,7 +118,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn give_back(&mut self, pool: &Pool, link: Box<Connection>, is_reusable: bool) {
         let Request { upload, message, .. } = &*self.request;
         if is_reusable && upload.is_done(message) {
-            pool.put_raw(link);
+            pool.put_h1(link);
         }
         self.in_flight = None;
     }
@@ -130,13 +130,13 @@ pub(super) fn count_down(worker: &Worker, pool: &Pool, bytes: u64) {
     pool.counters.bytes_down.add(bytes);
 }
 
-/// What the request was told, if that ends the attempt.
-pub(super) fn told(client: &Client, at: Progress) -> Option<Miss> {
+/// What interrupts the request, if that ends the attempt.
+pub(super) fn interruption(client: &Client, at: Progress) -> Option<Miss> {
     if client.watch.order() == Some(Order::Close) {
         return Some(Miss::Stop(Stop::Closed));
     }
-    client.watch.verdict().map(|verdict| match verdict {
-        Verdict::Ejected => AttemptError::ejected(at).into(),
-        Verdict::TimedOut => AttemptError::timed_out().into(),
+    client.watch.interruption().map(|interruption| match interruption {
+        Interruption::Ejected => AttemptError::ejected(at).into(),
+        Interruption::TimedOut => AttemptError::timed_out().into(),
     })
 }

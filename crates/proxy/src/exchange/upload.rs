@@ -16,6 +16,7 @@ use super::{
         worker::Worker,
     },
     client::Client,
+    limits::Turn,
     transfer::Transfer,
 };
 
@@ -82,6 +83,11 @@ impl Upload {
 
     pub(super) fn has_written(&self) -> bool {
         self.written > 0
+    }
+
+    /// Whether all of the message has been written, if not all of the body.
+    pub(super) fn has_written_all_of(&self, message: &[u8]) -> bool {
+        self.written == message.len()
     }
 
     /// Whether a byte was sent that is not kept.
@@ -153,7 +159,11 @@ impl Upload {
         onward: &mut Onward<'_>,
     ) -> Result<(), Stop> {
         client.watch.set_starved(false);
+        let mut turn = Turn::new();
         while !self.is_broken {
+            if turn.is_over(cx) {
+                return Ok(());
+            }
             match self.poll_write(cx, worker, client, onward) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(_)) => self.is_broken = true,
@@ -163,7 +173,7 @@ impl Upload {
                         client.watch.set_starved(true);
                         return Ok(());
                     }
-                    Poll::Ready(result) => result?,
+                    Poll::Ready(taken) => turn.spend(taken?),
                 },
             }
         }
@@ -189,14 +199,14 @@ impl Upload {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes more of the body from the client, and writes what fits.
+    /// Takes more of the body from the client, and writes what fits. Returns how many bytes.
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker,
         client: &mut Client,
         onward: &mut Onward<'_>,
-    ) -> Poll<Result<(), Stop>> {
+    ) -> Poll<Result<usize, Stop>> {
         let mut scratch = worker.buffers.scratch();
         let (part, is_new) = ready!(poll_bytes(cx, client, &mut scratch))?;
         let end = part.end;
@@ -216,12 +226,12 @@ impl Upload {
         } else {
             client.input.consume(passed.consumed, &worker.buffers);
         }
-        let piece = &scratch[passed.piece];
+        let piece = &scratch[passed.piece.clone()];
         match write_behind(cx, onward.socket, &mut self.out, piece, worker) {
             Ok(()) => {}
             Err(_) => self.is_broken = true,
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(passed.consumed))
     }
 }
 

@@ -1,10 +1,10 @@
 //! One connection to an instance in HTTP/1.1.
 
-use std::task::{Context, Waker};
+use std::io;
 
 use super::super::{buffers::Waiting, descriptors::Held, socket::Socket};
 
-/// A connection; whoever holds it reads and writes it.
+/// A connection; its holder reads and writes it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
@@ -33,8 +33,8 @@ impl Connection {
 
     /// Whether nothing has come since the last response: neither its end, nor bytes that belong to
     /// no request. What has come in this moment is not seen.
-    pub(super) fn is_quiet(&mut self) -> bool {
-        let mut unheard = Context::from_waker(Waker::noop());
-        self.input.is_empty() && self.socket.poll_read(&mut unheard, &mut [0]).is_pending()
+    pub(super) fn is_quiet(&self) -> bool {
+        let would_wait = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        self.input.is_empty() && self.socket.try_read(&mut [0]).is_err_and(would_wait)
     }
 }

@@ -17,7 +17,7 @@ impl Idle {
     /// A connection that can be used, and has not rested since before `oldest`.
     pub(crate) fn take(&self, oldest: u64) -> Option<Box<Connection>> {
         let mut stack = self.stack.borrow_mut();
-        while let Some(mut connection) = stack.pop() {
+        while let Some(connection) = stack.pop() {
             if connection.idle_since() < oldest {
                 // What lies below is older still.
                 stack.clear();
@@ -44,7 +44,7 @@ impl Idle {
         let mut stack = self.stack.borrow_mut();
         let old = stack.partition_point(|connection| connection.idle_since() < oldest);
         stack.drain(..old);
-        stack.retain_mut(|connection| connection.is_quiet());
+        stack.retain(|connection| connection.is_quiet());
     }
 
     /// Closes all.
@@ -113,5 +113,18 @@ mod tests {
         look().await;
         idle.cull(0);
         assert!(idle.stack.borrow().is_empty(), "a sweep closes it, too");
+    }
+
+    /// A task may read only so often before it is asked to let others go on.
+    #[tokio::test]
+    async fn one_sweep_looks_at_all_however_many_they_are() {
+        let idle = Idle::default();
+        for _ in 0..200 {
+            let (closed, _) = connection();
+            idle.stack.borrow_mut().push(closed);
+        }
+        look().await;
+        idle.cull(0);
+        assert_eq!(idle.stack.borrow().len(), 0);
     }
 }

@@ -13,7 +13,7 @@ use ringmaster_proxy::{Engine, ProxyConfig};
 
 use crate::support::{Client, Conversation, PATIENCE, Proxy, Replica, eventually, instance};
 
-fn own(replica: &Replica, change: impl FnOnce(&mut ProxyConfig)) -> Proxy {
+pub(crate) fn own(replica: &Replica, change: impl FnOnce(&mut ProxyConfig)) -> Proxy {
     let change = |config: &mut ProxyConfig| {
         config.engine = Engine::Own;
         change(config);
@@ -22,7 +22,7 @@ fn own(replica: &Replica, change: impl FnOnce(&mut ProxyConfig)) -> Proxy {
 }
 
 /// A replica that answers when told, and says when it has a request.
-fn told() -> (Replica, mpsc::Receiver<()>, mpsc::Sender<()>) {
+pub(crate) fn told() -> (Replica, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (seen, has_request) = mpsc::channel();
     let (answer, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);

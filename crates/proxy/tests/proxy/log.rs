@@ -12,10 +12,10 @@ use ringmaster_proxy::{AccessLogSettings, LogFormat, ProxyConfig};
 use serde_json::{Value, json};
 
 /// A file that is removed at the end.
-struct LogFile(PathBuf);
+pub(crate) struct LogFile(pub(crate) PathBuf);
 
 impl LogFile {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
         let name = format!("ringmaster-access-{}-{number}.log", std::process::id());
@@ -27,7 +27,7 @@ impl LogFile {
         text.lines().map(str::to_owned).collect()
     }
 
-    fn wait_for(&self, count: usize) -> Vec<String> {
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<String> {
         eventually("the lines are written", || self.lines().len() >= count);
         let lines = self.lines();
         assert_eq!(lines.len(), count, "{lines:?}");

@@ -4,6 +4,7 @@
 
 mod announced;
 mod exchange;
+mod exchange_faults;
 mod failures;
 mod forward;
 mod h2;
