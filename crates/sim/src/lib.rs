@@ -10,6 +10,7 @@ mod check;
 mod disk;
 mod engine;
 mod occurrence;
+mod queue;
 pub mod roles;
 mod trace;
 mod upstreams;

@@ -6,11 +6,7 @@ mod ending;
 mod faults;
 mod upstreams;
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use ringmaster_core::{
@@ -33,6 +29,7 @@ use crate::{
     disk::Disk,
     engine::{Behaviour, Engine},
     occurrence::{Fault, Occurrence},
+    queue::Queue,
     trace::Brief,
     upstreams::{Upstreams, configured},
 };
@@ -73,11 +70,7 @@ pub struct World {
     pub(super) trouble: f64,
     /// Crash after this many actions of the next turn.
     pub(super) crash_after: Option<usize>,
-    /// The moment, a sequence number for equal moments, and the index in `occurrences`.
-    queue: BinaryHeap<Reverse<(Moment, u64, usize)>>,
-    occurrences: Vec<Option<Occurrence>>,
-    vacant: Vec<usize>,
-    sequence: u64,
+    queue: Queue<Occurrence>,
     commands: u64,
     wishes: u64,
     pub(super) report: Report,
@@ -146,10 +139,7 @@ impl World {
             epoch: 0,
             trouble: 0.1,
             crash_after: None,
-            queue: BinaryHeap::new(),
-            occurrences: Vec::new(),
-            vacant: Vec::new(),
-            sequence: 0,
+            queue: Queue::default(),
             commands: 0,
             wishes: 0,
             report: Report {
@@ -173,13 +163,7 @@ impl World {
     }
 
     pub(super) fn at(&mut self, moment: Moment, occurrence: Occurrence) {
-        self.sequence += 1;
-        let place = self.vacant.pop().unwrap_or_else(|| {
-            self.occurrences.push(None);
-            self.occurrences.len() - 1
-        });
-        self.occurrences[place] = Some(occurrence);
-        self.queue.push(Reverse((moment, self.sequence, place)));
+        self.queue.push(moment, occurrence);
     }
 
     pub(super) fn deliver(&mut self, delay_ms: u64, event: Event) {
@@ -197,14 +181,8 @@ impl World {
     /// # Errors
     /// The first broken property.
     pub fn play(&mut self, until: Moment) -> Result<(), String> {
-        while let Some(&Reverse((moment, _, place))) = self.queue.peek() {
-            if moment > until {
-                break;
-            }
-            self.queue.pop();
+        while let Some((moment, occurrence)) = self.queue.pop_until(until) {
             self.now = moment;
-            let Some(occurrence) = self.occurrences[place].take() else { continue };
-            self.vacant.push(place);
             self.happen(occurrence).map_err(|broken| self.explain(&broken))?;
         }
         self.now = until;

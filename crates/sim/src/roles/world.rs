@@ -7,11 +7,7 @@ mod faults;
 mod party;
 mod store;
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ringmaster_core::{
@@ -36,7 +32,7 @@ use super::{
     party::{Party, holder},
     store::Store,
 };
-use crate::engine::Engine;
+use crate::{engine::Engine, queue::Queue};
 
 /// One simulated world.
 pub struct World {
@@ -56,10 +52,7 @@ pub struct World {
     pub(super) faults_ended: bool,
     pub(super) commands: u64,
     pub(super) report: Report,
-    queue: BinaryHeap<Reverse<(Moment, u64, usize)>>,
-    occurrences: Vec<Option<Occurrence>>,
-    vacant: Vec<usize>,
-    sequence: u64,
+    queue: Queue<Occurrence>,
     recent: VecDeque<(Moment, String)>,
 }
 
@@ -114,10 +107,7 @@ impl World {
             faults_ended: false,
             commands: 0,
             report: Report::default(),
-            queue: BinaryHeap::new(),
-            occurrences: Vec::new(),
-            vacant: Vec::new(),
-            sequence: 0,
+            queue: Queue::default(),
             recent: VecDeque::new(),
         };
         (0..scenario.supervisors).for_each(|index| world.begin_party(index));
@@ -131,13 +121,7 @@ impl World {
     }
 
     pub(super) fn at(&mut self, moment: Moment, occurrence: Occurrence) {
-        self.sequence += 1;
-        let place = self.vacant.pop().unwrap_or_else(|| {
-            self.occurrences.push(None);
-            self.occurrences.len() - 1
-        });
-        self.occurrences[place] = Some(occurrence);
-        self.queue.push(Reverse((moment, self.sequence, place)));
+        self.queue.push(moment, occurrence);
     }
 
     pub(super) fn chance(&mut self, part: f64) -> bool {
@@ -179,14 +163,8 @@ impl World {
     /// # Errors
     /// The first broken property.
     pub fn play(&mut self, until: Moment) -> Result<(), String> {
-        while let Some(&Reverse((moment, _, place))) = self.queue.peek() {
-            if moment > until {
-                break;
-            }
-            self.queue.pop();
+        while let Some((moment, occurrence)) = self.queue.pop_until(until) {
             self.now = moment;
-            let Some(occurrence) = self.occurrences[place].take() else { continue };
-            self.vacant.push(place);
             self.happen(occurrence).map_err(|broken| self.explain(&broken))?;
         }
         self.now = until;
