@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-#[allow(dead_code, reason = "what becomes of them is told elsewhere")]
+#[allow(dead_code, reason = "their statuses and messages are compared by other tests")]
 #[path = "../../../proxy/tests/proxy/strict/cases.rs"]
 mod cases;
 mod hyper_reads;

@@ -76,7 +76,7 @@ async fn read(
     let asked = Asked::by(Method::Get);
     let mut scanner = Scanner::response();
     loop {
-        if ours.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+        if read_more(ours, &mut bytes).await? == 0 {
             return Err(OwnFault::BrokeOff);
         }
         loop {
@@ -136,9 +136,14 @@ async fn read_body(
         if step.event == Event::End || body.is_done() {
             return Ok(data.into());
         }
-        if step.event == Event::More && ours.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+        if step.event == Event::More && read_more(ours, &mut bytes).await? == 0 {
             body.end_of_input().map_err(|_| OwnFault::BrokeOff)?;
             return Ok(data.into());
         }
     }
+}
+
+/// Reads on; 0 at the end. A broken connection is no end of a response.
+async fn read_more(ours: &mut UnixStream, bytes: &mut Vec<u8>) -> Result<usize, OwnFault> {
+    ours.read_buf(bytes).await.map_err(|_| OwnFault::BrokeOff)
 }

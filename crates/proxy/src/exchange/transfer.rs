@@ -76,8 +76,11 @@ impl Transfer {
                     bytes += data.len() as u64;
                     piece = at + data.start..at + data.end;
                     if self.is_chunked {
-                        // There is room before and behind, and there is data.
-                        piece = enclose(buffer, piece.clone()).unwrap_or(piece);
+                        piece = enclose(buffer, piece.clone()).unwrap_or_else(|| {
+                            // No room for the line of a chunk around it: it is copied into one.
+                            push(&buffer[piece], out);
+                            0..0
+                        });
                     }
                 }
                 Event::End => {
@@ -230,5 +233,15 @@ mod tests {
         assert!(transfer.pass(&mut buffer, part.clone(), &mut out).is_ok());
         assert_eq!(transfer.pass(&mut buffer, part, &mut out), Err(Fault::BodyTooLarge));
         assert!(transfer.end_of_input(&mut out).is_err() && !transfer.has_ended());
+    }
+
+    #[test]
+    fn data_without_room_around_it_is_a_chunk_all_the_same() {
+        let mut transfer =
+            Transfer::new(Framing::UntilClose, Framing::Chunked, false, Limits::default()).unwrap();
+        let (mut buffer, mut out) = (*b"abc", Vec::new());
+        let passed = transfer.pass(&mut buffer, 0..3, &mut out).unwrap();
+        assert_eq!((passed.consumed, passed.bytes, passed.piece), (3, 3, 0..0));
+        assert_eq!(out, b"3\r\nabc\r\n");
     }
 }
